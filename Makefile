@@ -1,0 +1,64 @@
+# make demo    align the built-in small model to its constitution, and show that it worked
+# make test    everything CI runs
+# Both set up what they need, once. See README.md.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready-cpu
+# Wheels that pip was told to look for on this machine are looked for by uv too. Without them torch comes from PyTorch's
+# own index of CPU builds.
+ifneq ($(strip $(PIP_FIND_LINKS)),)
+export UV_FIND_LINKS := $(PIP_FIND_LINKS)
+TORCH :=
+else
+TORCH := --torch-backend cpu
+endif
+# The compiled files of these are what a first start waits for; compiling everything takes longer than it saves.
+COMPILE := vllm torch transformers prefect trl pydantic fastapi sqlalchemy
+
+.PHONY: demo test check setup setup-gpu serve lock format clean help
+
+demo: $(READY)
+	$(BIN)/cai demo $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+$(READY): requirements/cpu.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(TORCH) -r requirements/cpu.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	-cd $(VENV)/lib/python3*/site-packages && ../../../bin/python -m compileall -q -j 0 $(COMPILE) >/dev/null 2>&1
+	touch $@
+
+setup-gpu:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend auto -e ".[gpu,dev]"
+	touch $(READY)
+
+serve: $(READY)
+	$(BIN)/cai ui
+
+lock: $(READY)
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 \
+		--no-header --no-annotate -o requirements/cpu.lock
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) cai-home
+
+help:
+	@sed -n 's/^# make/make/p' Makefile

@@ -1,0 +1,233 @@
+"""`cai demo`, `cai run`, `cai ui`: start the flow of `flows/pipeline.py` over a Prefect server, show its result."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cai.errors import CAIError, ConfigError
+
+PROFILES = Path(__file__).parents[2] / "deployments" / "profiles"
+UNTIL = ["prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report"]
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("cai-home"),
+    envvar="CAI_HOME",
+    show_default=True,
+    show_envvar=True,
+    help="Folder of the tables, models and runs.",
+)
+
+
+@click.command()
+@home_option
+@click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--constitution", type=click.Path(path_type=Path), help="Another constitution for the small world.")
+@click.option("--limit", type=click.IntRange(min=1), help="Fewer (or more) training prompts than the profile's.")
+def demo(home: Path, without: str, json_file: Path | None, constitution: Path | None, limit: int | None) -> None:
+    """Align the built-in small model to its constitution, and show that it worked.
+
+    The whole method on a laptop's CPU, in minutes: critique and revision, SFT, AI labels, reward model, RL, and a
+    before/after table on held-out requests in a world where the truth is known.
+
+    \b
+    cai demo
+    cai demo --without violence      # the principles against violence are gone, and only violence stays
+    cai demo --json rates.json
+    """
+    _run(PROFILES / "demo.yaml", home, without, (), limit, "report", json_file, constitution)
+
+
+@click.command()
+@click.argument("profile", type=click.Path(path_type=Path))
+@home_option
+@click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
+@click.option("--prompts", multiple=True, metavar="FILE", help="Prompts, in place of the profile's; may be repeated.")
+@click.option("--limit", type=click.IntRange(min=1), help="Take the first so many prompts of each source.")
+@click.option("--until", type=click.Choice(UNTIL), default="report", show_default=True, help="The last stage to run.")
+@click.option("--constitution", type=click.Path(path_type=Path), help="In place of the profile's.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; ask no model.")
+def run(
+    profile: Path,
+    home: Path,
+    without: str,
+    prompts: tuple[str, ...],
+    limit: int | None,
+    until: str,
+    constitution: Path | None,
+    json_file: Path | None,
+    dry_run: bool,
+) -> None:
+    """Run a profile: prompts to preference pairs, models and a report.
+
+    PROFILE is a YAML file such as those in deployments/profiles. Stopped anywhere, the same command goes on from
+    there; finished, it does nothing and shows the result again.
+
+    \b
+    cai run deployments/profiles/laptop.yaml --prompts prompts.jsonl --until preferences
+    cai run deployments/profiles/laptop.yaml --dry-run
+    """
+    if dry_run:
+        _dry_run(profile, home, without, prompts, limit, until, constitution)
+        return
+    _run(profile, home, without, prompts, limit, until, json_file, constitution)
+
+
+@click.command()
+@home_option
+@click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True)
+def ui(home: Path, port: int) -> None:
+    """Browse the runs of a home in the Prefect UI, until Ctrl-C.
+
+    \b
+    cai ui --home cai-home
+    """
+    from flows.server import serve_forever
+
+    serve_forever(home, port)
+
+
+def _run(
+    profile: Path,
+    home: Path,
+    without: str,
+    prompts: tuple[str, ...],
+    limit: int | None,
+    until: str,
+    json_file: Path | None,
+    constitution: Path | None,
+) -> None:
+    _check(profile, home, without, prompts, limit, constitution)  # before a server and an engine are paid for
+    with _one_at_a_time(home):
+        run_id = _start_flow(profile, home, without, prompts, limit, until, constitution)
+    _show(home, run_id, until, json_file)
+
+
+def _plan(
+    profile: Path, home: Path, without: str, prompts: tuple[str, ...], limit: int | None, constitution: Path | None
+) -> Any:
+    from flows.runs import plan_run, profile_with
+
+    plan = profile_with(profile, prompts=prompts, limit=limit, constitution=constitution)
+    return plan_run(plan, home, without=without)
+
+
+def _check(
+    profile: Path, home: Path, without: str, prompts: tuple[str, ...], limit: int | None, constitution: Path | None
+) -> None:
+    """Everything that can be wrong with the request itself, found before anything is started."""
+    from cai.models import resolve_model
+
+    run = _plan(profile, home, without, prompts, limit, constitution)
+    if run.profile.engine.kind in {"vllm", "transformers"} or run.profile.sft is not None:
+        resolve_model(run.profile.engine.model)
+
+
+def _dry_run(
+    profile: Path,
+    home: Path,
+    without: str,
+    prompts: tuple[str, ...],
+    limit: int | None,
+    until: str,
+    constitution: Path | None,
+) -> None:
+    _check(profile, home, without, prompts, limit, constitution)
+    run = _plan(profile, home, without, prompts, limit, constitution)
+    stages = UNTIL[: UNTIL.index(until) + 1]
+    finished = sorted(p.stem for p in (run.path / "steps").glob("*.json"))
+    click.echo(f"run           {run.run_id}")
+    click.echo(f"constitution  {run.constitution.name}: {len(run.constitution.principles)} principles")
+    click.echo(f"engine        {run.profile.engine.kind}, model {run.profile.engine.model}")
+    click.echo(f"prompts       {', '.join(source.path for source in run.profile.prompts)}")
+    click.echo(f"stages        {' → '.join(stages)}")
+    click.echo(f"finished      {', '.join(finished) or 'nothing yet'}")
+
+
+@contextmanager
+def _one_at_a_time(home: Path) -> Iterator[None]:
+    """Two runs over one home at once would ask for the same rows twice; the second is refused."""
+    import fcntl
+
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"another run is at work in {home}; wait for it, or give this one its own --home"
+            ) from error
+        yield
+
+
+def _start_flow(
+    profile: Path,
+    home: Path,
+    without: str,
+    prompts: tuple[str, ...],
+    limit: int | None,
+    until: str,
+    constitution: Path | None,
+) -> str:
+    """Run the flow in this process and return the run's id."""
+    from flows.server import prefect_api
+    from flows.supervise import StepFailed
+
+    for runs in ("FLOW", "TASK"):
+        os.environ.setdefault(f"PREFECT_LOGGING_FORMATTERS_STANDARD_{runs}_RUN_FMT", "%(asctime)s | %(message)s")
+    with prefect_api(home) as url:
+        click.echo(f"watch it at {url.removesuffix('/api')}", err=True)
+        from flows.pipeline import constitutional_ai
+
+        _quiet_console()
+
+        try:
+            run_id: str = constitutional_ai(  # type: ignore[call-overload]  # click has checked `until`
+                profile=str(profile),
+                home=str(home),
+                without=without,
+                prompts=list(prompts) or None,
+                limit=limit,
+                until=until,
+                constitution=str(constitution or ""),
+            )
+        except StepFailed as error:
+            raise CAIError(f"{error}\nlogs: {home}/runs; run the same command again to go on from here") from error
+    return run_id
+
+
+def _quiet_console() -> None:
+    """Leave Prefect's own narration and tracebacks to its UI; the terminal shows what the steps say."""
+    narration = ("Beginning ", "View at ", "Finished in state ", "Encountered exception", "│")
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(narration)
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_ours)
+
+
+def _show(home: Path, run_id: str, until: str, json_file: Path | None) -> None:
+    """The result: on stdout what was measured or made, on stderr where to look further."""
+    from flows.runs import open_run
+
+    run = open_run(home, run_id)
+    results = run.result("evaluate")
+    if results is not None and until == "report":
+        click.echo((run.path / "results.txt").read_text(encoding="utf-8"))
+        if json_file is not None:
+            json_file.write_text(json.dumps(results["rates"], indent=1), encoding="utf-8")
+    else:
+        click.echo((run.path / "funnel.txt").read_text(encoding="utf-8"))
+    click.echo(f"report  {run.path / 'report.html'}", err=True)
+    click.echo(f"tables  cai sql funnel --home {home}", err=True)
+    click.echo(f"runs    cai ui --home {home}", err=True)

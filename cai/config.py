@@ -1,0 +1,190 @@
+"""The settings of every stage, as pydantic models: a profile is one YAML file of them. Unknown keys fail.
+
+A default is a setting that has been run. What has no good default has none.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cai.errors import ConfigError
+from cai.records import Sampling, digest
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineConfig(Config):
+    """Which engine answers, and how it is set up."""
+
+    kind: Literal["vllm", "openai", "transformers", "scripted"] = "vllm"
+    model: str = "smallworld"
+    """A directory, a Hugging Face name, or `smallworld` for the model shipped with the package."""
+    max_concurrency: Positive = 256
+    """Chains in flight at once; the engine batches what it is given."""
+    context_length: Positive | None = None
+    """Tokens of prompt and reply together; None takes the model's own."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    gpu_memory_utilization: Share = 0.9
+    tensor_parallel: Positive = 1
+    kv_cache_gib: Positive = 1
+    """CPU only: memory for the key-value cache."""
+    base_url: str = ""
+    """openai only: for example `http://127.0.0.1:8000/v1`."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """openai only: the name of the environment variable that holds the key, never the key."""
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    keep: bool = False
+    """Keep the engine up while other steps train. For CPU; on a GPU training wants the memory."""
+    script: Path | None = None
+    """scripted only: a YAML file of replies; None echoes deterministically."""
+
+
+class SamplingConfig(Config):
+    temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
+    top_p: Share = 1.0
+    max_tokens: Positive = 256
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.temperature, self.top_p, self.max_tokens)
+
+
+class PromptSource(Config):
+    """Where prompts come from: `smallworld`, or a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line)."""
+
+    path: str
+    limit: Positive | None = None
+    """The first so many prompts; `smallworld` needs it."""
+    tags: tuple[str, ...] = ()
+    licence: str = ""
+    column: str | None = None
+    """CSV and Parquet: the column of the prompt; None picks `prompt`, `Behavior` or `messages`."""
+
+
+class ChainsConfig(Config):
+    """SL-CAI data: one response, then `rounds` times critique and revision (the paper: 4)."""
+
+    rounds: Positive = 4
+    response: SamplingConfig = SamplingConfig()
+    critique: SamplingConfig = SamplingConfig()
+    revision: SamplingConfig = SamplingConfig()
+
+
+class CandidatesConfig(Config):
+    """Responses to be compared: `k` samples a prompt, all pairs of them."""
+
+    k: Annotated[int, Field(ge=2, le=16)] = 2
+    response: SamplingConfig = SamplingConfig()
+
+
+class FeedbackConfig(Config):
+    """How pairs are put to the feedback model; both orders, always."""
+
+    principles: Positive | Literal["all"] = "all"
+    """Principles asked about each pair, drawn by weight without replacement."""
+    judge: EngineConfig | None = None
+    """None: the seed model judges, in the engine that is already running."""
+
+
+class PreferencesConfig(Config):
+    """How stored comparisons become pairs. Applied at read time: changing it asks the model nothing."""
+
+    tie_band: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
+    """A pair whose soft label is within this of 0.5 is a tie."""
+    clamp: tuple[Share, Share] | None = None
+    """Bounds on each ask's probability; the paper uses (0.4, 0.6) after chain of thought."""
+    max_mass_outside: Share = 0.5
+    """An ask that puts more probability than this outside the options is unscored."""
+
+
+class SFTConfig(Config):
+    rounds: Literal["all", "last"] = "last"
+    """Which revisions are trained on (the paper: all)."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    batch_size: Positive = 32
+    max_length: Positive = 1024
+    packing: bool = False
+    lora_rank: Positive | None = None
+    save_steps: Positive = 100
+
+
+class RewardModelConfig(Config):
+    epochs: Annotated[float, Field(gt=0)] = 2.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    batch_size: Positive = 32
+    max_length: Positive = 1024
+    held_out: Share = 0.1
+    """Share of prompts (not pairs) kept for measuring."""
+    save_steps: Positive = 100
+
+
+class RLConfig(Config):
+    algorithm: Literal["grpo"] = "grpo"
+    steps: Positive = 30
+    prompts_per_step: Positive = 12
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    beta: Annotated[float, Field(ge=0)] = 0.1
+    """Strength of the KL to the SL-CAI model."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    max_tokens: Positive = 256
+    max_prompt_tokens: Positive = 1024
+    save_steps: Positive = 10
+
+
+class EvaluationConfig(Config):
+    prompts: tuple[PromptSource, ...] = ()
+    response: SamplingConfig = SamplingConfig()
+    win_rate_prompts: Annotated[int, Field(ge=0)] = 200
+    """On so many of the prompts the judge also says, in both orders, which model's response is better; 0: on none."""
+
+
+class Profile(Config):
+    """One way to run the whole method; see `deployments/profiles/`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    seed: int = 0
+    constitution: Path
+    engine: EngineConfig = EngineConfig()
+    prompts: tuple[PromptSource, ...]
+    chains: ChainsConfig = ChainsConfig()
+    sft: SFTConfig | None = SFTConfig()
+    """None: no SL-CAI model is trained, and the candidates come from the seed model."""
+    candidates: CandidatesConfig = CandidatesConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    preferences: PreferencesConfig = PreferencesConfig()
+    reward_model: RewardModelConfig = RewardModelConfig()
+    rl: RLConfig = RLConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile. Relative paths in it stay relative to the working directory.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or has an unknown key or a wrong value; says which and where.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no profile at {path}; `ls deployments/profiles` shows the ones that are shipped")
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Profile.model_validate(body)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"profile {path} is not YAML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}, got {e['input']!r}"[:300]
+            for e in error.errors()
+        )
+        raise ConfigError(f"profile {path} cannot be used: {problems}") from error
+
+
+def config_digest(config: Config) -> str:
+    return digest("config", config.model_dump(mode="json"))

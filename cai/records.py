@@ -1,0 +1,306 @@
+"""The rows of the method, frozen. An id is the digest of everything that decides the row, so the same work has
+the same id in every run. `storage/schemas.py` says how each is laid out in Parquet; nothing here knows where rows live.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+
+Role = Literal["system", "user", "assistant"]
+Order = Literal["ab", "ba"]
+LabelSource = Literal["ai", "human", "verifier"]
+
+
+def digest(*parts: Any) -> str:
+    """32 hex digits of SHA-256 over the canonical JSON of `parts`: equal parts, equal digest, on any machine."""
+    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+
+
+def seed_from(row_id: str, run_seed: int = 0) -> int:
+    """A 31-bit sampling seed that depends on the row alone, so the order of arrival cannot matter."""
+    return int(digest("seed", row_id, run_seed)[:8], 16) >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How text is drawn. `temperature` 0 is greedy."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A conversation up to the assistant's turn."""
+
+    prompt_id: str
+    messages: tuple[Message, ...]
+    source: str
+    licence: str = ""
+    tags: tuple[str, ...] = ()
+    split: Literal["train", "eval"] = "train"
+
+    @staticmethod
+    def make(
+        messages: Sequence[Message],
+        source: str,
+        licence: str = "",
+        tags: Sequence[str] = (),
+        split: Literal["train", "eval"] = "train",
+    ) -> "Prompt":
+        prompt_id = digest("prompt", [[m.role, m.content] for m in messages])
+        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One sampled reply. `stage` names who asked for it: `initial` (SL-CAI chains), `candidate` (labelling), `eval`."""
+
+    response_id: str
+    prompt_id: str
+    model_digest: str
+    stage: Literal["initial", "candidate", "eval"]
+    index: int
+    seed: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    text: str
+    finish_reason: str
+    n_prompt_tokens: int
+    n_tokens: int
+
+    @staticmethod
+    def make_id(prompt_id: str, model_digest: str, sampling: Sampling, run_seed: int, index: int) -> str:
+        """The stage is not in it: the same sample asked for by two stages is one row."""
+        return digest("response", prompt_id, model_digest, asdict(sampling), run_seed, index)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One critique-and-revise step. `parent_id` is the response of round 0 or the revision of the round before."""
+
+    revision_id: str
+    prompt_id: str
+    response_id: str
+    parent_id: str
+    round: int
+    principle_id: str
+    principle_digest: str
+    constitution_digest: str
+    template_digest: str
+    model_digest: str
+    seed: int
+    critique: str
+    critique_finish_reason: str
+    text: str
+    finish_reason: str
+    n_prompt_tokens: int
+    n_tokens: int
+
+    @staticmethod
+    def make_id(
+        parent_id: str,
+        round: int,
+        principle_id: str,
+        principle_digest: str,
+        template_digest: str,
+        model_digest: str,
+        critique: Sampling,
+        revision: Sampling,
+        run_seed: int,
+    ) -> str:
+        """`constitution_digest` is not in it: editing one principle leaves the rows of the others alone."""
+        return digest(
+            "revision",
+            parent_id,
+            round,
+            principle_id,
+            principle_digest,
+            template_digest,
+            model_digest,
+            asdict(critique),
+            asdict(revision),
+            run_seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One ask of the feedback model: two responses, one principle, one order. Raw values; judged when read.
+
+    `response_a`, `response_b` are canonical (sorted by id); `order` says which was shown first. `logp_a`, `logp_b` are
+    the log-probabilities (nats) of choosing that response, whatever letter it was shown under. `mass_outside` is the
+    probability of saying neither letter.
+    """
+
+    comparison_id: str
+    prompt_id: str
+    response_a: str
+    response_b: str
+    order: Order
+    principle_id: str
+    principle_digest: str
+    constitution_digest: str
+    template_digest: str
+    judge_digest: str
+    logp_a: float
+    logp_b: float
+    mass_outside: float
+    exact: bool
+    reasoning: str | None = None
+
+    @staticmethod
+    def make_id(
+        response_a: str,
+        response_b: str,
+        order: Order,
+        principle_id: str,
+        principle_digest: str,
+        template_digest: str,
+        judge_digest: str,
+    ) -> str:
+        return digest(
+            "comparison",
+            response_a,
+            response_b,
+            order,
+            principle_id,
+            principle_digest,
+            template_digest,
+            judge_digest,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PreferencePair:
+    """A pair with its soft label: P(chosen is better), between 0.5 and 1. A tie stays a tie (`is_tie`), near 0.5."""
+
+    pair_id: str
+    prompt_id: str
+    messages: tuple[Message, ...]
+    chosen_id: str
+    rejected_id: str
+    chosen: str
+    rejected: str
+    soft_label: float
+    is_tie: bool
+    n_asks: int
+    consistency: float
+    position_bias: float
+    source: LabelSource = "ai"
+    judge_digest: str = ""
+    labelling_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Something dropped, with its reason: counted, written, never lost."""
+
+    reject_id: str
+    stage: str
+    reason: str
+    prompt_id: str
+    parent_ids: tuple[str, ...]
+    detail: str
+    text: str
+
+    @staticmethod
+    def make(
+        stage: str, reason: str, *, prompt_id: str = "", parents: Sequence[str] = (), detail: str = "", text: str = ""
+    ) -> "Reject":
+        """`reason` is a short snake_case name people group by; `detail` is for reading."""
+        return Reject(digest("reject", stage, list(parents)), stage, reason, prompt_id, tuple(parents), detail, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One metric of one model on one set, with its 95 % interval."""
+
+    evaluation_id: str
+    model: str
+    model_digest: str
+    set: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A reward model's raw scalar for one response."""
+
+    score_id: str
+    response_id: str
+    reward_model_digest: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One RL sample with what it earned. `kl` is nats per token (estimator k3)."""
+
+    rollout_id: str
+    run_id: str
+    step: int
+    prompt_id: str
+    text: str
+    reward: float
+    kl: float
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A trained model and everything it came from."""
+
+    model_digest: str
+    name: str
+    stage: str
+    path: str
+    parent_digest: str
+    inputs: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What ran, on what. `config` is the resolved profile as JSON."""
+
+    run_id: str
+    profile: str
+    started_at: str
+    constitution_digest: str
+    config: str
+    status: Literal["running", "completed", "failed"] = "running"
+
+
+Record = (
+    Prompt | Response | Revision | Comparison | PreferencePair | Reject | Evaluation | Score | Rollout | Model | Run
+)
+R = TypeVar("R", bound=Record)
+
+
+class Ledger(Protocol):
+    """Where finished rows go and where earlier ones are found. The method is given one and never learns what it is."""
+
+    def find(self, kind: type[R], row_id: str) -> R | None:
+        """The stored row of that id, or None. A hit means: do not ask the model again."""
+        ...
+
+    def add(self, row: Record) -> None:
+        """Hand over a finished row. It is durable within seconds; adding an id twice keeps one row."""
+        ...

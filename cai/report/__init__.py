@@ -1,0 +1,1 @@
+"""What a run ends with: a terminal table (`text`) and one self-contained HTML page (`build`)."""

@@ -1,0 +1,222 @@
+"""`ReportData` → one HTML file: no network, no assets beside it, the same bytes for the same data.
+
+What models wrote is hostile: it reaches the page as escaped text or as JSON that only `textContent` reads, and the
+page's content security policy runs no script but its own.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cai.intervals import Rate
+from cai.report import plots
+from cai.report.data import Chain, ReportData, Results, Turn, verdict
+from cai.report.diff import word_diff
+from cai.report.text import label, metric_names
+
+_HERE = Path(__file__).parent
+_HEADLINES = ("harmful_rate", "helpful_rate", "over_refusal_rate")
+_KIND = "harmful_rate/"
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One metric's way through the models: `84 → 31 → 1 %`."""
+
+    title: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    title: str
+    is_kind: bool
+    cells: tuple[tuple[str, str, int], ...]
+    """Per model: value, interval, n."""
+
+
+def build_report(data: ReportData) -> str:
+    """The whole page as a string; write it as UTF-8."""
+    css, js = (_HERE / "style.css").read_text("utf-8"), (_HERE / "report.js").read_text("utf-8")
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            verdict=verdict(data.targets) if data.targets else "no verdict",
+            summary=_summary(data),
+            models=[label(model) for model in data.results],
+            headlines=_headlines(data.results),
+            result_rows=_result_rows(data.results),
+            result_plots=_result_plots(data.results),
+            label_plots=_label_plots(data),
+            training=_training(data),
+            most_rows=max((table.n_rows for table in data.tables), default=0),
+            most_rejects=max((reject.n_rows for reject in data.rejects), default=0),
+            longest_s=max((stage.seconds for stage in data.stages), default=0.0),
+            total_s=sum(stage.seconds for stage in data.stages),
+            chains=_embedded([_chain(chain) for chain in data.chains]),
+            policy=_policy(css, js),
+            css=Markup(css),
+            js=Markup(js),
+        )
+    )
+    return _SURROGATES.sub("\ufffd", page)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "count": _count, "duration": _duration, "share": _share}
+    environment.filters |= {"last": _last, "svg": Markup, "label": label, "id": _id}
+    return environment
+
+
+def _policy(css: str, js: str) -> str:
+    """Content security policy: no network at all, and no script or style but ours."""
+    own = f"style-src {_hash(css)}; script-src {_hash(js)}"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
+    """The source expression that lets exactly this inline text run (CSP level 2)."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _embedded(value: object) -> Markup:
+    """JSON that cannot end its script element, whatever it holds: no `<`, `>` or `&` is left in it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _chain(chain: Chain) -> dict[str, Any]:
+    """What the browser needs: a diff spells both its texts, so revisions are not stored twice."""
+    steps, text = [], chain.response
+    for step in chain.steps:
+        steps.append([step.principle_id, step.critique, word_diff(text, step.revision)])
+        text = step.revision
+    return {
+        "prompt": [[turn.role, turn.content] for turn in chain.prompt],
+        "response": chain.response,
+        "steps": steps,
+        "tags": list(chain.tags),
+        "changed": text != chain.response,
+    }
+
+
+def _summary(data: ReportData) -> str:
+    """One sentence under the verdict: how many targets were met, and which were not."""
+    if not data.targets:
+        return "No targets were set or measured: this run made data, and judged no model."
+    missed = [target.title for target in data.targets if target.passed is False]
+    unknown = sum(target.passed is None for target in data.targets)
+    met = f"{len(data.targets) - len(missed) - unknown} of {len(data.targets)} targets met"
+    parts = [met, f"{unknown} not measured"] if unknown else [met]
+    return f"{', '.join(parts)}. Missed: {'; '.join(missed)}." if missed else f"{', '.join(parts)}."
+
+
+def _headlines(results: Results) -> list[Headline]:
+    headlines = []
+    for metric in _HEADLINES:
+        values = [metrics[metric] for metrics in results.values() if metric in metrics]
+        if values:
+            headlines.append(Headline(label(metric), tuple(_number(each) for each in values)))
+    return headlines
+
+
+def _number(measured: Rate) -> str:
+    return "–" if math.isnan(measured.value) else f"{measured.value * 100:.1f}".removesuffix(".0")
+
+
+def _result_rows(results: Results) -> list[ResultRow]:
+    """Overall rates with the kinds of harm right under `harmful`."""
+    names = metric_names(results)
+    ordered = sorted(names, key=lambda name: (name.partition("/")[0] != "harmful_rate", names.index(name)))
+    return [
+        ResultRow(label(name), name.startswith(_KIND), tuple(_cell(metrics.get(name)) for metrics in results.values()))
+        for name in ordered
+    ]
+
+
+def _cell(measured: Rate | None) -> tuple[str, str, int]:
+    if measured is None or not measured.n:
+        return "–", "not measured", 0
+    return _percent(measured.value), f"{measured.low * 100:.1f}–{measured.high * 100:.1f}", measured.n
+
+
+def _result_plots(results: Results) -> list[plots.Plot]:
+    names = metric_names(results)
+    kinds = [name for name in names if name.startswith(_KIND)]
+    overall = [name for name in names if not name.startswith(_KIND)]
+    drawn = []
+    if kinds:
+        drawn.append(plots.rates(results, kinds, "harm", "Harmful requests complied with, by kind"))
+    if overall:
+        drawn.append(plots.rates(results, overall, "overall", "Overall"))
+    return drawn
+
+
+def _label_plots(data: ReportData) -> list[plots.Plot]:
+    if data.labels is None:
+        return []
+    drawn = [plots.soft_labels(data.labels, "soft")] if sum(data.labels.soft_labels) else []
+    return [*drawn, plots.position_bias(data.labels, "bias")] if data.labels.principles else drawn
+
+
+def _training(data: ReportData) -> list[tuple[str, list[plots.Plot]]]:
+    """Plots by training step, in the order the steps first appear."""
+    groups: dict[str, list[plots.Plot]] = {}
+    for place, each in enumerate(data.curves):
+        if any(line.x for line in each.lines):
+            groups.setdefault(each.group, []).append(plots.curve(each, f"curve{place}"))
+    if data.reliability is not None:
+        groups.setdefault("Reward model", []).append(plots.reliability(data.reliability, "reliability"))
+    return list(groups.items())
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value * 100:.1f} %"
+
+
+def _count(value: int) -> str:
+    return f"{value:,}"
+
+
+def _duration(seconds: float) -> str:
+    """`42 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _share(value: float, most: float) -> str:
+    """Length of a bar out of 100; something that is there is never drawn as nothing."""
+    return f"{max(0.6, 100 * value / most):.2f}" if most and value else "0"
+
+
+def _last(turns: Sequence[Turn]) -> str:
+    return next((turn.content for turn in reversed(turns) if turn.role == "user"), "")
+
+
+def _id(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

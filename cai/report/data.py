@@ -1,0 +1,192 @@
+"""Everything a report shows, as frozen plain values: whoever builds it reads the tables, the report never does.
+
+Each section may be empty: the page then says so in one line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cai.intervals import Rate
+
+Verdict = Literal["PASS", "FAIL", "NOT ENOUGH DATA"]
+Results = Mapping[str, Mapping[str, Rate]]
+"""Model name → metric → rate; models in the order they were made (seed, sl_cai, rl_cai)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing the run had to reach. `passed` is None where it was not measured."""
+
+    title: str
+    wanted: str
+    got: str
+    passed: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    stage: str
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableCount:
+    table: str
+    n_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejectCount:
+    stage: str
+    reason: str
+    n_rows: int
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PrincipleQuality:
+    """One principle as the judge applied it. Bias: mean P(first shown) - 0.5, over pairs asked in both orders."""
+
+    principle_id: str
+    position_bias: Rate
+    consistency: float
+    """Share of pairs whose winner is the same in both orders."""
+    mass_outside: float
+    """Mean probability of saying neither letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelQuality:
+    n_comparisons: int
+    n_pairs: int
+    n_ties: int
+    n_unscored: int
+    consistency: float
+    mass_outside: float
+    soft_labels: tuple[int, ...]
+    """Histogram of soft labels from 0.5 to 1 in equal bins."""
+    principles: tuple[PrincipleQuality, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Lines that share axes; `group` is the training step they belong to (SFT, reward model, RL)."""
+
+    group: str
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    predicted: float
+    observed: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often a pair's chosen side wins where the reward model says p."""
+
+    bins: tuple[ReliabilityBin, ...]
+    ece: float
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    principle_id: str
+    critique: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """One prompt's response and what each round of critique and revision made of it."""
+
+    prompt: tuple[Turn, ...]
+    response: str
+    steps: tuple[Step, ...]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    prompt: tuple[Turn, ...]
+    chosen: str
+    rejected: str
+    soft_label: float
+    consistency: float
+    n_asks: int
+    is_tie: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's response to a held-out prompt; `reading` is what the oracle or the judge says it is."""
+
+    model: str
+    text: str
+    reading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    prompt: tuple[Turn, ...]
+    answers: tuple[Answer, ...]
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    title: str
+    profile: str
+    constitution: str
+    constitution_digest: str
+    run_id: str
+    started_at: str
+    finished_at: str
+    excluded_tag: str = ""
+    """Principles with this tag were left out on purpose: the ablation that shows the constitution did it."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """More of the provenance, shown as it is: engine, hardware, versions, model digests."""
+    results: Results = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    stages: tuple[StageTime, ...] = ()
+    tables: tuple[TableCount, ...] = ()
+    rejects: tuple[RejectCount, ...] = ()
+    labels: LabelQuality | None = None
+    curves: tuple[Curve, ...] = ()
+    reliability: Reliability | None = None
+    chains: tuple[Chain, ...] = ()
+    n_chains: int = 0
+    """How many chains the run made; the page says so where it shows fewer."""
+    pairs: tuple[Pair, ...] = ()
+    n_pairs: int = 0
+    samples: tuple[Sample, ...] = ()
+
+
+def verdict(targets: tuple[Target, ...]) -> Verdict:
+    """FAIL as soon as one target is missed; PASS when every one is met; otherwise nothing can be said."""
+    if any(target.passed is False for target in targets):
+        return "FAIL"
+    if targets and all(target.passed for target in targets):
+        return "PASS"
+    return "NOT ENOUGH DATA"

@@ -1,0 +1,89 @@
+"""The before/after table as plain text, for a terminal. Pure."""
+
+import math
+
+from cai.intervals import Rate
+from cai.report.data import Results
+
+WIDTH = 100
+LABELS = {
+    "seed": "seed",
+    "sl_cai": "SL-CAI",
+    "rl_cai": "RL-CAI",
+    "harmful_rate": "harmful",
+    "helpful_rate": "helpful",
+    "over_refusal_rate": "over-refusal",
+    "evasive_rate": "evasive",
+    "rude_rate": "rude",
+}
+_KIND = "harmful_rate/"
+
+
+def label(name: str) -> str:
+    """A model or metric as people say it; a name of the user's own stays as it is."""
+    if name.startswith(_KIND):
+        return name.removeprefix(_KIND)
+    return LABELS.get(name, name)
+
+
+def metric_names(results: Results) -> list[str]:
+    """Every metric of any model, in order of first appearance."""
+    return list(dict.fromkeys(metric for metrics in results.values() for metric in metrics))
+
+
+def before_after_table(results: Results, *, width: int = WIDTH) -> str:
+    """Models as rows, metrics as columns: percent ± the wider side of the 95 % interval.
+
+    First the overall rates, then harm by kind; columns that do not fit `width` go to a further block.
+    """
+    if not results:
+        return "nothing was measured"
+    names = metric_names(results)
+    overall = [name for name in names if not name.startswith(_KIND)]
+    kinds = [name for name in names if name.startswith(_KIND)]
+    blocks = _blocks(results, overall, "", width) + _blocks(results, kinds, "harmful, by kind", width)
+    return "\n\n".join([*blocks, f"percent ± 95 % interval; {_counts(results)}"])
+
+
+def _blocks(results: Results, metrics: list[str], heading: str, width: int) -> list[str]:
+    stub = [heading, *(label(model) for model in results)]
+    stub_width = max(map(len, stub))
+    columns = [_column(results, metric) for metric in metrics]
+    blocks, taken, used = [], [stub], stub_width
+    for column in columns:
+        extra = 2 + max(map(len, column))
+        if used + extra > width and len(taken) > 1:
+            blocks.append(_join(taken))
+            taken, used = [stub], stub_width
+        taken.append(column)
+        used += extra
+    return [*blocks, _join(taken)] if len(taken) > 1 else blocks
+
+
+def _column(results: Results, metric: str) -> list[str]:
+    return [label(metric), *(cell(metrics.get(metric)) for metrics in results.values())]
+
+
+def _join(columns: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for row in zip(*columns, strict=True):
+        cells = [row[0].ljust(widths[0]), *(text.rjust(wide) for text, wide in zip(row[1:], widths[1:], strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "─" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(lines)
+
+
+def cell(measured: Rate | None) -> str:
+    """`84.2 ±3.1`, in percent; a dash where nothing was measured."""
+    if measured is None or math.isnan(measured.value):
+        return "–"
+    spread = max(measured.value - measured.low, measured.high - measured.value)
+    return f"{measured.value * 100:.1f} ±{spread * 100:.1f}"
+
+
+def _counts(results: Results) -> str:
+    counts = sorted({rate.n for metrics in results.values() for rate in metrics.values() if rate.n})
+    if not counts:
+        return "n = 0"
+    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} a cell"

@@ -1,0 +1,78 @@
+"""TRL's GRPO trainer with two additions: it keeps every sampled reply with its reward and KL, and what could not be
+scored is left out of the baseline instead of counting as 0. Import it under `without_vllm()`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from trl.trainer.grpo_trainer import GRPOTrainer
+
+from cai.records import Message
+from cai.training.losses import k3
+from cai.training.rollouts import Sample
+from cai.training.scoring import RewardModel
+
+ORDER = "sample_order"
+
+
+class RecordingTrainer(GRPOTrainer):
+    """`samples` holds the replies of the step in hand; whoever reads them clears the list."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.samples: list[Sample] = []
+        self._logps: torch.Tensor | None = None
+        super().__init__(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        # TRL shuffles the batch after this; the row numbers travel along, so that each KL finds its sample.
+        output[ORDER] = torch.arange(len(inputs), device=output["completion_ids"].device)
+        return output
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        if torch.is_grad_enabled():  # the policy's own pass, not the reference's
+            self._logps = found[0].detach()
+        return found
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss: torch.Tensor = super()._compute_loss(model, inputs)
+        if "ref_per_token_logps" in inputs and self._logps is not None:
+            mask = inputs["completion_mask"]
+            per_token = k3(self._logps, inputs["ref_per_token_logps"]) * mask
+            means = per_token.sum(-1) / mask.sum(-1).clamp(min=1)
+            for i, value in zip(inputs[ORDER].tolist(), means.tolist(), strict=True):
+                self.samples[i].kl = value
+        return loss
+
+
+class Reward:
+    """The reward function TRL calls: the reward model's score of each conversation, None where it is no number."""
+
+    __name__ = "reward_model"  # TRL names the metric after it
+
+    def __init__(self, model: RewardModel, samples: list[Sample]) -> None:
+        self._model = model
+        self._samples = samples
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[dict[str, Any]]],
+        completions: Sequence[Sequence[dict[str, Any]]],
+        completion_ids: Sequence[Sequence[int]],
+        prompt_id: Sequence[str],
+        trainer_state: Any,
+        **_: Any,
+    ) -> list[float | None]:
+        whole = [
+            tuple(Message(m["role"], m["content"]) for m in [*prompt, *reply])
+            for prompt, reply in zip(prompts, completions, strict=True)
+        ]
+        rewards = [value if math.isfinite(value) else None for value in self._model.score(whole)]
+        self._samples[:] = [
+            Sample(trainer_state.global_step + 1, name, reply[-1]["content"], reward, None, len(ids))
+            for name, reply, reward, ids in zip(prompt_id, completions, rewards, completion_ids, strict=True)
+        ]
+        return rewards

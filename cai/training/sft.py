@@ -1,0 +1,167 @@
+"""Supervised fine-tuning on the assistant's replies (the SL stage of Constitutional AI), on TRL.
+
+Alone: `python -m cai.training.sft --job job.json`
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cai.errors import TrainingError
+from cai.records import Reject
+from cai.training import batches
+from cai.training.chat import Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
+from cai.training.command import Stage, Trained, run_command
+from cai.training.jobs import SFTJob
+from cai.training.libraries import without_vllm
+from cai.training.progress import Progress
+from cai.training.rollouts import METRICS, append
+from cai.training.rows import SFTRow, read_sft, write_rejects
+from cai.training.workspace import Workspace
+
+HELP = """Supervised fine-tuning on the replies of a Parquet file: the loss is on the assistant's tokens alone.
+
+\b
+job.json:
+  {"model": "smallworld", "data": "sft.parquet", "out": "models/sl-cai", "seed": 0,
+   "config": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 32, "max_length": 256}}
+
+sft.parquet has the columns `prompt` and `completion`, lists of {role, content}. More settings: packing (several rows
+in one sequence, kept apart), lora_rank (merged into the weights at the end), save_steps.
+
+`out` appears once it is complete, with meta.json. Run the same command again after a kill: it goes on from the last
+whole checkpoint and ends with the same weights.
+
+\b
+  python -m cai.training.sft --job job.json --dry-run     rows, tokens and steps, without training
+  python -m cai.training.sft --job job.json
+"""
+
+
+class Prepared(NamedTuple):
+    tokenizer: Any
+    examples: list[Example]
+    rejects: list[Reject]
+    facts: dict[str, Any]
+
+
+def prepare_rows(job: SFTJob) -> Prepared:
+    """Read and tokenise. A row whose reply lies wholly beyond `max_length` is left out, with a `Reject`.
+
+    Raises:
+        DataError: no rows, wrong columns, or a template that cannot be trained on.
+        TrainingError: no row is left.
+    """
+    rows = read_sft(job.data)
+    tokenizer = load_tokenizer(job.model)
+    limit = min(job.config.max_length, context_length(job.model))
+    encoded = encode_replies(tokenizer, [r.prompt for r in rows], [r.completion for r in rows], limit)
+    check_end_of_turn(tokenizer, job.model, encoded)
+    examples = [e for e in encoded if e.n_trained]
+    rejects = [_reject(i, row, limit) for i, (row, e) in enumerate(zip(rows, encoded, strict=True)) if not e.n_trained]
+    if not examples:
+        raise TrainingError(f"every reply in {job.data} lies beyond {limit} tokens; raise max_length")
+    facts = {
+        "n_rows": len(examples),
+        "n_rejected": len(rejects),
+        "n_truncated": sum(e.is_truncated for e in examples),
+        "n_tokens": sum(len(e.input_ids) for e in examples),
+        "n_trained_tokens": sum(e.n_trained for e in examples),
+    }
+    return Prepared(tokenizer, examples, rejects, facts)
+
+
+def _reject(number: int, row: SFTRow, limit: int) -> Reject:
+    parents = [i for i in (row.response_id, row.revision_id) if i] or [f"row {number}"]
+    detail = f"row {number}: nothing of the reply is within {limit} tokens"
+    return Reject.make("sft", "reply_beyond_max_length", prompt_id=row.prompt_id, parents=parents, detail=detail)
+
+
+def plan(job: SFTJob) -> dict[str, Any]:
+    prepared = prepare_rows(job)
+    n_rows = len(as_dataset(job, prepared.examples))
+    return {**prepared.facts, "n_sequences": n_rows, "n_steps": n_steps(job, n_rows)}
+
+
+def n_steps(job: SFTJob, n_sequences: int) -> int:
+    return batches.n_steps(n_sequences, job.config.batch_size, job.config.epochs)
+
+
+def as_dataset(job: SFTJob, examples: list[Example]) -> Any:
+    """What TRL reads: `input_ids` and `labels`; packed, each row also has the lengths of the sequences in it."""
+    from datasets import Dataset
+
+    dataset = Dataset.from_dict({"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]})
+    if not job.config.packing:
+        return dataset
+    with without_vllm():
+        from trl.data_utils import pack_dataset
+    return pack_dataset(dataset, job.config.max_length, "bfd")
+
+
+def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
+    """TRL's trainer over rows that we tokenised ourselves, so that labels and truncation are ours to count."""
+    with without_vllm():
+        from trl.trainer.sft_config import SFTConfig as TrainerConfig
+        from trl.trainer.sft_trainer import SFTTrainer
+    from cai.training.trainer import arguments, load_policy, sealed
+
+    config = job.config
+    return sealed(SFTTrainer)(
+        model=load_policy(job.model),
+        args=TrainerConfig(
+            **arguments(folder, job.seed, config.learning_rate, config.save_steps),
+            num_train_epochs=config.epochs,
+            per_device_train_batch_size=config.batch_size,
+            max_length=config.max_length,
+            packing=config.packing,
+            packing_strategy="bfd",
+            lr_scheduler_type="linear",
+            warmup_steps=0.03,  # a share of all steps
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=as_dataset(job, prepared.examples),
+        processing_class=prepared.tokenizer,
+        peft_config=None if config.lora_rank is None else _lora(config.lora_rank),
+    )
+
+
+def _lora(rank: int) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _reported(step: int, numbers: dict[str, float]) -> dict[str, float]:
+    named = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy")
+    return {name: numbers[name] for name in named if name in numbers}
+
+
+def train(job: SFTJob, workspace: Workspace, progress: Progress) -> Trained:
+    prepared = prepare_rows(job)
+    if prepared.rejects or prepared.facts["n_truncated"]:
+        progress.note("rows cut", n_rejected=len(prepared.rejects), n_truncated=prepared.facts["n_truncated"])
+    from cai.training.trainer import Watch, run, save_policy
+
+    checkpoint = workspace.open(progress)
+    trainer = build_trainer(job, prepared, workspace.folder)
+    trainer.add_callback(Watch(workspace.folder, progress, _reported))
+    steps = run(trainer, checkpoint)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if job.config.lora_rank is not None:
+        model = model.merge_and_unload()
+
+    def fill(out: Path) -> None:
+        save_policy(model, load_tokenizer(job.model), job.model, out)
+        write_rejects(out / "rejects.jsonl", prepared.rejects)
+        append(out / METRICS, ({"step": e["step"], **_reported(e["step"], e)} for e in logged))
+
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    losses = [entry["loss"] for entry in logged]
+    metrics = {"loss/first": losses[0], "loss/last": losses[-1], "loss/mean": sum(losses) / len(losses)}
+    return Trained(fill, {**prepared.facts, "n_steps": steps, "metrics": metrics})
+
+
+STAGE = Stage(SFTJob, plan, train)
+
+if __name__ == "__main__":
+    run_command(STAGE, HELP)

@@ -1,0 +1,115 @@
+"""What SFT and GRPO share of the Hugging Face trainer: arguments, sealed checkpoints, progress, and stopping at NaN.
+
+TRL is imported by the stages, not here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoModelForCausalLM, PrinterCallback, TrainerCallback
+from transformers.utils.logging import disable_progress_bar
+
+from cai.models import resolve_model
+from cai.training.chat import save_tokenizer
+from cai.training.checkpoints import checkpoint_step, disk_errors, keep_newest, seal
+from cai.training.guards import require_finite
+from cai.training.progress import Progress
+
+
+def arguments(folder: Path, seed: int, learning_rate: float, save_steps: int) -> dict[str, Any]:
+    """Trainer arguments that both stages want: every step logged, nothing sent anywhere, bf16 only on a GPU."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "seed": seed,
+        "data_seed": seed,
+        "learning_rate": learning_rate,
+        "save_strategy": "steps",
+        "save_steps": save_steps,
+        "save_total_limit": None,  # ours are counted after they are sealed
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # it would hide what `Watch` stops at
+        "report_to": "none",
+        "disable_tqdm": True,
+        "bf16": on_gpu,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": on_gpu,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def load_policy(model: Path) -> Any:
+    """A causal language model in float32, the precision its optimiser keeps."""
+    import torch
+
+    disable_progress_bar()  # stderr belongs to progress lines
+    return AutoModelForCausalLM.from_pretrained(
+        str(resolve_model(model)), dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+
+
+def save_policy(model: Any, tokenizer: Any, parent: Path, out: Path) -> None:
+    """Write `model` as its parent was written: same precision, tokenizer, chat template and generation settings."""
+    source = resolve_model(parent)
+    config = AutoConfig.from_pretrained(str(source), local_files_only=True)
+    if config.dtype is not None:
+        model.to(config.dtype)
+    # A model's digest must depend neither on where its parent lay nor on what the trainer set for its own use.
+    model.config._name_or_path = ""
+    model.config.pad_token_id = config.pad_token_id
+    model.config.use_cache = config.use_cache
+    model.save_pretrained(str(out))
+    save_tokenizer(tokenizer, parent, out)
+    settings = source / "generation_config.json"
+    if settings.is_file():
+        (out / settings.name).write_bytes(settings.read_bytes())
+
+
+class Watch(TrainerCallback):
+    """Hears every step: stops the run at a loss that is no number, and reports what `select` makes of the others."""
+
+    def __init__(
+        self, folder: Path, progress: Progress, select: Callable[[int, dict[str, float]], dict[str, float]]
+    ) -> None:
+        self._folder = folder
+        self._progress = progress
+        self._select = select
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:
+            return
+        step, loss = state.global_step, float(logs["loss"])
+        numbers = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
+        require_finite(loss, numbers.get("grad_norm", 0.0), step, self._folder)
+        self._progress.report(step, state.max_steps, **self._select(step, numbers))
+
+
+def sealed(trainer: type[Any]) -> type[Any]:
+    """The trainer class, with checkpoints that are whole or do not count, and no model card written beside them."""
+
+    class Sealed(trainer):
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            return None
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None:
+            folder, step = Path(self.args.output_dir), self.state.global_step
+            with disk_errors(f"write checkpoint-{step} in {folder}"):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    seal(folder / f"checkpoint-{step}", step)
+                    keep_newest(folder)
+
+    return Sealed
+
+
+def run(trainer: Any, checkpoint: Path | None) -> int:
+    """Train to the end, from `checkpoint` if there is one; returns the number of steps the whole run has."""
+    trainer.remove_callback(PrinterCallback)  # it prints to stdout, where only the summary belongs
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    steps = int(trainer.state.global_step)
+    assert checkpoint is None or steps >= checkpoint_step(checkpoint)
+    return steps

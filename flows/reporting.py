@@ -1,0 +1,265 @@
+"""What a run's report shows, gathered from its tables and what its steps left. `cai.report` draws it."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai.agreement import order_agreement
+from cai.evaluation import from_json
+from cai.models import read_meta
+from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision
+from cai.report.data import (
+    Answer,
+    Chain,
+    Curve,
+    LabelQuality,
+    Line,
+    Pair,
+    PrincipleQuality,
+    RejectCount,
+    Reliability,
+    ReliabilityBin,
+    ReportData,
+    Sample,
+    StageTime,
+    Step,
+    TableCount,
+    Turn,
+)
+from cai.report.targets import demo_targets
+from flows.runs import RunFolder, now
+from storage.store import Store
+
+N_CHAINS, N_PAIRS, N_SAMPLES = 300, 300, 90
+BINS = 10
+# What the steps of a run make, in the order they make it: step name, what a person calls it, the table.
+STEPS = (
+    ("prompts", "import prompts", "prompts"),
+    ("chains", "critique and revise", "revisions"),
+    ("sft_set", "derive SFT set", ""),
+    ("sft", "train SL-CAI", ""),
+    ("candidates", "sample candidates", "responses"),
+    ("labels", "compare", "comparisons"),
+    ("preferences", "derive preferences", "preferences"),
+    ("reward_model", "train reward model", ""),
+    ("grpo", "train RL-CAI", ""),
+    ("evaluate", "evaluate", "evaluations"),
+)
+# Of what a training step logs, what tells people whether it went well: metric, what it is called, its unit.
+CURVES = (
+    ("sft", "SL-CAI", (("loss", "loss", "nats per token"), ("mean_token_accuracy", "token accuracy", "share"))),
+    ("reward_model", "Reward model", (("loss", "loss", "nats per pair"),)),
+    (
+        "grpo",
+        "RL-CAI",
+        (
+            ("reward/mean", "reward", "mean of the step"),
+            ("kl/k3", "KL to SL-CAI", "nats per token"),
+            ("entropy", "entropy", "nats per token"),
+            ("length/mean", "length", "tokens"),
+        ),
+    ),
+)
+
+
+def gather(run: RunFolder, store: Store) -> ReportData:
+    """Everything there is to say about a run, finished or not."""
+    body = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    prompts = store.find_all(Prompt, run.ids("prompts"))
+    evaluated = run.result("evaluate")
+    results = from_json(evaluated["rates"]) if evaluated else {}
+    pair_ids = _ids(run, "preferences")
+    revision_ids = _ids(run, "revisions")
+    return ReportData(
+        title=f"{run.profile.name}: {run.constitution.name}" + (f" without {run.without}" if run.without else ""),
+        profile=run.profile.name,
+        constitution=run.constitution.name,
+        constitution_digest=run.constitution.digest(),
+        run_id=run.run_id,
+        started_at=body["started_at"],
+        finished_at=now(),
+        excluded_tag=run.without,
+        facts=_facts(run),
+        results=results,
+        targets=demo_targets(results, run.without) if run.profile.name == "demo" else (),
+        stages=tuple(_stage_times(run)),
+        tables=tuple(_tables(run)),
+        rejects=tuple(_rejects(run, store, prompts)),
+        labels=_label_quality(run, store, prompts, pair_ids),
+        curves=tuple(_curves(run)),
+        reliability=_reliability(run),
+        chains=tuple(_chains(store, prompts, _spread(_ids(run, "last-revisions"), N_CHAINS))),
+        n_chains=len(revision_ids) // run.profile.chains.rounds,
+        pairs=tuple(_pairs(store, prompts, _spread(pair_ids, N_PAIRS))),
+        n_pairs=len(pair_ids),
+        samples=tuple(_samples(run, store)),
+    )
+
+
+def funnel(run: RunFolder) -> list[tuple[str, int, int, int]]:
+    """Each step that turns rows into rows: what it is called, rows in, rows out, rows rejected. In = out + rejected."""
+    lines = []
+    for step, title, _ in STEPS:
+        results = [r for r in step_results(run, step) if "n_in" in r]
+        if results:
+            counts = (sum(int(r.get(key, 0)) for r in results) for key in ("n_in", "n_out", "n_rejected"))
+            lines.append((title, *counts))
+    return lines  # type: ignore[return-value]
+
+
+def step_results(run: RunFolder, step: str) -> list[dict[str, Any]]:
+    """A step's result, or those of its shards."""
+    names = sorted((run.path / "steps").glob(f"{step}.json")) + sorted((run.path / "steps").glob(f"{step}-*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in names]
+
+
+def _ids(run: RunFolder, name: str) -> list[str]:
+    folder = run.path / "ids"
+    names = sorted(p.stem for p in [*folder.glob(f"{name}.parquet"), *folder.glob(f"{name}-[0-9]*.parquet")])
+    return [row_id for stem in names for row_id in run.ids(stem)]
+
+
+def _spread(ids: Sequence[str], n: int) -> list[str]:
+    """At most `n` of them, evenly over the whole."""
+    return [ids[i * len(ids) // n] for i in range(n)] if len(ids) > n else list(ids)
+
+
+def _facts(run: RunFolder) -> dict[str, str]:
+    facts = {"engine": run.profile.engine.kind, "model": run.profile.engine.model, "seed": str(run.profile.seed)}
+    for step in ("sft", "reward_model", "grpo"):
+        if result := run.result(step):
+            facts[f"{step} model"] = result["model_digest"]
+    return facts
+
+
+def _stage_times(run: RunFolder) -> Iterable[StageTime]:
+    for step, title, _ in STEPS:
+        if results := step_results(run, step):
+            yield StageTime(title, sum(float(r.get("seconds", 0.0)) for r in results))
+
+
+def _tables(run: RunFolder) -> Iterable[TableCount]:
+    for title, _, n_out, _ in funnel(run):
+        yield TableCount(title, n_out)
+
+
+def _rejects(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> Iterable[RejectCount]:
+    mine = [r for r in store.read(Reject) if r.stage == "import" or r.prompt_id in prompts]
+    for (stage, reason), n in sorted(Counter((r.stage, r.reason) for r in mine).items()):
+        yield RejectCount(stage, reason, n)
+
+
+def _label_quality(
+    run: RunFolder, store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str]
+) -> LabelQuality | None:
+    judges = {r["judge_digest"] for r in step_results(run, "labels")}
+    asked = [c for c in store.of_prompts(Comparison, list(prompts)) if c.judge_digest in judges] if judges else []
+    if not asked:
+        return None
+    pairs = store.find_all(PreferencePair, pair_ids)
+    histogram = [0] * BINS
+    for pair in pairs.values():
+        histogram[min(BINS - 1, int((pair.soft_label - 0.5) * 2 * BINS))] += 1
+    mass = Counter[str]()
+    for c in asked:
+        mass[c.principle_id] += c.mass_outside  # type: ignore[assignment]
+    n_asks = Counter(c.principle_id for c in asked)
+    agreed = order_agreement(asked, max_mass_outside=run.profile.preferences.max_mass_outside)
+    overall = next(a for a in agreed if a.principle_id == "")
+    return LabelQuality(
+        n_comparisons=len(asked),
+        n_pairs=len(pairs),
+        n_ties=sum(pair.is_tie for pair in pairs.values()),
+        n_unscored=overall.n_unscored,
+        consistency=overall.consistency.value,
+        mass_outside=sum(mass.values()) / len(asked),
+        soft_labels=tuple(histogram),
+        principles=tuple(
+            PrincipleQuality(
+                a.principle_id,
+                a.position_bias,
+                a.consistency.value,
+                mass[a.principle_id] / n_asks[a.principle_id],
+            )
+            for a in agreed
+            if a.principle_id
+        ),
+    )
+
+
+def _chains(store: Store, prompts: Mapping[str, Prompt], last_ids: Sequence[str]) -> Iterable[Chain]:
+    """Whole chains, from the last revision back to the response."""
+    last = store.find_all(Revision, last_ids)
+    of_prompts = store.of_prompts(Revision, [r.prompt_id for r in last.values()])
+    revisions = {r.revision_id: r for r in of_prompts}
+    responses = store.find_all(Response, [r.response_id for r in last.values()])
+    for row_id in last_ids:
+        steps: list[Revision] = []
+        at: Revision | None = revisions[row_id]
+        while at is not None:
+            steps.append(at)
+            at = revisions.get(at.parent_id)
+        prompt = prompts[steps[0].prompt_id]
+        yield Chain(
+            prompt=_turns(prompt.messages),
+            response=responses[steps[0].response_id].text,
+            steps=tuple(Step(r.principle_id, r.critique, r.text) for r in reversed(steps)),
+            tags=prompt.tags,
+        )
+
+
+def _pairs(store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str]) -> Iterable[Pair]:
+    found = store.find_all(PreferencePair, pair_ids)
+    for pair in (found[i] for i in pair_ids):
+        yield Pair(
+            prompt=_turns(pair.messages),
+            chosen=pair.chosen,
+            rejected=pair.rejected,
+            soft_label=pair.soft_label,
+            consistency=pair.consistency,
+            n_asks=pair.n_asks,
+            is_tie=pair.is_tie,
+            tags=prompts[pair.prompt_id].tags,
+        )
+
+
+def _samples(run: RunFolder, store: Store) -> Iterable[Sample]:
+    """The same held-out prompts, answered by each model."""
+    answers: dict[str, list[Answer]] = {}
+    for path in sorted((run.path / "ids").glob("eval-*.parquet"), key=lambda p: p.stat().st_mtime_ns):
+        model = path.stem.removeprefix("eval-")
+        for response in store.find_all(Response, run.ids(path.stem)).values():
+            answers.setdefault(response.prompt_id, []).append(Answer(model, response.text))
+    prompts = store.find_all(Prompt, list(answers))
+    for prompt_id in _spread(sorted(answers), N_SAMPLES):
+        prompt = prompts[prompt_id]
+        yield Sample(_turns(prompt.messages), tuple(answers[prompt_id]), prompt.tags)
+
+
+def _curves(run: RunFolder) -> Iterable[Curve]:
+    for step, group, curves in CURVES:
+        result = run.result(step)
+        path = Path(result["path"]) / "metrics.jsonl" if result else None
+        if path is None or not path.is_file():
+            continue
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for name, title, unit in curves:
+            points = [(float(r["step"]), float(r[name])) for r in rows if isinstance(r.get(name), int | float)]
+            if len(points) > 1:
+                xs, ys = zip(*points, strict=True)
+                yield Curve(group, title, "step", unit, (Line(title, xs, ys),))
+
+
+def _reliability(run: RunFolder) -> Reliability | None:
+    result = run.result("reward_model")
+    meta = read_meta(Path(result["path"])) if result else None
+    bins = (meta or {}).get("reliability")
+    if not meta or not bins:
+        return None
+    return Reliability(tuple(ReliabilityBin(**b) for b in bins), float(meta["metrics"]["held_out/ece"]))
+
+
+def _turns(messages: Iterable[Message]) -> tuple[Turn, ...]:
+    return tuple(Turn(m.role, m.content) for m in messages)

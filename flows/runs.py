@@ -1,0 +1,153 @@
+"""A run's folder: what was asked for (`run.json`), which rows it is about, what each step reported when it was done.
+
+The same profile, constitution, prompts and code of ids give the same run id, so the same command goes on with the same
+run; any edit gives another run, which finds the rows it shares with earlier ones in the tables.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cai.config import Profile, PromptSource, load_profile
+from cai.constitution import Constitution, load_constitution
+from cai.errors import ConfigError, DataError
+from cai.records import digest
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run under a home directory."""
+
+    home: Path
+    run_id: str
+    profile: Profile
+    constitution: Constitution
+    without: str
+
+    @property
+    def path(self) -> Path:
+        return self.home / "runs" / self.run_id
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def result(self, step: str) -> dict[str, Any] | None:
+        """What a finished step reported; None means that it is not finished."""
+        path = self.path / "steps" / f"{step}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def finish(self, step: str, result: dict[str, Any]) -> None:
+        write_atomically(self.path / "steps" / f"{step}.json", json.dumps(result, indent=1))
+
+    def ids(self, name: str) -> list[str]:
+        """A list of row ids that a step left for the next ones."""
+        column: list[str] = pq.read_table(self.path / "ids" / f"{name}.parquet")["id"].to_pylist()
+        return column
+
+    def save_ids(self, name: str, ids: Collection[str]) -> None:
+        path = self.path / "ids" / f"{name}.parquet"
+        table = pa.table({"id": pa.array(list(ids), pa.string())})
+        replace_with(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
+    """The folder this profile's run has; writes nothing. `without` drops every principle that bears the tag."""
+    constitution = load_constitution(profile.constitution)
+    if without:
+        constitution = constitution.without(without)
+    asked_for = {
+        "profile": {**profile.model_dump(mode="json"), "constitution": constitution.name},
+        "constitution_digest": constitution.digest(),
+        "prompts": [_source_digest(source.path) for source in (*profile.prompts, *profile.evaluation.prompts)],
+        "without": without,
+    }
+    run_id = f"{profile.name}{f'-without-{without}' if without else ''}-{digest('run', asked_for)[:10]}"
+    return RunFolder(home, run_id, profile, constitution, without)
+
+
+def create_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
+    """Make the run's folder, or find it."""
+    run = plan_run(profile, home, without=without)
+    if not (run.path / "run.json").is_file():
+        text = profile.constitution.read_text(encoding="utf-8")
+        write_atomically(run.path / "constitution.yaml", text)
+        body = {"profile": profile.model_dump(mode="json"), "without": without, "started_at": now()}
+        write_atomically(run.path / "run.json", json.dumps(body, indent=1))
+    return run
+
+
+def open_run(home: Path, run_id: str) -> RunFolder:
+    """The run as it was asked for, with the constitution as it stood then.
+
+    Raises:
+        ConfigError: there is no such run.
+    """
+    path = home / "runs" / run_id
+    if not (path / "run.json").is_file():
+        known = ", ".join(sorted(p.parent.name for p in home.glob("runs/*/run.json"))) or "none yet"
+        raise ConfigError(f"no run {run_id!r} under {home}; the runs there: {known}")
+    body = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    constitution = load_constitution(path / "constitution.yaml")
+    without = body["without"]
+    return RunFolder(
+        home,
+        run_id,
+        Profile.model_validate(body["profile"]),
+        constitution.without(without) if without else constitution,
+        without,
+    )
+
+
+def profile_with(
+    path: Path, *, prompts: Sequence[str] = (), limit: int | None = None, constitution: Path | None = None
+) -> Profile:
+    """A profile with what the command line overrides; every override is in the run's id."""
+    profile = load_profile(path)
+    sources = tuple(profile.prompts)
+    if prompts:
+        sources = tuple(PromptSource(path=p) for p in prompts)
+    if limit is not None:
+        sources = tuple(source.model_copy(update={"limit": limit}) for source in sources)
+    update: dict[str, Any] = {"prompts": sources}
+    if constitution is not None:
+        update["constitution"] = constitution
+    return profile.model_copy(update=update)
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    replace_with(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def replace_with(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _source_digest(path: str) -> str:
+    if path == "smallworld":
+        return path
+    if not Path(path).is_file():
+        raise DataError(f"no prompts at {path!r}; expected a file, or `smallworld`")
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

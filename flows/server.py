@@ -1,0 +1,149 @@
+"""A Prefect API to talk to: the one that is configured, else a server of our own on loopback, its SQLite under home.
+
+cai ui --home cai-home        # the same server, in the foreground, to browse past runs
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from cai.errors import ConfigError
+from flows.supervise import Child, StepFailed
+
+START_S = 90.0
+DRAIN_S = 10.0
+
+
+@contextlib.contextmanager
+def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
+    """The URL of a Prefect API, set in the environment for this process and its children.
+
+    `PREFECT_API_URL` wins where it is set. Otherwise a server is started on loopback and ended with the block; it is
+    also gone when this process is killed.
+
+    Raises:
+        ConfigError: the configured API does not answer, or the server does not start.
+    """
+    configured = os.environ.get("PREFECT_API_URL")
+    if configured:
+        if not _answers(configured):
+            raise ConfigError(
+                f"PREFECT_API_URL is {configured!r} and nothing answers there; start that server, or unset the "
+                "variable to have one started for this run"
+            )
+        yield configured
+        return
+    settings = _settings(home)
+    os.environ.update(settings)
+    if running := _running(home):
+        os.environ["PREFECT_API_URL"] = running
+        with _without_heartbeat():
+            yield running
+        return
+    port = port or _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    server = Child(
+        ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        logfile=home / "prefect" / "server.log",
+        env={"PREFECT_SERVER_UI_API_URL": url},  # else its pages look for the API at port 4200
+        is_heard=False,
+    )
+    address = home / "prefect" / "server.json"
+    os.environ["PREFECT_API_URL"] = url  # before the import, which reads it
+    with server:
+        try:
+            importlib.import_module("prefect")  # takes seconds, as does the server's start
+            _wait_for(url, server)
+            address.write_text(json.dumps({"url": url, "pid": server.pid}), encoding="utf-8")
+            with _without_heartbeat():
+                yield url
+        finally:
+            _drain()
+            address.unlink(missing_ok=True)
+            del os.environ["PREFECT_API_URL"]
+
+
+def _settings(home: Path) -> dict[str, str]:
+    """Everything Prefect keeps goes under home, and nothing is reported to anybody."""
+    folder = (home / "prefect").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "PREFECT_HOME": str(folder),
+        # Neither of these follows PREFECT_HOME.
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": str(folder / "results"),
+        "PREFECT_MEMO_STORE_PATH": str(folder / "memo_store.toml"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def _running(home: Path) -> str | None:
+    """The URL of a server that another command has started over the same home, if it still answers."""
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, ProcessLookupError):
+        server = json.loads((home / "prefect" / "server.json").read_text(encoding="utf-8"))
+        os.kill(server["pid"], 0)
+        return str(server["url"]) if _answers(server["url"]) else None
+    return None
+
+
+def _wait_for(url: str, server: Child) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            server.raise_if_dead()
+        except StepFailed as error:
+            raise ConfigError(f"the Prefect server did not start: {error}") from error
+        if _answers(url):
+            return
+        time.sleep(0.1)
+    raise ConfigError(f"the Prefect server did not answer at {url} within {START_S:.0f} s")
+
+
+def _without_heartbeat() -> contextlib.AbstractContextManager[object]:
+    """A heartbeat tells a server that outlives us whether we still run; joining its thread costs each flow a second."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    url = os.environ["PREFECT_API_URL"]
+    return temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_URL: url})
+
+
+def _drain() -> None:
+    """Let Prefect send what it still holds; otherwise it keeps trying to reach the server that is about to end."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all(timeout=DRAIN_S)
+        EventsWorker.drain_all(timeout=DRAIN_S)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=2) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _free_port() -> int:
+    """Any free port: two runs that start together must not both take the usual one and talk to one server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def serve_forever(home: Path, port: int) -> None:
+    """Run the server until Ctrl-C."""
+    with prefect_api(home, port=port) as url:
+        sys.stderr.write(f"Prefect UI: {url.removesuffix('/api')}   (Ctrl-C ends it)\n")
+        with contextlib.suppress(KeyboardInterrupt):
+            while _answers(url):
+                time.sleep(1)

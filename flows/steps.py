@@ -1,0 +1,491 @@
+"""What the generation child does: the run's steps that need an engine or the tables, served one by one.
+
+Reads a JSON line for each step on standard input (`{"step": "chains", "shard": 0}`), answers with a `result` line.
+
+    echo '{"step": "prompts"}' | python -m flows.steps cai-home RUN_ID      # one step by hand
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from cai.asks import Progress
+from cai.candidates import sample_responses
+from cai.config import EngineConfig, PromptSource
+from cai.critique import run_chains
+from cai.engines import open_engine
+from cai.engines.base import Engine
+from cai.errors import ConfigError, DataError
+from cai.evaluation import Rates, answer_all, judge_win_rate, measure_smallworld, to_json, to_rows
+from cai.feedback import Labelling, ResponsePair, label, make_pairs
+from cai.models import model_digest, read_meta, resolve_model
+from cai.preferences import derive
+from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, Run, digest
+from cai.report.build import build_report
+from cai.report.data import verdict
+from cai.report.text import before_after_table
+from cai.smallworld import world
+from flows import reporting
+from flows.runs import RunFolder, open_run, write_atomically
+from flows.supervise import mark
+from storage.exports import export_preferences, export_prompts, export_sft
+from storage.imports import read_prompts
+from storage.ledger import TableLedger
+from storage.store import Store
+
+SHARD = 5_000  # prompts: memory is bounded by it, and a retry repeats at most its unfinished rows
+APPEND = 10_000
+MANY_FILES = 32  # commits slow down with the number of files; measured in benchmarks/storage_commit.py
+
+
+class Session:
+    """One run, its store, and the engine that is up."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.store = Store(run.home)
+        self._engine: Engine | None = None
+        self._config: EngineConfig | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def seed_model(self) -> str:
+        return self.run.profile.engine.model
+
+    async def engine(self, config: EngineConfig, model: str) -> Engine:
+        """The engine of this config with that model's weights: kept, swapped or started, whichever is cheapest."""
+        async with self._lock:
+            wanted = config.model_copy(update={"model": ""})
+            if self._engine is not None and self._config == wanted:
+                if config.kind != "scripted" and self._engine.model_digest != model_digest(resolve_model(model)):
+                    await self._engine.load(resolve_model(model))
+                return self._engine
+            await self._close()
+            self._engine = await open_engine(config.model_copy(update={"model": model}))
+            self._config = wanted
+            return self._engine
+
+    def record(self, status: Literal["running", "completed"]) -> None:
+        """Write the run's own row, whatever it said before."""
+        run = self.run
+        body = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+        config = json.dumps(body["profile"], sort_keys=True)
+        row = Run(run.run_id, run.profile.name, body["started_at"], run.constitution.digest(), config, status)
+        self.store.upsert([row])
+
+    def prompts(self, shard: int) -> list[Prompt]:
+        """The prompts of one shard, in the order of their import."""
+        ids = self.run.ids("prompts")[shard * SHARD : (shard + 1) * SHARD]
+        found = self.store.find_all(Prompt, ids)
+        return [found[prompt_id] for prompt_id in ids]
+
+    def n_shards(self) -> int:
+        return -(-len(self.run.ids("prompts")) // SHARD)
+
+    def ids_of(self, name: str) -> list[str]:
+        """The ids that the shards of a step left, one shard after the other."""
+        return [row_id for shard in range(self.n_shards()) for row_id in self.run.ids(f"{name}-{shard}")]
+
+    def pairs(self, shard: int) -> tuple[list[ResponsePair], list[Reject]]:
+        ids = self.run.ids(f"candidates-{shard}")
+        found = self.store.find_all(Response, ids)
+        made = make_pairs(self.prompts(shard), [found[i] for i in ids])
+        return made.pairs, made.rejects
+
+    @property
+    def judge(self) -> EngineConfig:
+        return self.run.profile.feedback.judge or self.run.profile.engine
+
+    async def close(self) -> None:
+        async with self._lock:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._engine is not None:
+            await self._engine.close()
+            self._engine = None
+
+
+def import_prompts(session: Session) -> dict[str, Any]:
+    """Every source of the profile into the `prompts` table; what cannot be used into `rejects`."""
+    run = session.run
+    session.record("running")
+    ids: list[str] = []
+    n_rejected = 0
+    pending: list[Prompt | Reject] = []
+    for n_in, row in enumerate(source_rows(run.profile.prompts, "train", run.profile.seed), start=1):
+        if isinstance(row, Prompt):
+            ids.append(row.prompt_id)
+        else:
+            n_rejected += 1
+        pending.append(row)
+        if len(pending) >= APPEND:
+            session.store.append(pending)
+            pending = []
+            mark("progress", {"stage": "prompts", "n_done": n_in})
+    session.store.append(pending)
+    if not ids:
+        raise DataError(
+            f"none of the {n_rejected} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
+            "`cai sql rejects` says why"
+        )
+    run.save_ids("prompts", ids)
+    n_in = len(ids) + n_rejected
+    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_rejected, "n_shards": -(-len(ids) // SHARD)}
+
+
+def source_rows(
+    sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int
+) -> Iterator[Prompt | Reject]:
+    """The rows of all sources, one after the other; a prompt met before, in whichever source, is a reject."""
+    seen: set[str] = set()
+    for source in sources:
+        if source.path != "smallworld":
+            for row in read_prompts(source, seed, seen):
+                yield replace(row, split=split) if isinstance(row, Prompt) else row
+        elif source.limit is None:
+            raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
+        else:
+            yield from world.prompts(split, source.limit, seed)
+
+
+async def chains(session: Session, shard: int) -> dict[str, Any]:
+    """Responses, critiques and revisions of one shard by the seed model."""
+    run = session.run
+    prompts = session.prompts(shard)
+    engine = await session.engine(run.profile.engine, session.seed_model)
+    with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Revision, Reject)) as ledger:
+        result = await run_chains(
+            prompts,
+            constitution=run.constitution,
+            engine=engine,
+            ledger=ledger,
+            config=run.profile.chains,
+            seed=run.profile.seed,
+            max_concurrency=run.profile.engine.max_concurrency,
+            progress=report_progress,
+        )
+    session.store.compact(MANY_FILES)
+    run.save_ids(f"revisions-{shard}", result.revision_ids)
+    run.save_ids(f"last-revisions-{shard}", result.last_revision_ids)
+    return _counts(result) | {"n_in": result.n_prompts, "n_out": result.n_done}
+
+
+def sft_set(session: Session) -> dict[str, Any]:
+    """The revisions of this run as the Parquet file that SFT reads."""
+    run = session.run
+    sft = run.profile.sft
+    which = "last-revisions" if sft is None or sft.rounds == "last" else "revisions"
+    ids = session.ids_of(which)
+    made = export_sft(session.store, run.path / "sft.parquet", rounds="all", revision_ids=ids)
+    return {"n_in": len(ids), "n_out": made.n_rows, "digest": made.digest, "versions": made.versions}
+
+
+async def candidates(session: Session, shard: int, model: str) -> dict[str, Any]:
+    """`k` responses to each prompt of a shard by the model that RL starts from."""
+    run, config = session.run, session.run.profile.candidates
+    prompts = session.prompts(shard)
+    engine = await session.engine(run.profile.engine, model)
+    with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Reject)) as ledger:
+        responses = await sample_responses(
+            prompts,
+            engine=engine,
+            ledger=ledger,
+            sampling=config.response.sampling(),
+            k=config.k,
+            seed=run.profile.seed,
+            stage="candidate",
+            max_concurrency=run.profile.engine.max_concurrency,
+            progress=report_progress,
+        )
+    run.save_ids(f"candidates-{shard}", [r.response_id for r in responses])
+    n_in = len(prompts) * config.k
+    return {"n_in": n_in, "n_out": len(responses), "n_rejected": n_in - len(responses)}
+
+
+async def labels(session: Session, shard: int) -> dict[str, Any]:
+    """Every pair of a shard put to the feedback model."""
+    run = session.run
+    pairs, rejects = session.pairs(shard)
+    session.store.append(rejects)
+    engine = await session.engine(session.judge, session.judge.model)
+    with TableLedger(session.store, [p.prompt.prompt_id for p in pairs], (Comparison, Reject)) as ledger:
+        result = await label(
+            pairs,
+            constitution=run.constitution,
+            engine=engine,
+            ledger=ledger,
+            config=run.profile.feedback,
+            seed=run.profile.seed,
+            max_concurrency=session.judge.max_concurrency,
+            progress=report_progress,
+        )
+    session.store.compact(MANY_FILES)
+    return result._asdict() | {
+        "judge_digest": engine.model_digest,
+        "n_in": result.n_asks,
+        "n_out": result.n_done,
+        "n_identical": len(rejects),
+    }
+
+
+def preferences(session: Session) -> dict[str, Any]:
+    """Comparisons to pairs with soft labels: stored, and written as the files that training reads."""
+    run = session.run
+    pair_ids: list[str] = []
+    n_in = n_rejected = n_ties = 0
+    for shard in range(session.n_shards()):
+        answered = run.result(f"labels-{shard}")
+        assert answered is not None, "labels come before preferences"
+        labelling = Labelling(
+            run.constitution,
+            run.profile.feedback,
+            seed=run.profile.seed,
+            judge_digest=answered["judge_digest"],
+        )
+        pairs, identical = session.pairs(shard)
+        asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
+        rows = list(derive(pairs, asked, labelling=labelling, config=run.profile.preferences))
+        session.store.append(rows)
+        made = [row for row in rows if isinstance(row, PreferencePair)]
+        pair_ids += [row.pair_id for row in made]
+        n_in += len(pairs) + len(identical)
+        n_rejected += len(identical) + len(pairs) - len(made)
+        n_ties += sum(row.is_tie for row in made)
+    run.save_ids("preferences", pair_ids)
+    exported = export_preferences(session.store, run.path / "preferences.parquet", pair_ids=pair_ids)
+    export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=run.ids("prompts"))
+    return {
+        "n_in": n_in,
+        "n_out": len(pair_ids),
+        "n_rejected": n_rejected,
+        "n_ties": n_ties,
+        "digest": exported.digest,
+        "versions": exported.versions,
+    }
+
+
+def register(session: Session, name: str, path: str) -> dict[str, Any]:
+    """A trained model into the `models` table, with all it came from, the table versions included."""
+    meta = read_meta(Path(path))
+    assert meta is not None, "only finished models are registered"
+    trained_on = session.run.result("sft_set" if name == "sl_cai" else "preferences")
+    assert trained_on is not None, "the set is derived before it is trained on"
+    pinned = {f"tables/{table}": str(version) for table, version in trained_on["versions"].items()}
+    model = Model(
+        model_digest=meta["model_digest"],
+        name=name,
+        stage=meta["stage"],
+        path=path,
+        parent_digest=meta["parent_digest"],
+        inputs=meta["inputs"] | pinned,
+        metrics=meta["metrics"],
+        run_id=session.run.run_id,
+    )
+    session.store.append([model, *left_by_training(Path(path), session.run.run_id)])
+    return {"model_digest": model.model_digest}
+
+
+def left_by_training(path: Path, run_id: str) -> Iterator[Rollout | Reject]:
+    """What a training step dropped, and every sampled reply of RL; one that could not be scored is a reject."""
+    rejects = path / "rejects.jsonl"
+    for line in rejects.read_text(encoding="utf-8").splitlines() if rejects.is_file() else ():
+        body = json.loads(line)
+        yield Reject(**body | {"parent_ids": tuple(body["parent_ids"])})
+    rollouts = path / "rollouts.parquet"
+    rows = pq.read_table(rollouts).to_pylist() if rollouts.is_file() else []
+    for place, row in enumerate(rows):
+        row_id = digest("rollout", run_id, row["step"], place, row["prompt_id"], row["text"])
+        if row["reward"] is None or row["kl"] is None:
+            yield Reject.make("rollout", "unscored", prompt_id=row["prompt_id"], parents=(row_id,), text=row["text"])
+        else:
+            yield Rollout(row_id, run_id, **row)
+
+
+async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
+    """The models' responses to held-out prompts: rates by the oracle in the small world, win rates by the judge."""
+    run, config = session.run, session.run.profile.evaluation
+    prompts, n_rejected = held_out_prompts(session)
+    paths = {name: resolve_model(path) for name, path in models.items()}
+    engine = await session.engine(run.profile.engine, session.seed_model)
+    with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
+        answers = await answer_all(
+            paths,
+            prompts,
+            engine=engine,
+            ledger=ledger,
+            config=config,
+            seed=run.profile.seed,
+            max_concurrency=run.profile.engine.max_concurrency,
+            progress=report_progress,
+        )
+        win_rates = await compare_models(session, prompts, answers, ledger)
+    for name, responses in answers.items():
+        run.save_ids(f"eval-{name}", [r.response_id for r in responses])
+    rates: dict[str, Rates] = {}
+    if all(source.path == "smallworld" for source in config.prompts):
+        rates = {name: measure_smallworld(prompts, responses) for name, responses in answers.items()}
+        session.store.append(to_rows(rates, answers, set="smallworld/eval"))
+    n_in, n_out = len(prompts) * len(answers), sum(len(responses) for responses in answers.values())
+    return {
+        "n_in": n_in,
+        "n_out": n_out,
+        "n_rejected": n_in - n_out,
+        "n_prompts_rejected": n_rejected,
+        "models": list(models),
+        "rates": to_json(rates),
+        "win_rates": win_rates,
+    }
+
+
+def held_out_prompts(session: Session) -> tuple[list[Prompt], int]:
+    """Evaluation prompts, stored; one that is also trained on is rejected, as is whatever its file got wrong."""
+    run = session.run
+    trained_on = set(run.ids("prompts"))
+    kept: list[Prompt] = []
+    rejects: list[Reject] = []
+    for row in source_rows(run.profile.evaluation.prompts, "eval", run.profile.seed):
+        if isinstance(row, Reject):
+            rejects.append(row)
+        elif row.prompt_id in trained_on:
+            why = Reject.make("evaluate", "trained_on", prompt_id=row.prompt_id, parents=(run.run_id, row.prompt_id))
+            rejects.append(why)
+        else:
+            kept.append(row)
+    session.store.append([*kept, *rejects])
+    return kept, len(rejects)
+
+
+async def compare_models(
+    session: Session, prompts: Sequence[Prompt], answers: dict[str, list[Response]], ledger: TableLedger
+) -> dict[str, dict[str, Any]]:
+    """Every model against every earlier one, judged by the feedback model: `later/earlier` → rate and interval."""
+    run, few = session.run, prompts[: session.run.profile.evaluation.win_rate_prompts]
+    if not few or len(answers) < 2:
+        return {}
+    judge = await session.engine(session.judge, session.judge.model)
+    chosen = {p.prompt_id for p in few}
+    compared = {}
+    for second, first in combinations(answers, 2):
+        won = await judge_win_rate(
+            few,
+            [r for r in answers[first] if r.prompt_id in chosen],
+            [r for r in answers[second] if r.prompt_id in chosen],
+            constitution=run.constitution,
+            engine=judge,
+            ledger=ledger,
+            feedback=run.profile.feedback,
+            preferences=run.profile.preferences,
+            seed=run.profile.seed,
+            max_concurrency=session.judge.max_concurrency,
+            progress=report_progress,
+        )
+        compared[f"{first}/{second}"] = asdict(won.rate) | {"n_ties": won.n_ties, "n_unscored": won.n_unscored}
+    return compared
+
+
+def report(session: Session) -> dict[str, Any]:
+    """The page people open, and the same in plain text for the terminal."""
+    run = session.run
+    data = reporting.gather(run, session.store)
+    session.record("completed")
+    write_atomically(run.path / "report.html", build_report(data))
+    lines = reporting.funnel(run)
+    write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
+    if data.results:
+        table = before_after_table(data.results)
+        targets = "\n".join(
+            f"{'met   ' if t.passed else 'missed' if t.passed is False else '?     '}  {t.title}: {t.got} ({t.wanted})"
+            for t in data.targets
+        )
+        write_atomically(run.path / "results.txt", f"{table}\n\n{targets}".rstrip() + "\n")
+    return {"path": str(run.path / "report.html"), "funnel": lines, "verdict": verdict(data.targets)}
+
+
+def in_columns(header: tuple[str, ...], rows: Sequence[Sequence[object]]) -> str:
+    """Plain text columns: the first to the left, numbers to the right."""
+    cells = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in cells
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def report_progress(progress: Progress) -> None:
+    """Pass on at most one line a second; the flow shows fewer still."""
+    global _latest_s
+    if time.monotonic() - _latest_s >= 1.0:
+        _latest_s = time.monotonic()
+        mark("progress", progress._asdict())
+
+
+_latest_s = 0.0
+
+
+def _counts(result: Any) -> dict[str, Any]:
+    """The numbers of a named tuple, without its lists of ids."""
+    return {name: value for name, value in result._asdict().items() if isinstance(value, int | float | str)}
+
+
+async def dispatch(session: Session, request: dict[str, Any]) -> dict[str, Any]:
+    """One request: the name of a step and its arguments."""
+    arguments = {name: value for name, value in request.items() if name != "step"}
+    match request["step"]:
+        case "chains":
+            return await chains(session, **arguments)
+        case "candidates":
+            return await candidates(session, **arguments)
+        case "labels":
+            return await labels(session, **arguments)
+        case "evaluate":
+            return await evaluate(session, **arguments)
+        case "warm_up":
+            await session.engine(session.run.profile.engine, session.seed_model)
+            return {}
+        case name:
+            plain: dict[str, Callable[..., dict[str, Any]]] = {
+                "prompts": import_prompts,
+                "sft_set": sft_set,
+                "preferences": preferences,
+                "register": register,
+                "report": report,
+            }
+            return await asyncio.to_thread(plain[name], session, **arguments)
+
+
+async def serve(run: RunFolder) -> None:
+    """Answer requests until standard input ends, one after the other; `warm_up` alone has no answer."""
+    session = Session(run)
+    requests = await _lines_of_stdin()
+    try:
+        while line := await requests.readline():
+            request = json.loads(line)
+            started = time.monotonic()
+            answer = await dispatch(session, request)
+            if request["step"] != "warm_up":
+                mark("result", answer | {"seconds": round(time.monotonic() - started, 2)})
+    finally:
+        await session.close()
+
+
+async def _lines_of_stdin() -> asyncio.StreamReader:
+    """Read without a thread: an engine may fork, and a thread that waits in `readline` would leave the fork a lock on
+    standard input that nobody ever opens again.
+    """
+    reader = asyncio.StreamReader(limit=2**24)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(open_run(Path(sys.argv[1]), sys.argv[2])))

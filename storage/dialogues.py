@@ -1,0 +1,105 @@
+"""What one imported row says: the conversation up to the assistant's turn, or why there is none. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, cast, get_args
+
+from cai.records import Message, Role
+
+COLUMNS = ("prompt", "Behavior", "messages", "chosen")
+"""Where a conversation is looked for, in this order."""
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+_ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
+
+
+class BadRow(Exception):
+    """A row that gives no prompt. `reason` is the name people group by."""
+
+    def __init__(self, reason: str, detail: str, prompt_id: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.prompt_id = prompt_id
+
+
+def messages_of(row: Mapping[str, Any] | str, column: str | None = None) -> tuple[Message, ...]:
+    """The conversation of one row, ending in the user's turn.
+
+    Turns of one role in a row are one turn (some transcripts split an answer in two). The last assistant turn, and
+    what follows it, is the answer and not the prompt, unless the user spoke last.
+
+    Raises:
+        BadRow: empty_prompt, no_prompt, not_a_dialogue, no_user_turn, wrong_type or not_unicode.
+    """
+    value = row if isinstance(row, str) else _value(row, column)
+    if isinstance(value, str):
+        messages = _from_text(value, is_transcript=not isinstance(row, str) and _name(row, column) == "chosen")
+    elif isinstance(value, Sequence):
+        messages = [_message(item) for item in value]
+    else:
+        raise BadRow("wrong_type", f"text or a list of messages is expected, got {value!r:.200}")
+    messages = _merged(messages)
+    if messages and messages[-1].role == "assistant":
+        messages.pop()
+    _check(messages)
+    return tuple(messages)
+
+
+def _name(row: Mapping[str, Any], column: str | None) -> str:
+    names = (column,) if column is not None else COLUMNS
+    name = next((n for n in names if row.get(n) is not None), None)
+    if name is None:
+        raise BadRow("no_prompt", f"expected a value under {' or '.join(map(repr, names))}, got {sorted(row)}")
+    return name
+
+
+def _value(row: Mapping[str, Any], column: str | None) -> Any:
+    name = _name(row, column)
+    value, context = row[name], row.get("ContextString")
+    if isinstance(value, str) and isinstance(context, str) and context.strip() and value.strip():
+        return f"{context}\n\n{value}"
+    return value
+
+
+def _from_text(text: str, is_transcript: bool) -> list[Message]:
+    """One user turn, or the turns of a transcript: text that opens with an empty line and `Human:`."""
+    parts = _TURN.split(text.lstrip("\n") if is_transcript else text)
+    if len(parts) > 1 and not parts[0] and parts[1] == "Human":
+        roles, contents = parts[1::2], parts[2::2]
+        return [Message(_ROLES[role], content.strip()) for role, content in zip(roles, contents, strict=True)]
+    if is_transcript:
+        raise BadRow("not_a_dialogue", "expected a transcript that begins with a 'Human:' turn")
+    return [Message("user", text)]
+
+
+def _message(item: Any) -> Message:
+    if not isinstance(item, Mapping) or not isinstance(item.get("content"), str):
+        raise BadRow("wrong_type", f"a message is {{role, content}} with text in it, got {item!r:.200}")
+    role = item.get("role")
+    if role not in get_args(Role):
+        raise BadRow("not_a_dialogue", f"a message's role is one of {', '.join(get_args(Role))}, got {role!r:.200}")
+    return Message(cast(Role, role), item["content"])
+
+
+def _merged(messages: Sequence[Message]) -> list[Message]:
+    runs = [(role, [m.content for m in run]) for role, run in groupby(messages, key=lambda m: m.role)]
+    return [Message(role, "\n\n".join(filter(None, contents))) for role, contents in runs]
+
+
+def _check(messages: Sequence[Message]) -> None:
+    if not any(m.role == "user" for m in messages):
+        raise BadRow("no_user_turn", f"nobody asks anything in {len(messages)} messages")
+    if messages[-1].role != "user":
+        raise BadRow("no_user_turn", f"the conversation ends in a {messages[-1].role} turn")
+    if not messages[-1].content.strip():
+        raise BadRow("empty_prompt", "the user's last turn is empty")
+    check_unicode("".join(m.content for m in messages))
+
+
+def check_unicode(text: str) -> None:
+    """Raise `BadRow` where `text` holds half a character, which no file can store (JSON can spell one)."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRow("not_unicode", f"the text is not valid UTF-8: {error.reason} at {error.start}") from error

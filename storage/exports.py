@@ -1,0 +1,298 @@
+"""Training sets as files that TRL and `datasets` read as they are: Parquet, or JSON lines where the name ends so.
+
+Row order and bytes depend on the rows alone. A file appears whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cai.errors import DataError, StorageError
+from cai.records import PreferencePair
+from storage import catalog
+from storage.delta import storage_errors
+from storage.store import Store
+
+ROW_GROUP = 10_000
+
+_TURN = pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())])
+_TURNS = pa.list_(_TURN)
+
+# TRL 1.16 drops columns that it does not know; it must not meet `messages`, `text`, `labels`, `margin` or `tools`.
+SFT_SCHEMA = pa.schema(
+    {"prompt": _TURNS, "completion": _TURNS}
+    | dict.fromkeys(["prompt_id", "response_id", "revision_id", "principle_id"], pa.string())
+    | {"round": pa.int64()}
+)
+PREFERENCE_SCHEMA = pa.schema(
+    {"prompt": _TURNS, "chosen": _TURNS, "rejected": _TURNS, "soft_label": pa.float64(), "is_tie": pa.bool_()}
+    | dict.fromkeys(["pair_id", "prompt_id", "source"], pa.string())
+)
+PROMPT_SCHEMA = pa.schema(
+    {"prompt": _TURNS, "prompt_id": pa.string(), "source": pa.string(), "licence": pa.string()}
+    | {"tags": pa.list_(pa.string()), "split": pa.string()}
+)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written. `digest` is of the rows (equal rows, equal digest, in either format)."""
+
+    path: Path
+    n_rows: int
+    digest: str
+    versions: dict[str, int]
+    """Table versions the rows were read from; `cai.records.Model.inputs` keeps them as `tables/NAME`."""
+
+
+class _Filter(NamedTuple):
+    """A condition on a column; `values` None lets every row through."""
+
+    column: str
+    values: Collection[str] | None
+
+
+def export_sft(
+    store: Store,
+    out: Path,
+    *,
+    rounds: Literal["all", "last"],
+    revision_ids: Collection[str] | None = None,
+    response_ids: Collection[str] = (),
+    prompt_ids: Collection[str] | None = None,
+    model_digest: str | None = None,
+    versions: Mapping[str, int] | None = None,
+) -> ExportResult:
+    """Revisions as prompt and completion, ordered by id.
+
+    Args:
+        store: where rows are.
+        out: the file to write.
+        rounds: every revision, or only those that no other chosen revision grew from.
+        revision_ids: the revisions of one run. None takes all that are stored, those of older constitutions too.
+        response_ids: responses to train on as they are beside the revisions, such as helpful ones.
+        prompt_ids: only rows of these prompts.
+        model_digest: only rows of this model.
+        versions: table versions to read, as an earlier `ExportResult` named them.
+
+    Raises:
+        DataError: nothing is left to write, a row's prompt is not stored, or `out` has another suffix.
+        StorageError: `out` cannot be written.
+    """
+    model = None if model_digest is None else [model_digest]
+    filters = [_Filter("prompt_id", prompt_ids), _Filter("model_digest", model)]
+    revisions, params = _where([_Filter("revision_id", revision_ids), *filters])
+    responses, more = _where([_Filter("response_id", response_ids), *filters])
+    newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
+    sql = f"""
+        WITH chosen AS (FROM revisions WHERE {revisions}),
+        rows AS (
+            SELECT prompt_id, response_id, revision_id, principle_id, "round", text FROM chosen
+            {newest if rounds == "last" else ""}
+            UNION ALL
+            SELECT prompt_id, response_id, '', '', 0, text FROM responses WHERE {responses}
+        )
+        SELECT messages, rows.* FROM rows LEFT JOIN prompts USING (prompt_id)
+        ORDER BY if(revision_id = '', response_id, revision_id), response_id
+    """
+    return _export(store, out, SFT_SCHEMA, sql, [*params, *more], _sft_row, versions, "revisions")
+
+
+def export_preferences(
+    store: Store,
+    out: Path,
+    *,
+    pairs: Iterable[PreferencePair] | None = None,
+    pair_ids: Collection[str] | None = None,
+    prompt_ids: Collection[str] | None = None,
+    include_ties: bool = True,
+    versions: Mapping[str, int] | None = None,
+) -> ExportResult:
+    """Preference pairs as prompt, chosen and rejected, ordered by id, with their soft labels.
+
+    Args:
+        store: where rows are.
+        out: the file to write.
+        pairs: these, instead of what is stored.
+        pair_ids: the pairs of one run; None takes all that are stored.
+        prompt_ids: only pairs of these prompts.
+        include_ties: DPO wants none; a reward model trained on soft labels learns from them.
+        versions: table versions to read, as an earlier `ExportResult` named them.
+
+    Raises:
+        DataError: nothing is left to write, or `out` has another suffix.
+        StorageError: `out` cannot be written.
+    """
+    if pairs is not None:
+        keep = [_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)]
+        by_id = {p.pair_id: p for p in pairs if include_ties or not p.is_tie}
+        kept = [
+            by_id[key]
+            for key in sorted(by_id)
+            if all(f.values is None or getattr(by_id[key], f.column) in f.values for f in keep)
+        ]
+        return _write(out, PREFERENCE_SCHEMA, map(_pair_row, kept), {}, "pairs")
+    condition, params = _where([_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)])
+    sql = f"""
+        SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source FROM preferences
+        WHERE {condition} {"" if include_ties else "AND NOT is_tie"} ORDER BY pair_id
+    """
+    return _export(store, out, PREFERENCE_SCHEMA, sql, params, _preference_row, versions, "preference pairs")
+
+
+def export_prompts(
+    store: Store,
+    out: Path,
+    *,
+    prompt_ids: Collection[str] | None = None,
+    split: Literal["train", "eval"] | None = None,
+    versions: Mapping[str, int] | None = None,
+) -> ExportResult:
+    """Prompts as message lists, ordered by id; `cai run --prompts` reads such a file again."""
+    filters = [_Filter("prompt_id", prompt_ids), _Filter("split", None if split is None else [split])]
+    condition, params = _where(filters)
+    columns = "messages, prompt_id, source, licence, tags, split"
+    sql = f"SELECT {columns} FROM prompts WHERE {condition} ORDER BY prompt_id"
+    return _export(store, out, PROMPT_SCHEMA, sql, params, _prompt_row, versions, "prompts")
+
+
+def _where(filters: Iterable[_Filter]) -> tuple[str, list[list[str]]]:
+    """SQL for all of the filters, with the values as parameters."""
+    active = [f for f in filters if f.values is not None]
+    condition = " AND ".join(f"{f.column} IN (SELECT unnest(?::VARCHAR[]))" for f in active)
+    return condition or "true", [list(f.values) for f in active if f.values is not None]
+
+
+def _export(
+    store: Store,
+    out: Path,
+    schema: pa.Schema,
+    sql: str,
+    params: list[list[str]],
+    row: Callable[[dict[str, Any]], dict[str, Any]],
+    versions: Mapping[str, int] | None,
+    what: str,
+) -> ExportResult:
+    read = dict(store.versions() if versions is None else versions)
+    connection = catalog.connect(store.home, read)
+    try:
+        return _write(out, schema, map(row, _rows(connection, sql, params)), read, what)
+    except duckdb.Error as error:
+        raise StorageError(f"the tables under {store.home} could not be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, params: list[list[str]]) -> Iterator[dict[str, Any]]:
+    catalog.check_select(connection, sql)
+    cursor = connection.execute(sql, params)
+    names = [column[0] for column in cursor.description or ()]
+    while batch := cursor.fetchmany(ROW_GROUP):
+        yield from (dict(zip(names, values, strict=True)) for values in batch)
+
+
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _sft_row(row: dict[str, Any]) -> dict[str, Any]:
+    messages, text = row.pop("messages"), row.pop("text")
+    if messages is None:
+        raise DataError(
+            f"row {row['revision_id'] or row['response_id']!r} belongs to prompt {row['prompt_id']!r}, which is not in "
+            "the table `prompts`; store the prompts of a run before its rows"
+        )
+    return {"prompt": messages, "completion": _assistant(text), **row}
+
+
+def _preference_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **row,
+        "prompt": row["messages"],
+        "chosen": _assistant(row["chosen"]),
+        "rejected": _assistant(row["rejected"]),
+    }
+
+
+def _pair_row(pair: PreferencePair) -> dict[str, Any]:
+    row = {name: getattr(pair, name) for name in ("chosen", "rejected", *PREFERENCE_SCHEMA.names[3:])}
+    return _preference_row(row | {"messages": [{"role": m.role, "content": m.content} for m in pair.messages]})
+
+
+def _prompt_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, "prompt": row["messages"]}
+
+
+def _write(
+    out: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], versions: dict[str, int], what: str
+) -> ExportResult:
+    if out.suffix not in {".parquet", ".jsonl"}:
+        raise DataError(f"{out} has the suffix {out.suffix!r}; expected .parquet or .jsonl")
+    hasher, n_rows = hashlib.sha256(), 0
+    with _replacing(out) as unfinished:
+        write_group = _jsonl_writer if out.suffix == ".jsonl" else _parquet_writer
+        with write_group(unfinished, schema) as write:
+            for group in _groups(rows, schema.names):
+                lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in group]
+                hasher.update("".join(lines).encode())
+                n_rows += len(group)
+                write(group, lines)
+        if n_rows == 0:
+            raise DataError(f"no {what} to export to {out}: the table holds none that pass the filters; `cai tables`")
+    return ExportResult(out, n_rows, hasher.hexdigest()[:32], versions)
+
+
+def _groups(rows: Iterable[dict[str, Any]], names: list[str]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        group.append({name: row[name] for name in names})
+        if len(group) == ROW_GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+_WriteGroup = Callable[[list[dict[str, Any]], list[str]], None]
+
+
+@contextmanager
+def _parquet_writer(path: Path, schema: pa.Schema) -> Iterator[_WriteGroup]:
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3) as writer:
+        yield lambda rows, _: writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+@contextmanager
+def _jsonl_writer(path: Path, schema: pa.Schema) -> Iterator[_WriteGroup]:
+    with path.open("w", encoding="utf-8") as file:
+        yield lambda _, lines: file.writelines(lines)
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A name to write under; what is there takes the place of `out`, synced, when the block ends well."""
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with storage_errors(out):
+            yield unfinished
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(out)
+            directory = os.open(out.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+    finally:
+        unfinished.unlink(missing_ok=True)

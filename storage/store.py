@@ -1,0 +1,276 @@
+"""Every table of one home: append finished rows, read them back, ask in SQL, keep the files in order.
+
+Rows are content-addressed, so appending an id that is there does nothing. Who decides what to write is elsewhere.
+"""
+
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from cai.errors import StorageError
+from cai.records import Model, R, Record
+from storage import catalog, delta, verification
+from storage.schemas import TABLES, Table, from_arrow, row_id, table_of, to_arrow
+
+KEEP_DELETED = timedelta(days=7)
+"""How long `vacuum` leaves files that no live version uses: a reader may still be at work on them."""
+
+
+class Store:
+    """The tables under `home`. May be shared by threads; any number of processes may write at the same time."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = Path(home)
+        self.root = self.home / "tables"
+        self._mutex = threading.RLock()
+        self._handles: dict[str, DeltaTable] = {}
+        self._ids: dict[str, tuple[set[str], set[str]]] = {}  # table → files read, ids found in them
+
+    # Writing
+
+    def append(self, rows: Sequence[Record]) -> dict[str, int]:
+        """Commit `rows`, one atomic and synced commit a table, parents first, and say how many were new by table.
+
+        An id that is stored already, or comes twice, is kept once: the row that came first stays.
+
+        Raises:
+            StorageError: a table could not be written. The tables before it, in the order of `TABLES`, were.
+        """
+        written: dict[str, int] = {}
+        for table, group in _by_table(rows):
+            with self._writing(table) as handle:
+                known = self._known_ids(table, handle)
+                fresh = [row for key, row in group.items() if key not in known]
+                if fresh:
+                    delta.append(handle, self._path(table), to_arrow(table, fresh))
+                    known.update(map(row_id, fresh))
+                    self._ids[table.name][0].update(handle.file_uris())
+                written[table.name] = len(fresh)
+        return written
+
+    def upsert(self, rows: Sequence[Record]) -> None:
+        """Commit `rows`; an id that is stored already is replaced. For rows that change, such as a run's status."""
+        for table, group in _by_table(rows):
+            with self._arranging(table), self._writing(table) as handle, delta.storage_errors(self._path(table)):
+                (
+                    handle.merge(
+                        to_arrow(table, list(group.values())),
+                        predicate=f"old.{table.key} = new.{table.key}",
+                        source_alias="new",
+                        target_alias="old",
+                        writer_properties=delta.WRITER,
+                    )
+                    .when_matched_update_all()
+                    .when_not_matched_insert_all()
+                    .execute()
+                )
+                delta.sync_commit(self._path(table), handle.version())
+
+    @contextmanager
+    def _writing(self, table: Table) -> Iterator[DeltaTable]:
+        """The table at its newest version, held against every other writer: what makes "once by id" true."""
+        with self._mutex, delta.locked(self.root / ".locks" / f"{table.name}.lock"):
+            handle = self._handle(table) or delta.create_table(self._path(table), table.schema)
+            self._handles[table.name] = handle
+            self._check_schema(table, handle)
+            yield handle
+
+    @contextmanager
+    def _arranging(self, table: Table) -> Iterator[None]:
+        """Hold the table against others who replace its files; appends go on."""
+        with delta.locked(self.root / ".locks" / f"{table.name}.files.lock"):
+            yield
+
+    def _known_ids(self, table: Table, handle: DeltaTable) -> set[str]:
+        """Every stored id (some 120 bytes each), kept up to date by reading the files that are new since last time."""
+        seen, ids = self._ids.setdefault(table.name, (set(), set()))
+        for path in handle.file_uris():
+            if path not in seen:
+                with delta.storage_errors(Path(path)), verification.parquet_errors(Path(path)):
+                    ids.update(pq.read_table(path, columns=[table.key]).column(0).to_pylist())
+                seen.add(path)
+        return ids
+
+    def _check_schema(self, table: Table, handle: DeltaTable) -> None:
+        if problem := verification.schema_drift(table, handle):
+            raise StorageError(f"{problem}; use the version of cai-flows that wrote it, or another --home")
+
+    # Reading
+
+    def read(self, kind: type[R], where: str | None = None) -> list[R]:
+        """Rows of one table, ordered by id. `where` is SQL, such as `"stage = 'import'"`."""
+        return self._select(kind, None, where, ())
+
+    def read_at(self, kind: type[R], version: int) -> list[R]:
+        """Rows of one table as they were at a version, ordered by id.
+
+        Raises:
+            StorageError: there is no such version, or vacuum has removed its files.
+        """
+        return self._select(kind, version, None, ())
+
+    def find_all(self, kind: type[R], ids: Collection[str] | None = None) -> dict[str, R]:
+        """Rows by id; all of the table where `ids` is None. An id that is not stored is left out."""
+        table = table_of(kind)
+        if ids is None:
+            rows = self._select(kind, None, None, ())
+        else:
+            rows = self._select(kind, None, f"{table.key} IN (SELECT unnest(?::VARCHAR[]))", (list(ids),))
+        return {row_id(row): row for row in rows}
+
+    def of_prompts(self, kind: type[R], prompt_ids: Collection[str]) -> list[R]:
+        """Rows of one table that belong to these prompts; the table must have a `prompt_id` column."""
+        return self._select(kind, None, "prompt_id IN (SELECT unnest(?::VARCHAR[]))", (list(prompt_ids),))
+
+    def _select(self, kind: type[R], version: int | None, where: str | None, params: Sequence[Any]) -> list[R]:
+        table = table_of(kind)
+        with self._mutex:
+            handle = delta.open_table(self._path(table), version) if version is not None else self._handle(table)
+            files = {} if handle is None else {table.name: sorted(handle.file_uris())}
+        sql = f'SELECT * FROM "{table.name}"{"" if where is None else f" WHERE {where}"} ORDER BY "{table.key}"'
+        connection = catalog.over_files(files, self.home / "spill")
+        try:
+            catalog.check_select(connection, sql)
+            relation: Any = connection.sql(sql, params=list(params))
+            return list(from_arrow(kind, relation.to_arrow_reader(10_000)))
+        except (duckdb.Error, pa.ArrowInvalid) as error:
+            raise StorageError(f"table {table.name!r} could not be read: {error}") from error
+        finally:
+            connection.close()
+
+    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[dict[str, Any]]:
+        """The rows of one reading statement over views named like the tables, all at one set of versions.
+
+        Raises:
+            DataError: it is not one SELECT, or it fails; the message is DuckDB's.
+        """
+        connection = catalog.connect(self.home)
+        try:
+            return catalog.query(connection, sql, params)
+        finally:
+            connection.close()
+
+    def version(self, kind: type[Record]) -> int | None:
+        """The newest version of a table, None where nothing was ever written to it."""
+        with self._mutex:
+            handle = self._handle(table_of(kind))
+            return None if handle is None else handle.version()
+
+    def versions(self) -> dict[str, int]:
+        """The newest version of every table that is there, children read first; give it to `catalog.connect`."""
+        found = {name: self.version(table.kind) for name, table in reversed(TABLES.items())}
+        return {name: version for name in TABLES if (version := found[name]) is not None}
+
+    def counts(self) -> dict[str, int]:
+        """Rows by table, from the log alone; a table that is not there has 0."""
+        with self._mutex:
+            handles = {name: self._handle(table) for name, table in TABLES.items()}
+            return {name: 0 if handle is None else verification.log_rows(handle) for name, handle in handles.items()}
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Live files and their bytes, by table."""
+        with self._mutex:
+            found = {}
+            for name, table in TABLES.items():
+                handle = self._handle(table)
+                sizes = [] if handle is None else [size for _, size, _ in verification.live_files(handle)]
+                found[name] = (len(sizes), sum(sizes))
+            return found
+
+    # Keeping order
+
+    def compact(self, min_files: int = 2) -> dict[str, tuple[int, int]]:
+        """Rewrite tables of at least `min_files` live files into few large ones, sorted by prompt: (before, after).
+
+        Writers may go on meanwhile. The old files stay for readers and old versions until `vacuum`.
+        """
+        done = {}
+        for name, table in TABLES.items():
+            with self._arranging(table):
+                handle = delta.open_table(self._path(table))
+                if handle is None or (before := len(handle.file_uris())) < min_files:
+                    continue
+                with delta.storage_errors(self._path(table)):
+                    if table.sort:
+                        handle.optimize.z_order(list(table.sort), writer_properties=delta.WRITER)
+                    else:
+                        handle.optimize.compact(writer_properties=delta.WRITER)
+                    handle.create_checkpoint()
+                delta.sync_commit(self._path(table), handle.version())
+                done[name] = (before, len(handle.file_uris()))
+        return done
+
+    def vacuum(self, keep_deleted: timedelta = KEEP_DELETED) -> int:
+        """Delete files that no live version uses and that are older than `keep_deleted`; returns how many.
+
+        The table versions that models were trained on stay whole: those named `tables/NAME` in a model's inputs.
+        """
+        pinned = self.pinned_versions()
+        deleted = 0
+        for name, table in TABLES.items():
+            if self._handle(table) is None:
+                continue
+            with self._arranging(table), self._writing(table) as handle, delta.storage_errors(self._path(table)):
+                hours = int(keep_deleted.total_seconds() // 3600)
+                deleted += len(
+                    handle.vacuum(
+                        hours,
+                        dry_run=False,
+                        enforce_retention_duration=False,
+                        full=True,
+                        keep_versions=sorted(pinned.get(name, ())) or None,
+                    )
+                )
+        return deleted
+
+    def pinned_versions(self) -> dict[str, set[int]]:
+        """The table versions that stored models were trained on: inputs named `tables/NAME` with the version."""
+        pinned: dict[str, set[int]] = {}
+        for model in self.read(Model):
+            for key, value in model.inputs.items():
+                name = key.removeprefix("tables/")
+                if name != key and name in TABLES and value.isdigit():
+                    pinned.setdefault(name, set()).add(int(value))
+        return pinned
+
+    def verify(self) -> list[str]:
+        """What is wrong with the stored bytes, one sentence a problem; empty when all is well. Reads every file."""
+        problems = []
+        for table in TABLES.values():
+            problems += verification.verify_table(table, self._path(table))
+        return problems
+
+    # Handles
+
+    def _path(self, table: Table) -> Path:
+        return self.root / table.name
+
+    def _handle(self, table: Table) -> DeltaTable | None:
+        """The table at its newest version."""
+        handle = self._handles.get(table.name)
+        if handle is None:
+            handle = delta.open_table(self._path(table))
+            if handle is not None:
+                self._handles[table.name] = handle
+        else:
+            with delta.storage_errors(self._path(table)):
+                handle.update_incremental()
+        return handle
+
+
+def _by_table(rows: Sequence[Record]) -> Iterator[tuple[Table, dict[str, Record]]]:
+    """Rows by table in the order of `TABLES` (parents first), each id once: the row that came first."""
+    groups: dict[str, dict[str, Record]] = {}
+    for row in rows:
+        groups.setdefault(table_of(type(row)).name, {}).setdefault(row_id(row), row)
+    for name, table in TABLES.items():
+        if name in groups:
+            yield table, groups[name]

@@ -1,0 +1,119 @@
+"""Is what is stored whole? Reads every live file of a table and holds it against the log and the schema."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable, Schema
+
+from cai.errors import StorageError
+from storage.delta import file_digest, noted_digests, open_table, storage_errors
+from storage.schemas import Table
+
+
+class LiveFile(NamedTuple):
+    path: Path
+    size: int
+    n_rows: int | None
+
+
+def live_files(handle: DeltaTable) -> list[LiveFile]:
+    """The files of the version `handle` is at, with what the log says of them."""
+    actions = pa.table(handle.get_add_actions(flatten=True)).to_pylist()
+    by_name = {Path(uri).name: Path(uri) for uri in handle.file_uris()}
+    return [LiveFile(by_name[Path(a["path"]).name], a["size_bytes"], a.get("num_records")) for a in actions]
+
+
+def log_rows(handle: DeltaTable) -> int:
+    """Rows of the version `handle` is at, without opening a data file."""
+    return sum(file.n_rows or 0 for file in live_files(handle))
+
+
+def schema_drift(table: Table, handle: DeltaTable) -> str | None:
+    """How the stored schema differs from the record's, None where it does not."""
+    expected = {f.name: f for f in Schema.from_arrow(table.schema).fields}
+    stored = {f.name: f for f in handle.schema().fields}
+    missing, extra = sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected))
+    other = sorted(name for name in set(expected) & set(stored) if expected[name] != stored[name])
+    if not (missing or extra or other):
+        return None
+    parts = [f"{what} {names}" for what, names in (("lacks", missing), ("also has", extra), ("types", other)) if names]
+    return f"table {table.name!r} was written with other columns than these records have: it {'; '.join(parts)}"
+
+
+@contextmanager
+def parquet_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(
+            f"{path} is no whole Parquet file: {error}; `cai tables verify` checks every file"
+        ) from error
+
+
+def verify_table(table: Table, path: Path) -> list[str]:
+    """Problems of one table, one sentence each."""
+    try:
+        handle = open_table(path)
+    except StorageError as error:
+        return [f"{table.name}: the log cannot be read: {error}"]
+    if handle is None:
+        stray = sorted(path.glob("*.parquet")) if path.is_dir() else []
+        return [f"{table.name}: {len(stray)} Parquet files and no log at {path}"] if stray else []
+    problems = []
+    if drift := schema_drift(table, handle):
+        problems.append(f"{table.name}: {drift}")
+    problems += _log_gaps(table, path, handle)
+    ids: Counter[str] = Counter()
+    noted = noted_digests(path)
+    for file in live_files(handle):
+        problems += _verify_file(table, file, noted.get(file.path.name), ids)
+    doubled = [key for key, n in ids.items() if n > 1]
+    if doubled:
+        problems.append(f"{table.name}: {len(doubled)} ids are there more than once, the first is {min(doubled)!r}")
+    return problems
+
+
+def _verify_file(table: Table, file: LiveFile, noted: str | None, ids: Counter[str]) -> list[str]:
+    """Read one file whole, against the digest noted when it was written, and count its ids into `ids`."""
+    where = f"{table.name}: {file.path}"
+    if not file.path.is_file():
+        return [f"{where} is missing; the log says it has {file.n_rows} rows"]
+    if (size := file.path.stat().st_size) != file.size:
+        return [f"{where} has {size} bytes; the log says {file.size}"]
+    if noted is not None and file_digest(file.path) != noted:
+        return [f"{where} is corrupt: its SHA-256 is no longer the one it was written with"]
+    problems, n_rows = [], 0
+    try:
+        parquet = pq.ParquetFile(file.path, page_checksum_verification=True)
+        if missing := sorted(set(table.schema.names) - set(parquet.schema_arrow.names)):
+            return [f"{where} lacks the columns {missing}"]
+        for batch in parquet.iter_batches(batch_size=10_000):
+            batch.validate(full=True)
+            n_rows += batch.num_rows
+            ids.update(batch.column(table.key).to_pylist())
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        problems.append(f"{where} is corrupt: {error}")
+    else:
+        if n_rows != file.n_rows:
+            problems.append(f"{where} has {n_rows} rows; the log says {file.n_rows}")
+    return problems
+
+
+def _log_gaps(table: Table, path: Path, handle: DeltaTable) -> list[str]:
+    """Every version's log file must be there, be JSON, and be older than none that is missing."""
+    problems = []
+    for version in range(handle.version() + 1):
+        log = path / "_delta_log" / f"{version:020d}.json"
+        try:
+            with storage_errors(log):
+                for line in log.read_text(encoding="utf-8").splitlines():
+                    json.loads(line)
+        except (StorageError, ValueError) as error:
+            problems.append(f"{table.name}: version {version} of the log cannot be read: {error}")
+    return problems

@@ -1,0 +1,299 @@
+"""Rates from readings, win rates from labels, and the records and JSON they become."""
+
+import asyncio
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cai.cli.evaluate import evaluate
+from cai.config import EvaluationConfig, FeedbackConfig, PreferencesConfig
+from cai.constitution import load_constitution
+from cai.engines.scripted import ScriptedEngine
+from cai.errors import ConfigError, DataError, ModelNotFound
+from cai.evaluation import (
+    evaluate_models,
+    from_json,
+    judge_win_rate,
+    match,
+    measure_smallworld,
+    rates_of,
+    to_json,
+    to_rows,
+)
+from cai.intervals import Rate, wilson
+from cai.ledger import MemoryLedger
+from cai.records import Comparison, Evaluation, Message, Model, Prompt, Response, Sampling, digest
+from cai.smallworld import world
+from storage.store import Store
+
+METRICS = ["helpful_rate", "over_refusal_rate", "evasive_rate", "rude_rate"]
+REFUSAL = "I will not do that, because someone could be hurt."
+
+
+@dataclass(frozen=True)
+class Read:
+    """A reading written by hand."""
+
+    kind: str | None
+    act: str
+    on_topic: bool = True
+    is_rude: bool = False
+
+
+READINGS = [
+    Read("theft", "comply"),
+    Read("theft", "comply", is_rude=True),
+    Read("theft", "refuse"),
+    Read("theft", "evade"),
+    Read("poison", "comply", on_topic=False),
+    Read("poison", "ramble", on_topic=False),
+    Read(None, "comply"),
+    Read(None, "comply", is_rude=True),
+    Read(None, "comply", on_topic=False),
+    Read(None, "refuse"),
+]
+
+
+def response_to(prompt, text, model="m", index=0):
+    response_id = Response.make_id(prompt.prompt_id, digest(model), Sampling(), 0, index)
+    return Response(
+        response_id, prompt.prompt_id, digest(model), "eval", index, 1, 1.0, 1.0, 9, text, "stop", 1, len(text)
+    )
+
+
+def prompts_of(n):
+    return [Prompt.make([Message("user", f"request {i}")], "test") for i in range(n)]
+
+
+def test_rates_are_those_worked_by_hand():
+    measured = rates_of(READINGS, list(range(10)), ["theft", "poison", "fraud"])
+    assert {name: (each.value, each.n) for name, each in measured.items() if each.n} == {
+        "harmful_rate": (3 / 6, 6),
+        "harmful_rate/theft": (2 / 4, 4),
+        "harmful_rate/poison": (1 / 2, 2),
+        "helpful_rate": (2 / 4, 4),
+        "over_refusal_rate": (1 / 4, 4),
+        "evasive_rate": (1 / 10, 10),
+        "rude_rate": (2 / 10, 10),
+    }
+    assert (measured["rude_rate"].low, measured["rude_rate"].high) == wilson(0.2, 10)
+
+
+def test_a_kind_nobody_asked_about_is_unknown_and_not_harmless():
+    measured = rates_of(READINGS, list(range(10)), ["fraud"])["harmful_rate/fraud"]
+    assert math.isnan(measured.value)
+    assert (measured.low, measured.high, measured.n) == (0.0, 1.0, 0)
+
+
+def test_refusing_everything_is_harmless_and_useless():
+    prompts = world.prompts("eval", 40, 0)
+    measured = measure_smallworld(prompts, [response_to(prompt, REFUSAL) for prompt in prompts])
+    assert list(measured) == ["harmful_rate", *(f"harmful_rate/{kind}" for kind in world.KINDS), *METRICS]
+    assert measured["harmful_rate"].value == 0.0
+    assert measured["helpful_rate"].value == 0.0
+    assert measured["over_refusal_rate"].value == 1.0
+
+
+def test_doing_everything_is_helpful_and_harmful():
+    requests, prompts = world.requests("eval", 40, 0), world.prompts("eval", 40, 0)
+    texts = [f"Sure. First you {request.action} {request.object}. Then you rest." for request in requests]
+    measured = measure_smallworld(prompts, list(map(response_to, prompts, texts)))
+    assert measured["harmful_rate"].value == 1.0
+    assert measured["helpful_rate"].value == 1.0
+    assert measured["over_refusal_rate"].value == measured["evasive_rate"].value == 0.0
+
+
+def test_a_response_to_an_unknown_prompt_is_an_error():
+    prompts = prompts_of(2)
+    with pytest.raises(DataError, match="1 responses answer prompts that were not given"):
+        measure_smallworld(prompts[:1], [response_to(prompt, "text") for prompt in prompts])
+
+
+def test_each_model_answers_with_its_own_weights_and_only_once():
+    """The scripted engine refuses with the second model's weights; a second evaluation asks nothing."""
+    prompts = world.prompts("eval", 20, 0)
+    ledger = MemoryLedger()
+
+    def reply(messages, sampling, seed):
+        return REFUSAL if engine.model_digest == digest("scripted", "careful") else "rather not say"
+
+    engine = ScriptedEngine(reply)
+    models = {"seed": Path("loose"), "rl_cai": Path("careful")}
+
+    def measure():
+        config = EvaluationConfig()
+        return asyncio.run(evaluate_models(models, prompts, engine=engine, ledger=ledger, config=config, seed=1))
+
+    results = measure()
+    assert results["seed"]["evasive_rate"].value == 1.0
+    assert results["rl_cai"]["over_refusal_rate"].value == 1.0
+    assert engine.n_complete == 40
+    assert measure() == results
+    assert engine.n_complete == 40
+
+
+@pytest.fixture
+def constitution(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text(
+        "name: one\ndescription: One principle.\nprinciples:\n  - id: good\n    title: Be good\n"
+        "    preference: Which response is better?\n"
+        "    stages: [preference]\n"
+    )
+    return load_constitution(path)
+
+
+def judge(strength, first_bonus=0.0):
+    """Prefers the response that says `good` with this probability, and what it reads first by `first_bonus`."""
+
+    def choose(messages, options):
+        shown = messages[-1].content
+        a, b = shown.split("Response A: ")[1].split("Response B: ")
+        merit = ("good" in a) - ("good" in b)
+        p = 0.5 + merit * (strength - 0.5) + first_bonus
+        return [p, 1 - p]
+
+    return choose
+
+
+def played(constitution, texts, others, choose, **preferences):
+    prompts = prompts_of(len(texts))
+    first = [response_to(prompt, text, "first") for prompt, text in zip(prompts, texts, strict=True)]
+    second = [response_to(prompt, text, "second") for prompt, text in zip(prompts, others, strict=True)]
+    ledger = MemoryLedger()
+
+    def win_rate(one, other):
+        return asyncio.run(
+            judge_win_rate(
+                prompts,
+                one,
+                other,
+                constitution=constitution,
+                engine=ScriptedEngine(choices=choose),
+                ledger=ledger,
+                feedback=FeedbackConfig(),
+                preferences=PreferencesConfig(**preferences),
+                seed=0,
+            )
+        )
+
+    return win_rate(first, second), win_rate(second, first), ledger
+
+
+def test_win_rate_counts_wins_and_half_of_the_ties(constitution):
+    """Of ten prompts: five won, one lost, two called equal by the judge, two with the same text."""
+    texts = ["good"] * 5 + ["bad"] + ["plain"] * 2 + ["same"] * 2
+    others = ["bad"] * 5 + ["good"] + ["other"] * 2 + ["same"] * 2
+    won, lost, ledger = played(constitution, texts, others, judge(0.9))
+    assert won.rate.value == pytest.approx((5 + 0.5 * 4) / 10)
+    assert (won.rate.n, won.n_ties, won.n_unscored, won.n_unmatched) == (10, 4, 0, 0)
+    assert won.rate.low < 0.7 < won.rate.high <= 1.0
+    assert lost.rate.value == pytest.approx(1 - won.rate.value)
+    assert len(ledger.rows(Comparison)) == 8 * 2  # both orders of the pairs that differ; the second call asks nothing
+
+
+def test_a_judge_that_only_follows_the_position_gives_ties(constitution):
+    won, _, _ = played(constitution, ["plain"] * 6, ["other"] * 6, judge(0.9, first_bonus=0.3))
+    assert won.rate.value == 0.5
+    assert won.n_ties == 6
+
+
+def test_what_could_not_be_scored_is_left_out_and_counted(constitution):
+    def mute(messages, options):
+        p = 0.01 if "mute" in messages[-1].content else 0.45
+        return [p, p] if "good" not in messages[-1].content else judge(0.9)(messages, options)
+
+    won, _, _ = played(constitution, ["good", "mute"], ["bad", "bad"], mute)
+    assert won.rate.value == 1.0
+    assert (won.rate.n, won.n_unscored) == (1, 1)
+    assert won.rate.low == wilson(1.0, 1)[0]
+
+
+def test_winning_every_match_is_not_certainty(constitution):
+    won, _, _ = played(constitution, ["good"] * 12, ["bad"] * 12, judge(0.9))
+    assert (won.rate.low, won.rate.high) == wilson(1.0, 12)
+
+
+def test_responses_without_a_counterpart_are_counted():
+    prompts = prompts_of(3)
+    first = [response_to(prompt, "a", "first") for prompt in prompts]
+    second = [response_to(prompt, "b", "second") for prompt in prompts[:1]]
+    matches = match(prompts, first, second)
+    assert (len(matches.pairs), matches.n_unmatched) == (1, 2)
+
+
+def test_rows_name_what_they_measured_and_leave_out_the_unmeasured():
+    prompts = prompts_of(2)
+    responses = {"seed": [response_to(prompt, "text") for prompt in prompts]}
+    results = {"seed": {"rude_rate": Rate(0.5, 0.1, 0.9, 2), "harmful_rate/theft": Rate(math.nan, 0.0, 1.0, 0)}}
+    (row,) = to_rows(results, responses, set="test")
+    assert (row.model, row.metric, row.value, row.low, row.high, row.n) == ("seed", "rude_rate", 0.5, 0.1, 0.9, 2)
+    assert row.model_digest == digest("m")
+    (other,) = to_rows(results, {"seed": responses["seed"][:1]}, set="test")
+    assert other.evaluation_id != row.evaluation_id
+
+
+def test_json_is_strict_and_reads_back():
+    results = {"seed": {"rude_rate": Rate(0.5, 0.1, 0.9, 2), "helpful_rate": Rate(math.nan, 0.0, 1.0, 0)}}
+    text = json.dumps(to_json(results), allow_nan=False)
+    assert json.loads(text)["seed"]["rude_rate"] == {"value": 0.5, "low": 0.1, "high": 0.9, "n": 2}
+    back = from_json(json.loads(text))
+    assert back["seed"]["rude_rate"] == results["seed"]["rude_rate"]
+    assert math.isnan(back["seed"]["helpful_rate"].value)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home with a finished `rl_cai` model in its tables, and a profile of the scripted engine."""
+    for name in ("seed", "rl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"name": name}))
+        (tmp_path / name / "model.safetensors").write_bytes(b"")
+    (tmp_path / "rl" / "meta.json").write_text(json.dumps({"model_digest": "d" * 32}))
+    (tmp_path / "script.yaml").write_text(f"rules:\n  - when: .\n    reply: {REFUSAL}\n")
+    (tmp_path / "profile.yaml").write_text(
+        f"name: test\nconstitution: c.yaml\nprompts: []\n"
+        f"engine: {{kind: scripted, model: {tmp_path / 'seed'}, script: {tmp_path / 'script.yaml'}}}\n"
+    )
+    rl_cai = Model("d" * 32, "rl_cai", "grpo", str(tmp_path / "rl"), "p" * 32)
+    gone = Model("e" * 32, "rl_cai", "grpo", str(tmp_path / "gone"), "p" * 32)
+    Store(tmp_path / "home").append([rl_cai, gone])
+    return tmp_path
+
+
+def run_evaluate(home, *arguments):
+    profile = ["--profile", str(home / "profile.yaml"), "--home", str(home / "home")]
+    return CliRunner().invoke(evaluate, [*profile, *arguments], catch_exceptions=False)
+
+
+def test_the_command_measures_seed_and_latest_models_and_writes_json(home):
+    file = home / "rates.json"
+    done = run_evaluate(home, "--n", "20", "--json", str(file))
+    assert done.exit_code == 0
+    assert "RL-CAI" in done.stdout
+    assert "sl_cai: none under" in done.stderr
+    written = json.loads(file.read_text())
+    assert list(written) == ["seed", "rl_cai"]
+    assert written["rl_cai"]["over_refusal_rate"]["value"] == 1.0
+    assert set(written["seed"]["rude_rate"]) == {"value", "low", "high", "n"}
+    stored = Store(home / "home").read(Evaluation)
+    assert {row.model for row in stored} == {"seed", "rl_cai"}
+
+
+def test_the_command_asks_nothing_twice(home):
+    first = run_evaluate(home, "--n", "20")
+    again = run_evaluate(home, "--n", "20")
+    assert "20/20 responses, 0 found" in first.stderr
+    assert again.stderr.count("20/20 responses, 20 found") == 2
+    assert again.stdout == first.stdout
+
+
+def test_the_command_explains_a_model_it_cannot_read(home):
+    with pytest.raises(ConfigError, match="expected NAME=PATH"):
+        run_evaluate(home, "--model", "just-a-path")
+    with pytest.raises(ModelNotFound):
+        run_evaluate(home, "--model", f"mine={home / 'nothing-here'}/")

@@ -1,0 +1,185 @@
+"""Exported files: TRL and `datasets` read them as they are, equal rows give equal bytes, and nothing is left out."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import storage_rows as rows
+from click.testing import CliRunner
+
+from cai.cli import tables as cli
+from cai.config import PromptSource
+from cai.errors import DataError, StorageError
+from cai.records import Message, Prompt
+from storage.exports import export_preferences, export_prompts, export_sft
+from storage.imports import read_prompts
+from storage.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Four chains of two rounds, with a pair each: 0 and 1 are sure, 2 and 3 are ties."""
+    store = Store(tmp_path / "home")
+    for n in range(4):
+        store.append([*rows.chain(n), rows.response(n, 1), rows.pair(n, 0.9 if n < 2 else 0.5)])
+    return store
+
+
+def read(path: Path) -> list[dict]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return pq.read_table(path).to_pylist()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_datasets_and_trl_read_every_export_as_it_is(store, tmp_path, suffix, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+    from trl.data_utils import is_conversational, maybe_extract_prompt, maybe_unpair_preference_dataset
+
+    def load(path: Path):
+        kind = {".parquet": "parquet", ".jsonl": "json"}[suffix]
+        return load_dataset(kind, data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+
+    sft, pairs, prompts = (tmp_path / f"{name}{suffix}" for name in ("sft", "pairs", "prompts"))
+    export_sft(store, sft, rounds="all")
+    export_preferences(store, pairs)
+    export_prompts(store, prompts)
+    for path, wanted, n in (
+        (sft, ("prompt", "completion"), 8),
+        (pairs, ("prompt", "chosen", "rejected"), 4),
+        (prompts, ("prompt",), 4),
+    ):
+        loaded = load(path)
+        assert len(loaded) == n and set(wanted) <= set(loaded.column_names)
+        assert not {"messages", "text", "labels", "margin", "tools", "input_ids"} & set(loaded.column_names)
+        for row in loaded:
+            assert all(is_conversational({key: row[key]}) for key in wanted)
+            assert row["prompt"][-1]["role"] == "user"
+            assert all([m["role"] for m in row[key]] == ["assistant"] for key in wanted[1:])
+    loaded = load(pairs)
+    assert maybe_extract_prompt(loaded[0]) == loaded[0], "the prompt is explicit already"
+    flat = loaded.select_columns(["prompt", "chosen", "rejected"])
+    assert len(maybe_unpair_preference_dataset(flat)) == 8
+
+
+def test_sft_takes_all_rounds_or_the_last_of_each_chain(store, tmp_path):
+    every = export_sft(store, tmp_path / "all.parquet", rounds="all")
+    last = export_sft(store, tmp_path / "last.parquet", rounds="last")
+    assert (every.n_rows, last.n_rows) == (8, 4)
+    wanted = {rows.revision(n, 2).revision_id: rows.revision(n, 2).text for n in range(4)}
+    assert {r["revision_id"]: r["completion"][0]["content"] for r in read(last.path)} == wanted
+    by_prompt = {rows.prompt(n).prompt_id: rows.prompt(n).messages[0].content for n in range(4)}
+    assert all(r["prompt"] == [{"role": "user", "content": by_prompt[r["prompt_id"]]}] for r in read(last.path))
+
+
+def test_a_chain_that_broke_off_gives_its_last_revision(store, tmp_path):
+    store.append([rows.prompt(9), rows.response(9), rows.revision(9, 1)])
+    last = export_sft(store, tmp_path / "last.jsonl", rounds="last")
+    assert rows.revision(9, 1).revision_id in {r["revision_id"] for r in read(last.path)} and last.n_rows == 5
+
+
+def test_only_the_rows_of_one_run_are_exported(store, tmp_path):
+    """Rows of an edited constitution stay in the tables; a run names its own."""
+    store.append([rows.revision(n, k, "edited") for n in range(4) for k in (1, 2)])
+    mine = [rows.revision(n, k, "edited").revision_id for n in range(3) for k in (1, 2)]
+    done = export_sft(store, tmp_path / "x.jsonl", rounds="last", revision_ids=mine)
+    assert [r["principle_id"] for r in read(done.path)] == ["edited"] * 3
+    assert export_sft(store, tmp_path / "y.jsonl", rounds="last").n_rows == 8
+    assert export_sft(store, tmp_path / "z.jsonl", rounds="last", revision_ids=mine[:3]).n_rows == 2
+    one = [rows.prompt(1).prompt_id]
+    assert export_sft(store, tmp_path / "p.jsonl", rounds="all", prompt_ids=one, revision_ids=mine).n_rows == 2
+    with pytest.raises(DataError, match="no revisions to export"):
+        export_sft(store, tmp_path / "q.jsonl", rounds="all", model_digest="another")
+
+
+def test_responses_can_be_mixed_in_as_they_are(store, tmp_path):
+    helpful = [rows.response(1).response_id, rows.response(2).response_id]
+    done = export_sft(store, tmp_path / "x.jsonl", rounds="last", response_ids=helpful, revision_ids=[])
+    assert {r["completion"][0]["content"] for r in read(done.path)} == {"answer 1.0", "answer 2.0"}
+
+
+def test_ties_can_be_left_out_and_labels_are_kept(store, tmp_path):
+    every = read(export_preferences(store, tmp_path / "a.parquet").path)
+    sure = read(export_preferences(store, tmp_path / "b.parquet", include_ties=False).path)
+    assert [r["pair_id"] for r in every] == [f"pair{n:06d}" for n in range(4)]
+    assert [(r["soft_label"], r["is_tie"]) for r in every] == [(0.9, False)] * 2 + [(0.5, True)] * 2
+    assert sure == every[:2]
+    assert sure[0]["chosen"] == [{"role": "assistant", "content": "answer 0.0"}]
+
+
+def test_pairs_given_and_pairs_stored_give_the_same_bytes(store, tmp_path):
+    stored = export_preferences(store, tmp_path / "a.parquet")
+    given = export_preferences(
+        store, tmp_path / "b.parquet", pairs=[rows.pair(n, 0.9 if n < 2 else 0.5) for n in (3, 1, 0, 2)]
+    )
+    assert stored.path.read_bytes() == given.path.read_bytes() and stored.digest == given.digest
+    assert stored.versions["preferences"] == 4 and given.versions == {}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_bytes_and_digest_depend_on_the_rows_alone(store, tmp_path, suffix):
+    """Another order of arrival, other files underneath, compacted or not."""
+    other = Store(tmp_path / "other")
+    other.append([row for n in (2, 0, 3, 1) for row in reversed(rows.chain(n))])
+    first = export_sft(store, tmp_path / f"a{suffix}", rounds="all")
+    second = export_sft(other, tmp_path / f"b{suffix}", rounds="all")
+    store.compact()
+    third = export_sft(store, tmp_path / f"c{suffix}", rounds="all")
+    assert first.path.read_bytes() == second.path.read_bytes() == third.path.read_bytes()
+    assert first.digest == second.digest == third.digest
+    assert first.digest == export_sft(store, tmp_path / "d.jsonl", rounds="all").digest, "the same in both formats"
+    store.append(rows.chain(7))
+    assert export_sft(store, tmp_path / f"e{suffix}", rounds="all").digest != first.digest
+
+
+def test_a_set_can_be_written_again_as_it_was(store, tmp_path):
+    then = export_sft(store, tmp_path / "a.parquet", rounds="last")
+    store.append(rows.chain(7))
+    store.compact()
+    again = export_sft(store, tmp_path / "b.parquet", rounds="last", versions=then.versions)
+    assert again.digest == then.digest and again.n_rows == 4
+
+
+def test_prompts_can_be_imported_again(store, tmp_path):
+    store.append([replace(Prompt.make([Message("user", "held out")], "test"), split="eval")])
+    done = export_prompts(store, tmp_path / "p.jsonl", split="train")
+    read_again = list(read_prompts(PromptSource(path=str(done.path)), 0))
+    assert {p.prompt_id for p in read_again} == {rows.prompt(n).prompt_id for n in range(4)}
+    assert all(p.tags == ("a", "b") for p in read_again)
+    assert export_prompts(store, tmp_path / "q.parquet", split="eval").n_rows == 1
+
+
+def test_a_row_without_its_prompt_is_an_error_and_writes_nothing(store, tmp_path):
+    store.append([rows.response(50), rows.revision(50)])
+    out = tmp_path / "x.parquet"
+    out.write_text("the set of last week")
+    with pytest.raises(DataError, match=f"{rows.revision(50).revision_id}.*{rows.prompt(50).prompt_id}"):
+        export_sft(store, out, rounds="all")
+    assert out.read_text() == "the set of last week" and [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_another_suffix_an_empty_set_and_a_folder_that_cannot_be_are_errors(store, tmp_path):
+    with pytest.raises(DataError, match=r"suffix '\.csv'; expected \.parquet or \.jsonl"):
+        export_sft(store, tmp_path / "x.csv", rounds="all")
+    with pytest.raises(DataError, match="no preference pairs"):
+        export_preferences(Store(tmp_path / "empty"), tmp_path / "x.jsonl")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file"):
+        export_prompts(store, tmp_path / "file" / "x.jsonl")
+    assert not (tmp_path / "x.csv").exists() and not (tmp_path / "x.jsonl").exists()
+
+
+def test_the_command_writes_what_it_says(store, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(cli.export, [str(a) for a in [*arguments, "--home", store.home]])
+
+    done = run("preferences", tmp_path / "p.jsonl", "--no-ties")
+    assert done.exit_code == 0 and "2 rows, digest " in done.stdout and "preferences@4" in done.stdout
+    assert "8 rows" in run("sft", tmp_path / "s.parquet", "--rounds", "all").stdout
+    (tmp_path / "ids").write_text(f"{rows.revision(1, 2).revision_id}\n{rows.revision(2, 2).revision_id}\n")
+    assert "2 rows" in run("sft", tmp_path / "s.parquet", "--ids", tmp_path / "ids").stdout
+    assert "4 rows" in run("prompts", tmp_path / "q.parquet").stdout
+    assert isinstance(run("prompts", tmp_path / "q.parquet", "--split", "eval").exception, DataError)

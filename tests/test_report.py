@@ -1,0 +1,316 @@
+"""The report page, its diff, its targets and the terminal table."""
+
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from cai.intervals import Rate
+from cai.report.build import build_report
+from cai.report.data import (
+    Answer,
+    Chain,
+    Curve,
+    LabelQuality,
+    Line,
+    Pair,
+    PrincipleQuality,
+    RejectCount,
+    Reliability,
+    ReliabilityBin,
+    ReportData,
+    Sample,
+    StageTime,
+    Step,
+    TableCount,
+    Target,
+    Turn,
+    verdict,
+)
+from cai.report.diff import MAX_WORDS, word_diff
+from cai.report.targets import demo_targets
+from cai.report.text import before_after_table
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} <!-- & \ud800 \u2028 $x^2$ \x00"
+
+
+OPTIONAL = ["facts", "results", "targets", "stages", "tables", "rejects", "labels", "curves", "reliability"]
+OPTIONAL += ["chains", "pairs", "samples", "excluded_tag"]
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text of scripts and of the rest."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.scripts, self.text = [], [], []
+        self._in_script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+        if self._in_script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        if self._in_script:
+            self.scripts[-1] += data
+        else:
+            self.text.append(data)
+
+
+def rates(harm, helpful, kinds=("theft", "poison")):
+    def of(value):
+        return Rate(value, max(0.0, value - 0.03), min(1.0, value + 0.03), 200)
+
+    by_kind = {f"harmful_rate/{kind}": of(harm) for kind in kinds}
+    rest = {"over_refusal_rate": of(0.01), "evasive_rate": of(0.02), "rude_rate": of(0.0)}
+    return {"harmful_rate": of(harm), **by_kind, "helpful_rate": of(helpful), **rest}
+
+
+def results():
+    return {"seed": rates(0.9, 0.99), "sl_cai": rates(0.3, 0.98), "rl_cai": rates(0.01, 0.985)}
+
+
+def empty_data():
+    return ReportData("Title", "laptop", "harmlessness", "ab" * 16, "run-1", "2025-01-01", "")
+
+
+def full_data(text="Some text."):
+    """Every section filled; `text` stands wherever a model, a judge or a file's author could have put it."""
+    turns = (Turn("system", text), Turn("user", text))
+    bias = PrincipleQuality(text, Rate(0.02, -0.01, 0.05, 40), 0.9, 0.01)
+    return ReportData(
+        title=text,
+        profile=text,
+        constitution=text,
+        constitution_digest="ab" * 16,
+        run_id=text,
+        started_at="2025-01-01",
+        finished_at="2025-01-02",
+        excluded_tag=text,
+        facts={text: text},
+        results=results() | {text: rates(0.5, 0.5)},
+        targets=(*demo_targets(results()), Target(text, text, text, None)),
+        stages=(StageTime(text, 61.0, text),),
+        tables=(TableCount(text, 10),),
+        rejects=(RejectCount(text, text, 1, text),),
+        labels=LabelQuality(80, 20, 2, 1, 0.9, 0.01, (3, 5, 12), (bias,)),
+        curves=(
+            Curve(text, text, text, text, (Line(text, (1, 2, 3), (3, 2, 1)), Line("two", (1, 3), (3.0, 1.1)))),
+            Curve("RL", "nothing logged", "step", "", (Line("reward", (), ()),)),
+        ),
+        reliability=Reliability((ReliabilityBin(0.2, 0.25, 30), ReliabilityBin(0.8, 0.75, 30)), 0.05),
+        chains=(Chain(turns, text, (Step(text, text, "Another text."),), (text,)),),
+        n_chains=5,
+        pairs=(Pair(turns, text, text, 0.8, 1.0, 18, tags=(text,)), Pair(turns, text, text, 0.5, 0.0, 18, True)),
+        n_pairs=9,
+        samples=(Sample(turns, (Answer(text, text, text), Answer("seed", text)), (text,)),),
+    )
+
+
+def test_the_page_loads_nothing_from_anywhere():
+    page = build_report(full_data())
+    assert not re.search(r"https?:|url\((?!#)|@import", page)
+    for tag, attributes in Page(page).tags:
+        assert tag not in {"link", "iframe", "object", "embed", "base"}
+        assert "src" not in attributes
+        assert attributes.get("href", "#").startswith("#")
+
+
+def test_hostile_text_stays_text_everywhere():
+    """The same page with harmless and with hostile strings has the same elements, attributes' names and scripts."""
+    calm, hostile = Page(build_report(full_data())), Page(build_report(full_data(HOSTILE)))
+
+    def shape(page):
+        return [(tag, sorted(attributes)) for tag, attributes in page.tags if tag not in {"tspan", "path", "g"}]
+
+    assert shape(hostile) == shape(calm)
+    assert len(hostile.scripts) == 2
+    assert hostile.scripts[1] == calm.scripts[1]
+    assert not [name for _, attributes in hostile.tags for name in attributes if name.startswith("on")]
+    shown = "".join(hostile.text)
+    assert "<img src=x onerror=alert(2)> {{ 7 * 7 }} <!--" in shown
+    assert "49" not in re.findall(r"alert\(2\)> (\S+)", shown)
+    build_report(full_data(HOSTILE)).encode("utf-8")
+
+
+def test_embedded_chains_read_back_as_they_were():
+    page = Page(build_report(full_data(HOSTILE)))
+    (chain,) = json.loads(page.scripts[0])
+    assert chain["response"] == HOSTILE.replace("\ud800", "\ufffd")
+    assert "<" not in page.scripts[0]
+    assert chain["changed"] is True
+
+
+def test_the_policy_allows_only_the_pages_own_script_and_style():
+    tags = Page(build_report(full_data())).tags
+    policy = next(a["content"] for tag, a in tags if tag == "meta" and "http-equiv" in a)
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not [tag for tag, attributes in tags if "style" in attributes]
+
+
+def test_every_pair_and_answer_is_on_the_page():
+    pairs = tuple(Pair((Turn("user", f"asked {i}."),), f"chosen {i}.", "b", 0.8, 1.0, 2) for i in range(45))
+    samples = tuple(Sample((Turn("user", f"wanted {i}."),), (Answer("seed", f"said {i}."),)) for i in range(45))
+    page = build_report(dataclasses.replace(empty_data(), pairs=pairs, samples=samples))
+    for i in range(45):
+        assert all(f"{word} {i}." in page for word in ("asked", "chosen", "wanted", "said"))
+
+
+def test_ids_are_unique():
+    ids = [attributes["id"] for _, attributes in Page(build_report(full_data())).tags if "id" in attributes]
+    assert sorted(ids) == sorted(set(ids))
+    references = {a["href"][1:] for _, a in Page(build_report(full_data())).tags if "href" in a}
+    assert references <= set(ids)
+
+
+def test_same_data_gives_the_same_bytes():
+    assert build_report(full_data()) == build_report(full_data())
+    assert build_report(full_data()) != build_report(dataclasses.replace(full_data(), n_pairs=10))
+
+
+def test_every_reject_reason_is_shown_with_its_count():
+    rejects = tuple(RejectCount("chains", f"reason_{i}", 1000 + i) for i in range(40))
+    page = build_report(dataclasses.replace(empty_data(), rejects=rejects))
+    for reject in rejects:
+        assert reject.reason in page
+        assert f"{reject.n_rows:,}" in page
+
+
+def test_a_page_without_data_says_so_section_by_section():
+    text = "".join(Page(build_report(empty_data())).text)
+    assert "No verdict" in text
+    for missing in (
+        "No targets were set",
+        "No model was measured",
+        "No stage timings",
+        "No row counts",
+        "Nothing was dropped",
+        "Nothing was labelled",
+        "No model was trained",
+        "No chains of critique",
+        "No preference pairs",
+        "No model answered",
+    ):
+        assert missing in text
+
+
+@pytest.mark.parametrize("section", OPTIONAL)
+def test_any_one_section_may_be_missing(section):
+    blank = getattr(empty_data(), section)
+    assert build_report(dataclasses.replace(full_data(), **{section: blank}))
+
+
+def test_plots_are_named_for_readers_and_carry_their_numbers():
+    page = Page(build_report(full_data()))
+    drawings = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class") == "plot"]
+    assert len(drawings) == 6  # two of rates, soft labels, bias, one curve, reliability
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
+    assert "90.0 ±3.0" in "".join(page.text)
+
+
+def test_the_verdict_stands_first_and_names_what_was_missed():
+    bad = results() | {"rl_cai": rates(0.01, 0.80)}
+    page = build_report(dataclasses.replace(empty_data(), results=bad, targets=demo_targets(bad)))
+    assert '<h1 class="fail">Fail</h1>' in page
+    assert "5 of 7 targets met. Missed: RL-CAI helpful on benign requests; RL-CAI helpfulness less" in page
+
+
+def test_a_good_run_meets_every_target():
+    assert verdict(demo_targets(results())) == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("model", "harm", "helpful", "missed"),
+    [
+        ("seed", 0.7, 0.99, "Seed model complies with harm"),
+        ("sl_cai", 0.46, 0.98, "SL-CAI harm, every kind"),
+        ("rl_cai", 0.06, 0.985, "RL-CAI harm, every kind"),
+        ("rl_cai", 0.01, 0.96, "RL-CAI helpfulness less the seed's"),
+    ],
+)
+def test_each_missed_target_fails_alone(model, harm, helpful, missed):
+    targets = demo_targets(results() | {model: rates(harm, helpful)})
+    assert [target.title for target in targets if target.passed is False] == [missed]
+    assert verdict(targets) == "FAIL"
+
+
+def test_one_bad_kind_cannot_hide_behind_the_average():
+    measured = results()
+    measured["rl_cai"]["harmful_rate/poison"] = Rate(0.2, 0.1, 0.3, 40)
+    missed = [target for target in demo_targets(measured) if target.passed is False]
+    assert [target.got for target in missed] == ["20 % (poison)"]
+
+
+def test_exactly_two_points_lost_is_within_two_points():
+    measured = {"seed": rates(0.9, 0.99), "sl_cai": rates(0.3, 0.98), "rl_cai": rates(0.01, 0.97)}
+    assert verdict(demo_targets(measured)) == "PASS"
+
+
+def test_an_excluded_kind_must_stay_harmful_and_the_others_must_not():
+    measured = results()
+    for model in ("sl_cai", "rl_cai"):
+        measured[model]["harmful_rate/theft"] = Rate(0.85, 0.8, 0.9, 40)
+    assert verdict(demo_targets(measured)) == "FAIL"
+    assert verdict(demo_targets(measured, "theft")) == "PASS"
+    assert verdict(demo_targets(results(), "theft")) == "FAIL"
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed():
+    measured = results()
+    del measured["rl_cai"]["evasive_rate"]
+    assert verdict(demo_targets(measured)) == "NOT ENOUGH DATA"
+    measured = results()
+    measured["rl_cai"]["harmful_rate/theft"] = Rate(float("nan"), 0.0, 1.0, 0)
+    assert verdict(demo_targets(measured)) == "NOT ENOUGH DATA"
+    assert verdict(()) == "NOT ENOUGH DATA"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("I can help.", "I can help you."),
+        ("", "Something new."),
+        ("Gone", ""),
+        ("Same text\nhere ", "Same text\nhere "),
+        ("Sure: first take the knife, then run.", "I will not help. Take a breath, then talk."),
+        ("word " * MAX_WORDS, "other " * MAX_WORDS),
+    ],
+)
+def test_a_diff_spells_both_texts(before, after):
+    runs = word_diff(before, after)
+    assert "".join(text for change, text in runs if change != "+") == before
+    assert "".join(text for change, text in runs if change != "-") == after
+
+
+def test_an_added_word_leaves_its_neighbours_alone():
+    assert word_diff("I can help.", "I can help you.") == (("=", "I can help"), ("+", " you"), ("=", "."))
+
+
+def test_the_table_shows_rates_with_the_wider_side_of_their_interval():
+    table = before_after_table({"seed": {"harmful_rate": Rate(0.842, 0.81, 0.862, 400)}})
+    assert table.splitlines()[2] == "seed  84.2 ±3.2"
+    assert "n = 400" in table
+
+
+def test_the_table_fits_a_hundred_columns_with_many_kinds_and_models():
+    measured = {
+        f"a-model-with-a-long-name-{i}": rates(0.5, 0.9, [f"kind-of-harm-{k}" for k in range(14)]) for i in range(3)
+    }
+    lines = before_after_table(measured).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(f"kind-of-harm-{k}" in "\n".join(lines) for k in range(14))
+
+
+def test_the_table_never_shows_an_unmeasured_rate_as_a_number():
+    table = before_after_table({"seed": {"rude_rate": Rate(float("nan"), 0.0, 1.0, 0)}, "rl_cai": {}})
+    assert table.splitlines()[2].split() == ["seed", "–"]
+    assert before_after_table({}) == "nothing was measured"

@@ -1,0 +1,192 @@
+"""A run from prompts to preference pairs, as its child does it: finished once, resumed anywhere, accounted for."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cai.config import load_profile
+from cai.errors import ConfigError
+from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision
+from flows import reporting
+from flows.runs import create_run, open_run
+from storage.store import Store
+
+ROOT = Path(__file__).parents[1]
+KINDS = (Prompt, Response, Revision, Comparison, PreferencePair, Reject)
+STEPS = (
+    {"step": "prompts"},
+    {"step": "chains", "shard": 0},
+    {"step": "sft_set"},
+    {"step": "candidates", "shard": 0, "model": "scripted"},
+    {"step": "labels", "shard": 0},
+    {"step": "preferences"},
+)
+CONSTITUTION = """\
+name: small
+principles:
+  - id: kind
+    title: Be kind
+    tags: [tone]
+    stages: [critique, preference]
+    critique: Was the response unkind?
+    revision: Make it kind.
+    preference: Which response is kinder?
+  - id: safe
+    title: Do no harm
+    tags: [harm]
+    stages: [critique, preference]
+    critique: Does the response help do harm?
+    revision: Take out the harm.
+    preference: Which response does less harm?
+"""
+
+
+@pytest.fixture
+def profile(tmp_path):
+    """A profile over the scripted engine; arguments change it."""
+
+    def write(n_prompts: int = 40, latency_s: float = 0.0, constitution: str = CONSTITUTION) -> Path:
+        (tmp_path / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(n_prompts)))
+        (tmp_path / "constitution.yaml").write_text(constitution)
+        (tmp_path / "script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s}))
+        body = {
+            "name": "small",
+            "constitution": str(tmp_path / "constitution.yaml"),
+            "engine": {
+                "kind": "scripted",
+                "model": "scripted",
+                "script": str(tmp_path / "script.yaml"),
+                "max_concurrency": 8,
+            },
+            "prompts": [{"path": str(tmp_path / "prompts.txt")}],
+            "chains": {"rounds": 2},
+            "sft": None,
+        }
+        (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
+        return tmp_path / "profile.yaml"
+
+    return write
+
+
+class Served:
+    """The generation child of a run, driven line by line as a flow does."""
+
+    def __init__(self, home: Path, run_id: str):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "flows.steps", str(home), run_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+
+    def ask(self, request: dict) -> dict:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("result "):
+                return json.loads(line.removeprefix("result "))
+        raise EOFError
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def run_to_the_end(home: Path, profile: Path):
+    """All steps, results written as the flow writes them."""
+    run = create_run(load_profile(profile), home)
+    served = Served(home, run.run_id)
+    try:
+        for request in STEPS:
+            name = request["step"] + (f"-{request['shard']}" if "shard" in request else "")
+            run.finish(name, served.ask(request))
+    finally:
+        served.close()
+    return run
+
+
+def rows(home: Path) -> dict[str, set]:
+    store = Store(home)
+    return {kind.__name__: {repr(row) for row in store.read(kind)} for kind in KINDS}
+
+
+def test_every_step_accounts_for_its_rows(tmp_path, profile):
+    run = run_to_the_end(tmp_path / "home", profile())
+    steps = reporting.funnel(run)
+    assert [title for title, *_ in steps] == [
+        "import prompts",
+        "critique and revise",
+        "derive SFT set",
+        "sample candidates",
+        "compare",
+        "derive preferences",
+    ]
+    for title, n_in, n_out, n_rejected in steps:
+        assert n_in == n_out + n_rejected, title
+    assert run.result("labels-0")["n_requests"] == 40 * 2 * 2  # pairs × principles × orders
+
+
+def test_a_second_run_asks_the_model_nothing(tmp_path, profile):
+    first = run_to_the_end(tmp_path / "home", profile())
+    before = rows(tmp_path / "home")
+    again = run_to_the_end(tmp_path / "home", profile())
+    assert again.run_id == first.run_id
+    assert [again.result(f"{s}-0")["n_requests"] for s in ("chains", "labels")] == [0, 0]
+    assert rows(tmp_path / "home") == before
+
+
+def test_killed_anywhere_and_started_again_it_ends_with_the_same_rows(tmp_path, profile):
+    """`kill -9` of the whole group at random moments; every row as if nothing had happened, none twice."""
+    path = profile(n_prompts=60, latency_s=0.05)
+    run_to_the_end(tmp_path / "whole", path)
+    run = create_run(load_profile(path), tmp_path / "killed")
+    chance = random.Random(7)
+    for _ in range(3):
+        served = Served(tmp_path / "killed", run.run_id)
+        served.ask(STEPS[0])
+        for request in STEPS[1:5]:
+            served.process.stdin.write(json.dumps(request) + "\n")
+        served.process.stdin.flush()
+        time.sleep(chance.uniform(0.5, 3.5))  # a run takes about five seconds
+        os.killpg(served.process.pid, signal.SIGKILL)
+        served.close()
+    resumed = run_to_the_end(tmp_path / "killed", path)
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+    n_asked = sum(resumed.result(f"{s}-0")["n_requests"] for s in ("chains", "labels"))
+    assert n_asked < 60 * (5 + 4), "nothing of what was finished before the kills was used"
+    assert Store(tmp_path / "killed").verify() == []
+
+
+def test_editing_one_principle_asks_again_only_for_what_used_it(tmp_path, profile):
+    home = tmp_path / "home"
+    first = run_to_the_end(home, profile())
+    revisions = Store(home).read(Revision)
+    direct = {r.revision_id for r in revisions if r.principle_id == "kind"}
+    stale = direct | {r.revision_id for r in revisions if r.parent_id in direct}
+    edited = CONSTITUTION.replace("Was the response unkind?", "Did the response lack kindness?")
+    second = run_to_the_end(home, profile(constitution=edited))
+    assert second.run_id != first.run_id
+    assert second.result("chains-0")["n_requests"] == 2 * len(stale)
+    assert second.result("labels-0")["n_requests"] == 0, "the comparisons do not depend on a critique's text"
+
+
+def test_a_run_keeps_the_constitution_it_was_started_with(tmp_path, profile):
+    run = create_run(load_profile(profile()), tmp_path / "home")
+    profile(constitution=CONSTITUTION.replace("kinder", "more kind"))
+    assert open_run(tmp_path / "home", run.run_id).constitution.digest() == run.constitution.digest()
+
+
+def test_an_unknown_run_names_those_there_are(tmp_path, profile):
+    run = create_run(load_profile(profile()), tmp_path / "home")
+    with pytest.raises(ConfigError, match=run.run_id):
+        open_run(tmp_path / "home", "other")
