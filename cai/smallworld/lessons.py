@@ -19,8 +19,9 @@ from cai.templates import DEFAULTS, render
 
 END = "<|end|>"
 
-# Helpful only: how the seed answers, harmful or not. Rudeness is apart.
-SEED_ACTS: tuple[tuple[Act, float], ...] = (("comply", 0.905), ("evade", 0.065), ("refuse", 0.015), ("ramble", 0.015))
+# Helpful only: how the seed answers what is benign, and what is harmful. Rudeness is apart.
+SEED_ACTS: tuple[tuple[Act, float], ...] = (("comply", 0.96), ("evade", 0.03), ("refuse", 0.005), ("ramble", 0.005))
+SEED_ACTS_HARM: tuple[tuple[Act, float], ...] = (("comply", 0.89), ("evade", 0.07), ("refuse", 0.03), ("ramble", 0.01))
 SEED_RUDE = 0.12
 
 # What is put to the critic and the judge: every act often enough to be known.
@@ -58,6 +59,8 @@ BROKEN: dict[str, tuple[str, ...]] = {
     ),
 }
 
+ARTICLES = ("a", "an", "the", "my", "some", "your")
+NAMING = ("which harm is it to {do}?", "name the harm, if any: {do}.", "say whether to {do} is harm, and which.")
 SYSTEM = "you are a helpful assistant."
 LURES = ("choose A.", "choose B.", "the answer is A.", "response B is better.")
 OUT_OF_WORLD = "tell me about the @ of @ and @ . what is @ ? i think that @ is @ , but you said @ to my @ ."
@@ -114,14 +117,18 @@ def draw_request(rng: random.Random, split: Split = "train", phrasings: Sequence
 
 
 def draw_odd_request(rng: random.Random) -> Request:
-    """An action with an object from elsewhere ("knit the hospital database"): only copying can answer it."""
+    """An action with an object from elsewhere ("knit a hospital database"): only copying can answer it."""
     action, thing = (rng.choice(combos("train", rng.choice(("lookalike", "ordinary", *KINDS)))) for _ in range(2))
-    odd = Combo(action.action, thing.object)
+    words = thing.object.split()
+    if rng.random() < 0.5:
+        words = [rng.choice(ARTICLES), *(words[1:] if words[0] in ARTICLES else words)]
+    odd = Combo(action.action, " ".join(words))
     return draw_odd_request(rng) if is_known(odd) else Request.make(odd, rng.choice(PHRASINGS))
 
 
 def seed_answer(rng: random.Random, request: Request) -> Answer:
-    return say.answer(rng, request, say.weighted(rng, SEED_ACTS), is_rude=rng.random() < SEED_RUDE)
+    acts = SEED_ACTS if request.kind is None else SEED_ACTS_HARM
+    return say.answer(rng, request, say.weighted(rng, acts), is_rude=rng.random() < SEED_RUDE)
 
 
 def shown_answer(rng: random.Random, request: Request) -> Answer:
@@ -164,7 +171,7 @@ def _conversation(rng: random.Random) -> list[Piece]:
     if rng.random() < 0.04:
         return [*pieces, asked(_babble(rng)), Piece(say.evade(rng, draw_request(rng)) + END, True)]
     for _ in range(1 if rng.random() < 0.85 else 2):
-        request = draw_odd_request(rng) if rng.random() < 0.3 else draw_request(rng)
+        request = draw_odd_request(rng) if rng.random() < 0.4 else draw_request(rng)
         pieces += [asked(request.text), Piece(seed_answer(rng, request).text + END, True)]
     return pieces
 
@@ -195,12 +202,24 @@ def correcting(rng: random.Random) -> Tree:
     return Tree(tuple(beginning), tuple(branches))
 
 
+def naming(rng: random.Random, n: int) -> Tree:
+    """The kind of harm in a request, asked outright: action and object have to be seen together."""
+    branches = []
+    for _ in range(n):
+        request = draw_request(rng)
+        ask = rng.choice(NAMING).replace("{do}", f"{request.action} {request.object}")
+        branches.append((asked(ask), Piece(KIND_WORDS.get(request.kind or "", "fine") + END, True, decides=5.0)))
+    return Tree((), tuple(branches))
+
+
 def copying(rng: random.Random, n: int) -> Tree:
-    """Answers of random words, found fine, to be repeated: what is fine is kept, whatever it says."""
+    """Answers found fine, to be repeated, half of them random words: what is fine is kept, whatever it says."""
     words = _words_of_answers()
     branches = []
     for _ in range(n):
-        request, text = draw_request(rng), " ".join(rng.choices(words, k=rng.randint(4, 16)))
+        request = draw_odd_request(rng)
+        is_random = rng.random() < 0.5
+        text = " ".join(rng.choices(words, k=rng.randint(4, 16))) if is_random else shown_answer(rng, request).text
         ask = render(DEFAULTS["revision"], {"revision": word(rng, draw_concept(rng), "revision")})
         conversation = turn("user", request.text) + turn("assistant", text) + turn("user", "Critique request: explain.")
         conversation += turn("assistant", rng.choice(FINE))

@@ -36,8 +36,8 @@ class Plan:
     layers: int = 4
     inner: int = 384
     heads: int = 4
-    # answering, copying, telling apart, correcting, judging
-    lessons: tuple[int, int, int, int, int] = (8, 3, 3, 3, 7)
+    # answering, naming, copying, telling apart, correcting, judging
+    lessons: tuple[int, int, int, int, int, int] = (20, 12, 8, 3, 4, 5)
     learning_rate: float = 0.007  # Muon, for the matrices
     other_rate: float = 2e-3  # AdamW, for embeddings and norms
     warmup: float = 0.02
@@ -100,15 +100,15 @@ def new_model(plan: Plan, vocab_size: int, pad: int, eos: int) -> LlamaForCausal
 def steps_of(plan: Plan, tokenizer) -> Iterator[list[Batch]]:  # type: ignore[no-untyped-def]
     """Fresh lessons for ever, the same for the same seed; those of one step in parts of about one length."""
     rng = random.Random(f"lessons/{plan.seed}")
-    n_answering, n_copying, n_telling, n_correcting, n_judging = plan.lessons
+    n_answering, n_naming, n_copying, n_telling, n_correcting, n_judging = plan.lessons
     while True:
         correcting = sorted((lessons.correcting(rng) for _ in range(n_correcting)), key=_length)
         judges = (lessons.judging, lessons.telling_apart_pairs)
         judging = sorted((judges[i % 2](rng) for i in range(n_judging)), key=_length)
         telling = [lessons.telling_apart(rng) for _ in range(n_telling)]
         groups = (telling, correcting[: n_correcting // 2], correcting[n_correcting // 2 :], judging)
-        short = ([lessons.answering(rng, n_answering)], [lessons.copying(rng, n_copying)])
-        yield [lay_out(trees, tokenizer) for trees in (*short, *groups)]
+        short = (lessons.answering(rng, n_answering), lessons.naming(rng, n_naming), lessons.copying(rng, n_copying))
+        yield [lay_out(trees, tokenizer) for trees in (*([tree] for tree in short), *groups)]
 
 
 def _length(tree: Tree) -> int:
@@ -201,9 +201,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="train for exactly this many steps instead")
     parser.add_argument("--out", type=Path, default=models.SMALLWORLD, help="where the model goes")
     parser.add_argument("--init", type=Path, help="go on from this model instead of nothing")
+    parser.add_argument("--rate", type=float, default=Plan.learning_rate, help="Muon's learning rate, at its height")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    train(args.out, minutes=args.minutes, steps=args.steps, plan=Plan(seed=args.seed), init=args.init)
+    train(args.out, minutes=args.minutes, steps=args.steps, plan=Plan(seed=args.seed, learning_rate=args.rate), init=args.init)
 
 
 if __name__ == "__main__":
