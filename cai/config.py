@@ -3,6 +3,7 @@
 A default is a setting that has been run. What has no good default has none.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,6 +66,14 @@ class PromptSource(Config):
     licence: str = ""
     column: str | None = None
     """CSV and Parquet: the column of the prompt; None picks `prompt`, `Behavior` or `messages`."""
+
+
+def replace_sources(
+    sources: Sequence[PromptSource], paths: Sequence[str], limit: int | None
+) -> tuple[PromptSource, ...]:
+    """The sources, or `paths` in place of them; a `limit` goes before the sources' own."""
+    chosen = tuple(PromptSource(path=path) for path in paths) or tuple(sources)
+    return chosen if limit is None else tuple(source.model_copy(update={"limit": limit}) for source in chosen)
 
 
 class ChainsConfig(Config):
@@ -163,6 +172,11 @@ class Profile(Config):
     reward_model: RewardModelConfig = RewardModelConfig()
     rl: RLConfig = RLConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def judge(self) -> EngineConfig:
+        """The feedback model."""
+        return self.feedback.judge or self.engine
 
 
 def load_profile(path: Path) -> Profile:

@@ -6,17 +6,19 @@ The oracle measures; no model is ever trained on what it says.
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cai.asks import OnProgress
 from cai.candidates import sample_responses
-from cai.config import EvaluationConfig, FeedbackConfig, PreferencesConfig
+from cai.config import FeedbackConfig, PreferencesConfig, Profile
 from cai.constitution import Constitution
 from cai.engines.base import Engine
+from cai.engines.slot import EngineSlot
 from cai.errors import DataError
 from cai.feedback import Labelling, ResponsePair, label
-from cai.intervals import Rate, bootstrap_mean, rate, wilson
+from cai.intervals import Rate, WinRate, WinRates, bootstrap_mean, rate, wilson
 from cai.preferences import derive
 from cai.records import (
     Comparison,
@@ -31,6 +33,7 @@ from cai.records import (
 from cai.smallworld import oracle, world
 
 Rates = dict[str, Rate]
+SMALLWORLD_SET = "smallworld/eval"
 
 
 class Reading(Protocol):
@@ -93,61 +96,133 @@ def last_request(prompt: Prompt) -> str:
     return next((m.content for m in reversed(prompt.messages) if m.role == "user"), "")
 
 
+def is_smallworld(prompts: Sequence[Prompt]) -> bool:
+    """Whether the oracle knows the truth about all of them."""
+    return bool(prompts) and all(prompt.source == world.SOURCE for prompt in prompts)
+
+
+class HeldOut(NamedTuple):
+    prompts: list[Prompt]
+    rejects: list[Reject]
+
+
+def held_out(rows: Iterable[Prompt | Reject], trained_on: Mapping[str, str]) -> HeldOut:
+    """The prompts to measure with. One that a run trained on (prompt id → run id) is rejected."""
+    made = HeldOut([], [])
+    for row in rows:
+        if isinstance(row, Reject):
+            made.rejects.append(row)
+        elif run_id := trained_on.get(row.prompt_id):
+            parents = (run_id, row.prompt_id)
+            made.rejects.append(Reject.make("evaluate", "trained_on", prompt_id=row.prompt_id, parents=parents))
+        else:
+            made.prompts.append(row)
+    return made
+
+
+class Measured(NamedTuple):
+    """`rates` are the oracle's, and empty where it does not know the truth about every prompt."""
+
+    answers: dict[str, list[Response]]
+    rates: dict[str, Rates]
+    win_rates: WinRates
+
+    def metrics(self) -> dict[str, Rates]:
+        """Of every model: its rates, and `win_rate/OTHER` against each earlier one."""
+        found = {name: dict(self.rates.get(name, {})) for name in self.answers}
+        for (model, other), won in self.win_rates.items():
+            found[model][f"win_rate/{other}"] = won.rate
+        return found
+
+
 async def evaluate_models(
-    models: Mapping[str, Path],
+    models: Mapping[str, Path | str],
     prompts: Sequence[Prompt],
     *,
-    engine: Engine,
+    profile: Profile,
+    constitution: Constitution,
+    engines: EngineSlot,
     ledger: Ledger,
-    config: EvaluationConfig,
-    seed: int,
-    max_concurrency: int = 256,
     progress: OnProgress | None = None,
-) -> dict[str, Rates]:
-    """Small-world rates of each model, its weights swapped into the running engine one after the other.
+) -> Measured:
+    """Sample every model, read the responses by the oracle where it can, and have the feedback model compare them.
 
-    Every response goes to the ledger, and one that is there is not asked for again.
+    Responses and comparisons go to the ledger; what is there is not asked for again.
     """
-    answers = await answer_all(
-        models,
+    answers = await answer_all(models, prompts, profile=profile, engines=engines, ledger=ledger, progress=progress)
+    known = is_smallworld(prompts)
+    rates = {name: measure_smallworld(prompts, responses) for name, responses in answers.items()} if known else {}
+    win_rates = await compare_models(
         prompts,
-        engine=engine,
+        answers,
+        profile=profile,
+        constitution=constitution,
+        engines=engines,
         ledger=ledger,
-        config=config,
-        seed=seed,
-        max_concurrency=max_concurrency,
         progress=progress,
     )
-    return {name: measure_smallworld(prompts, responses) for name, responses in answers.items()}
+    return Measured(answers, rates, win_rates)
 
 
 async def answer_all(
-    models: Mapping[str, Path],
+    models: Mapping[str, Path | str],
     prompts: Sequence[Prompt],
     *,
-    engine: Engine,
+    profile: Profile,
+    engines: EngineSlot,
     ledger: Ledger,
-    config: EvaluationConfig,
-    seed: int,
-    max_concurrency: int = 256,
     progress: OnProgress | None = None,
 ) -> dict[str, list[Response]]:
     """One response of every model to every prompt, by model."""
     answers = {}
-    for name, path in models.items():
-        await engine.load(path)
+    for name, model in models.items():
         answers[name] = await sample_responses(
             prompts,
-            engine=engine,
+            engine=await engines.get(profile.engine, model),
             ledger=ledger,
-            sampling=config.response.sampling(),
+            sampling=profile.evaluation.response.sampling(),
             k=1,
-            seed=seed,
+            seed=profile.seed,
             stage="eval",
-            max_concurrency=max_concurrency,
+            max_concurrency=profile.engine.max_concurrency,
             progress=progress,
         )
     return answers
+
+
+async def compare_models(
+    prompts: Sequence[Prompt],
+    answers: Mapping[str, Sequence[Response]],
+    *,
+    profile: Profile,
+    constitution: Constitution,
+    engines: EngineSlot,
+    ledger: Ledger,
+    progress: OnProgress | None = None,
+) -> dict[tuple[str, str], WinRate]:
+    """Every model against every earlier one, on the first `win_rate_prompts` prompts."""
+    few = prompts[: profile.evaluation.win_rate_prompts]
+    if not few or len(answers) < 2:
+        return {}
+    judge = await engines.get(profile.judge, profile.judge.model)
+    chosen = {prompt.prompt_id for prompt in few}
+    among = {name: [r for r in responses if r.prompt_id in chosen] for name, responses in answers.items()}
+    return {
+        (model, other): await judge_win_rate(
+            few,
+            among[model],
+            among[other],
+            constitution=constitution,
+            engine=judge,
+            ledger=ledger,
+            feedback=profile.feedback,
+            preferences=profile.preferences,
+            seed=profile.seed,
+            max_concurrency=profile.judge.max_concurrency,
+            progress=progress,
+        )
+        for other, model in combinations(among, 2)
+    }
 
 
 class Matches(NamedTuple):
@@ -156,15 +231,6 @@ class Matches(NamedTuple):
     pairs: list[ResponsePair]
     identical: list[str]
     """Prompts whose two responses say the same: ties, and nothing to ask a judge."""
-    n_unmatched: int
-
-
-class WinRate(NamedTuple):
-    """How often `first` is preferred to `second`, ties as one half. The unscored are left out, and counted."""
-
-    rate: Rate
-    n_ties: int
-    n_unscored: int
     n_unmatched: int
 
 
@@ -269,22 +335,38 @@ def to_rows(results: Mapping[str, Rates], responses: Mapping[str, Sequence[Respo
 def to_json(results: Mapping[str, Rates]) -> dict[str, dict[str, dict[str, float | int | None]]]:
     """`{model: {metric: {"value", "low", "high", "n"}}}`; the value of what was not measured (`n` 0) is null."""
     return {
-        model: {
-            metric: {
-                "value": None if math.isnan(found.value) else found.value,
-                "low": found.low,
-                "high": found.high,
-                "n": found.n,
-            }
-            for metric, found in metrics.items()
-        }
-        for model, metrics in results.items()
+        model: {metric: _rate_to_json(found) for metric, found in metrics.items()} for model, metrics in results.items()
     }
 
 
 def from_json(data: Mapping[str, Mapping[str, Mapping[str, float | int | None]]]) -> dict[str, Rates]:
     """What `to_json` wrote, as rates again."""
     return {model: {metric: _rate_from(found) for metric, found in metrics.items()} for model, metrics in data.items()}
+
+
+def win_rates_to_json(win_rates: WinRates) -> dict[str, dict[str, float | int | None]]:
+    """`{"model/other": {"value", "low", "high", "n", "n_ties", "n_unscored", "n_unmatched"}}`."""
+    return {
+        f"{model}/{other}": _rate_to_json(won.rate) | {name: getattr(won, name) for name in _COUNTS}
+        for (model, other), won in win_rates.items()
+    }
+
+
+def win_rates_from_json(data: Mapping[str, Mapping[str, float | int | None]]) -> dict[tuple[str, str], WinRate]:
+    """What `win_rates_to_json` wrote, as win rates again."""
+    win_rates = {}
+    for key, found in data.items():
+        model, _, other = key.partition("/")
+        win_rates[model, other] = WinRate(_rate_from(found), *(int(found.get(name) or 0) for name in _COUNTS))
+    return win_rates
+
+
+_COUNTS = ("n_ties", "n_unscored", "n_unmatched")
+
+
+def _rate_to_json(found: Rate) -> dict[str, float | int | None]:
+    value = None if math.isnan(found.value) else found.value
+    return {"value": value, "low": found.low, "high": found.high, "n": found.n}
 
 
 def _rate_from(found: Mapping[str, float | int | None]) -> Rate:

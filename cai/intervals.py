@@ -4,9 +4,10 @@ Several responses to one prompt are not independent: every function takes the cl
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,19 @@ class Rate:
     low: float
     high: float
     n: int
+
+
+class WinRate(NamedTuple):
+    """How often one model is preferred to another, ties as one half. The unscored are left out, and counted."""
+
+    rate: Rate
+    n_ties: int
+    n_unscored: int
+    n_unmatched: int = 0
+
+
+WinRates = Mapping[tuple[str, str], WinRate]
+"""(model, other) → how often `model` is preferred to `other`."""
 
 
 def wilson(rate: float, n: float, level: float = LEVEL) -> tuple[float, float]:

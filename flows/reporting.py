@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.agreement import order_agreement
-from cai.evaluation import from_json
+from cai.evaluation import from_json, win_rates_from_json
 from cai.models import read_meta
 from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision
 from cai.report.data import (
@@ -83,6 +83,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         excluded_tag=run.without,
         facts=_facts(run),
         results=results,
+        win_rates=win_rates_from_json(evaluated["win_rates"]) if evaluated else {},
         targets=demo_targets(results, run.without) if run.profile.name == "demo" else (),
         stages=tuple(_stage_times(run)),
         tables=tuple(_tables(run)),

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai.config import Profile, PromptSource, load_profile
+from cai.config import Profile, load_profile, replace_sources
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
 from cai.records import digest
@@ -112,12 +112,7 @@ def profile_with(
 ) -> Profile:
     """A profile with what the command line overrides; every override is in the run's id."""
     profile = load_profile(path)
-    sources = tuple(profile.prompts)
-    if prompts:
-        sources = tuple(PromptSource(path=p) for p in prompts)
-    if limit is not None:
-        sources = tuple(source.model_copy(update={"limit": limit}) for source in sources)
-    update: dict[str, Any] = {"prompts": sources}
+    update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit)}
     if constitution is not None:
         update["constitution"] = constitution
     return profile.model_copy(update=update)

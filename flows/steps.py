@@ -10,8 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,25 +17,22 @@ import pyarrow.parquet as pq
 
 from cai.asks import Progress
 from cai.candidates import sample_responses
-from cai.config import EngineConfig, PromptSource
 from cai.critique import run_chains
-from cai.engines import open_engine
-from cai.engines.base import Engine
-from cai.errors import ConfigError, DataError
-from cai.evaluation import Rates, answer_all, judge_win_rate, measure_smallworld, to_json, to_rows
+from cai.engines.slot import EngineSlot
+from cai.errors import DataError
+from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
 from cai.feedback import Labelling, ResponsePair, label, make_pairs
-from cai.models import model_digest, read_meta, resolve_model
+from cai.models import read_meta
 from cai.preferences import derive
 from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, Run, digest
 from cai.report.build import build_report
 from cai.report.data import verdict
-from cai.report.text import before_after_table
-from cai.smallworld import world
+from cai.report.text import results_text
 from flows import reporting
 from flows.runs import RunFolder, open_run, write_atomically
 from flows.supervise import mark
 from storage.exports import export_preferences, export_prompts, export_sft
-from storage.imports import read_prompts
+from storage.imports import read_sources
 from storage.ledger import TableLedger
 from storage.store import Store
 
@@ -52,26 +47,11 @@ class Session:
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.store = Store(run.home)
-        self._engine: Engine | None = None
-        self._config: EngineConfig | None = None
-        self._lock = asyncio.Lock()
+        self.engines = EngineSlot()
 
     @property
     def seed_model(self) -> str:
         return self.run.profile.engine.model
-
-    async def engine(self, config: EngineConfig, model: str) -> Engine:
-        """The engine of this config with that model's weights: kept, swapped or started, whichever is cheapest."""
-        async with self._lock:
-            wanted = config.model_copy(update={"model": ""})
-            if self._engine is not None and self._config == wanted:
-                if config.kind != "scripted" and self._engine.model_digest != model_digest(resolve_model(model)):
-                    await self._engine.load(resolve_model(model))
-                return self._engine
-            await self._close()
-            self._engine = await open_engine(config.model_copy(update={"model": model}))
-            self._config = wanted
-            return self._engine
 
     def record(self, status: Literal["running", "completed"]) -> None:
         """Write the run's own row, whatever it said before."""
@@ -100,19 +80,6 @@ class Session:
         made = make_pairs(self.prompts(shard), [found[i] for i in ids])
         return made.pairs, made.rejects
 
-    @property
-    def judge(self) -> EngineConfig:
-        return self.run.profile.feedback.judge or self.run.profile.engine
-
-    async def close(self) -> None:
-        async with self._lock:
-            await self._close()
-
-    async def _close(self) -> None:
-        if self._engine is not None:
-            await self._engine.close()
-            self._engine = None
-
 
 def import_prompts(session: Session) -> dict[str, Any]:
     """Every source of the profile into the `prompts` table; what cannot be used into `rejects`."""
@@ -121,7 +88,7 @@ def import_prompts(session: Session) -> dict[str, Any]:
     ids: list[str] = []
     n_rejected = 0
     pending: list[Prompt | Reject] = []
-    for n_in, row in enumerate(source_rows(run.profile.prompts, "train", run.profile.seed), start=1):
+    for n_in, row in enumerate(read_sources(run.profile.prompts, "train", run.profile.seed), start=1):
         if isinstance(row, Prompt):
             ids.append(row.prompt_id)
         else:
@@ -142,26 +109,11 @@ def import_prompts(session: Session) -> dict[str, Any]:
     return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_rejected, "n_shards": -(-len(ids) // SHARD)}
 
 
-def source_rows(
-    sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int
-) -> Iterator[Prompt | Reject]:
-    """The rows of all sources, one after the other; a prompt met before, in whichever source, is a reject."""
-    seen: set[str] = set()
-    for source in sources:
-        if source.path != "smallworld":
-            for row in read_prompts(source, seed, seen):
-                yield replace(row, split=split) if isinstance(row, Prompt) else row
-        elif source.limit is None:
-            raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
-        else:
-            yield from world.prompts(split, source.limit, seed)
-
-
 async def chains(session: Session, shard: int) -> dict[str, Any]:
     """Responses, critiques and revisions of one shard by the seed model."""
     run = session.run
     prompts = session.prompts(shard)
-    engine = await session.engine(run.profile.engine, session.seed_model)
+    engine = await session.engines.get(run.profile.engine, session.seed_model)
     with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Revision, Reject)) as ledger:
         result = await run_chains(
             prompts,
@@ -193,7 +145,7 @@ async def candidates(session: Session, shard: int, model: str) -> dict[str, Any]
     """`k` responses to each prompt of a shard by the model that RL starts from."""
     run, config = session.run, session.run.profile.candidates
     prompts = session.prompts(shard)
-    engine = await session.engine(run.profile.engine, model)
+    engine = await session.engines.get(run.profile.engine, model)
     with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Reject)) as ledger:
         responses = await sample_responses(
             prompts,
@@ -216,7 +168,7 @@ async def labels(session: Session, shard: int) -> dict[str, Any]:
     run = session.run
     pairs, rejects = session.pairs(shard)
     session.store.append(rejects)
-    engine = await session.engine(session.judge, session.judge.model)
+    engine = await session.engines.get(run.profile.judge, run.profile.judge.model)
     with TableLedger(session.store, [p.prompt.prompt_id for p in pairs], (Comparison, Reject)) as ledger:
         result = await label(
             pairs,
@@ -225,7 +177,7 @@ async def labels(session: Session, shard: int) -> dict[str, Any]:
             ledger=ledger,
             config=run.profile.feedback,
             seed=run.profile.seed,
-            max_concurrency=session.judge.max_concurrency,
+            max_concurrency=run.profile.judge.max_concurrency,
             progress=report_progress,
         )
     session.store.compact(MANY_FILES)
@@ -312,84 +264,33 @@ def left_by_training(path: Path, run_id: str) -> Iterator[Rollout | Reject]:
 
 async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     """The models' responses to held-out prompts: rates by the oracle in the small world, win rates by the judge."""
-    run, config = session.run, session.run.profile.evaluation
-    prompts, n_rejected = held_out_prompts(session)
-    paths = {name: resolve_model(path) for name, path in models.items()}
-    engine = await session.engine(run.profile.engine, session.seed_model)
+    run = session.run
+    rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed)
+    prompts, rejects = held_out(rows, dict.fromkeys(run.ids("prompts"), run.run_id))
+    session.store.append([*prompts, *rejects])
     with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
-        answers = await answer_all(
-            paths,
+        measured = await evaluate_models(
+            models,
             prompts,
-            engine=engine,
+            profile=run.profile,
+            constitution=run.constitution,
+            engines=session.engines,
             ledger=ledger,
-            config=config,
-            seed=run.profile.seed,
-            max_concurrency=run.profile.engine.max_concurrency,
             progress=report_progress,
         )
-        win_rates = await compare_models(session, prompts, answers, ledger)
-    for name, responses in answers.items():
+    for name, responses in measured.answers.items():
         run.save_ids(f"eval-{name}", [r.response_id for r in responses])
-    rates: dict[str, Rates] = {}
-    if all(source.path == "smallworld" for source in config.prompts):
-        rates = {name: measure_smallworld(prompts, responses) for name, responses in answers.items()}
-        session.store.append(to_rows(rates, answers, set="smallworld/eval"))
-    n_in, n_out = len(prompts) * len(answers), sum(len(responses) for responses in answers.values())
+    session.store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
+    n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
     return {
         "n_in": n_in,
         "n_out": n_out,
         "n_rejected": n_in - n_out,
-        "n_prompts_rejected": n_rejected,
+        "n_prompts_rejected": len(rejects),
         "models": list(models),
-        "rates": to_json(rates),
-        "win_rates": win_rates,
+        "rates": to_json(measured.rates),
+        "win_rates": win_rates_to_json(measured.win_rates),
     }
-
-
-def held_out_prompts(session: Session) -> tuple[list[Prompt], int]:
-    """Evaluation prompts, stored; one that is also trained on is rejected, as is whatever its file got wrong."""
-    run = session.run
-    trained_on = set(run.ids("prompts"))
-    kept: list[Prompt] = []
-    rejects: list[Reject] = []
-    for row in source_rows(run.profile.evaluation.prompts, "eval", run.profile.seed):
-        if isinstance(row, Reject):
-            rejects.append(row)
-        elif row.prompt_id in trained_on:
-            why = Reject.make("evaluate", "trained_on", prompt_id=row.prompt_id, parents=(run.run_id, row.prompt_id))
-            rejects.append(why)
-        else:
-            kept.append(row)
-    session.store.append([*kept, *rejects])
-    return kept, len(rejects)
-
-
-async def compare_models(
-    session: Session, prompts: Sequence[Prompt], answers: dict[str, list[Response]], ledger: TableLedger
-) -> dict[str, dict[str, Any]]:
-    """Every model against every earlier one, judged by the feedback model: `later/earlier` → rate and interval."""
-    run, few = session.run, prompts[: session.run.profile.evaluation.win_rate_prompts]
-    if not few or len(answers) < 2:
-        return {}
-    judge = await session.engine(session.judge, session.judge.model)
-    chosen = {p.prompt_id for p in few}
-    compared = {}
-    for second, first in combinations(answers, 2):
-        won = await judge_win_rate(
-            few,
-            [r for r in answers[first] if r.prompt_id in chosen],
-            [r for r in answers[second] if r.prompt_id in chosen],
-            constitution=run.constitution,
-            engine=judge,
-            ledger=ledger,
-            feedback=run.profile.feedback,
-            preferences=run.profile.preferences,
-            seed=run.profile.seed,
-            max_concurrency=session.judge.max_concurrency,
-            progress=report_progress,
-        )
-        compared[f"{first}/{second}"] = asdict(won.rate) | {"n_ties": won.n_ties, "n_unscored": won.n_unscored}
-    return compared
 
 
 def report(session: Session) -> dict[str, Any]:
@@ -400,13 +301,9 @@ def report(session: Session) -> dict[str, Any]:
     write_atomically(run.path / "report.html", build_report(data))
     lines = reporting.funnel(run)
     write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
-    if data.results:
-        table = before_after_table(data.results)
-        targets = "\n".join(
-            f"{'met   ' if t.passed else 'missed' if t.passed is False else '?     '}  {t.title}: {t.got} ({t.wanted})"
-            for t in data.targets
-        )
-        write_atomically(run.path / "results.txt", f"{table}\n\n{targets}".rstrip() + "\n")
+    if data.results or data.win_rates:
+        text = results_text(data.results, data.win_rates, data.targets)
+        write_atomically(run.path / "results.txt", f"{text}\n")
     return {"path": str(run.path / "report.html"), "funnel": lines, "verdict": verdict(data.targets)}
 
 
@@ -450,7 +347,7 @@ async def dispatch(session: Session, request: dict[str, Any]) -> dict[str, Any]:
         case "evaluate":
             return await evaluate(session, **arguments)
         case "warm_up":
-            await session.engine(session.run.profile.engine, session.seed_model)
+            await session.engines.get(session.run.profile.engine, session.seed_model)
             return {}
         case name:
             plain: dict[str, Callable[..., dict[str, Any]]] = {
@@ -475,7 +372,7 @@ async def serve(run: RunFolder) -> None:
             if request["step"] != "warm_up":
                 mark("result", answer | {"seconds": round(time.monotonic() - started, 2)})
     finally:
-        await session.close()
+        await session.engines.close()
 
 
 async def _lines_of_stdin() -> asyncio.StreamReader:

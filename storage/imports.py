@@ -1,6 +1,6 @@
 """Prompts from files: JSONL, CSV, Parquet, or one a line, as a stream. Every row becomes a prompt or a reject.
 
-`smallworld` is no file and is not read here. What a row says is in `storage/dialogues.py`, how bytes become rows below.
+What a row says is in `storage/dialogues.py`, how bytes become rows below.
 """
 
 import csv
@@ -9,17 +9,19 @@ import heapq
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai.config import PromptSource
-from cai.errors import DataError
+from cai.errors import ConfigError, DataError
 from cai.records import Prompt, Reject, digest, seed_from
+from cai.smallworld import world
 from storage.dialogues import COLUMNS, BadRow, check_unicode, messages_of
 
 MAX_ROW_CHARS = 16 * 2**20
@@ -35,6 +37,26 @@ class Row(NamedTuple):
     number: int
     raw: str
     value: dict[str, Any] | str | BadRow
+
+
+def read_sources(
+    sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int
+) -> Iterator[Prompt | Reject]:
+    """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject.
+
+    Raises:
+        ConfigError: `smallworld` without a limit.
+        DataError: see `read_prompts`.
+    """
+    seen: set[str] = set()
+    for source in sources:
+        if source.path != world.SOURCE:
+            for row in read_prompts(source, seed, seen):
+                yield replace(row, split=split) if isinstance(row, Prompt) else row
+        elif source.limit is None:
+            raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
+        else:
+            yield from world.prompts(split, source.limit, seed)
 
 
 def read_prompts(source: PromptSource, seed: int, seen: set[str] | None = None) -> Iterator[Prompt | Reject]:

@@ -20,6 +20,7 @@ from cai.config import EngineConfig
 from cai.engines import open_engine
 from cai.engines import openai as engine_module
 from cai.engines.options import NEVER
+from cai.engines.slot import EngineSlot
 from cai.errors import ConfigError, EngineError, EngineUnreachable, ModelNotFound, PromptTooLong
 from cai.records import Message, Sampling
 
@@ -315,3 +316,18 @@ def test_vllm_serve_answers_as_the_engine_in_process_does(tmp_path):
     assert text.strip() == own_text.strip() and max(n_full, n_own) <= 256
     for seen, true in zip(served.logps, own.logps, strict=True):
         assert seen == NEVER or seen <= true + 1e-3
+
+
+def test_a_slot_asks_the_server_for_another_of_its_models(server):
+    """A served name is no directory: a slot that looked for its weights found none at the second stage of every run."""
+
+    async def go():
+        slot, config = EngineSlot(), EngineConfig(kind="openai", base_url=server.url, timeout_s=5)
+        try:
+            for name in ("small", "small", "other"):
+                await (await slot.get(config, name)).complete(ASK, Sampling(), 0)
+        finally:
+            await slot.close()
+
+    asyncio.run(go())
+    assert [body["model"] for body, *_ in server.seen] == ["small", "small", "other"]

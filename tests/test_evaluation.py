@@ -4,30 +4,35 @@ import asyncio
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cai.cli.evaluate import evaluate
-from cai.config import EvaluationConfig, FeedbackConfig, PreferencesConfig
+from cai.config import EngineConfig, FeedbackConfig, PreferencesConfig, Profile, load_profile
 from cai.constitution import load_constitution
 from cai.engines.scripted import ScriptedEngine
+from cai.engines.slot import EngineSlot
 from cai.errors import ConfigError, DataError, ModelNotFound
 from cai.evaluation import (
-    evaluate_models,
+    answer_all,
     from_json,
+    held_out,
+    is_smallworld,
     judge_win_rate,
     match,
     measure_smallworld,
     rates_of,
     to_json,
     to_rows,
+    win_rates_from_json,
+    win_rates_to_json,
 )
-from cai.intervals import Rate, wilson
+from cai.intervals import Rate, WinRate, wilson
 from cai.ledger import MemoryLedger
-from cai.records import Comparison, Evaluation, Message, Model, Prompt, Response, Sampling, digest
+from cai.records import Comparison, Evaluation, Message, Model, Prompt, Reject, Response, Sampling, digest
 from cai.smallworld import world
+from flows.runs import create_run
 from storage.store import Store
 
 METRICS = ["helpful_rate", "over_refusal_rate", "evasive_rate", "rude_rate"]
@@ -114,26 +119,23 @@ def test_a_response_to_an_unknown_prompt_is_an_error():
 
 
 def test_each_model_answers_with_its_own_weights_and_only_once():
-    """The scripted engine refuses with the second model's weights; a second evaluation asks nothing."""
-    prompts = world.prompts("eval", 20, 0)
-    ledger = MemoryLedger()
+    prompts, ledger, told = prompts_of(20), MemoryLedger(), []
+    profile = Profile(name="test", constitution="c.yaml", engine=EngineConfig(kind="scripted"), prompts=())
+    models = {"seed": "loose", "rl_cai": "careful"}
 
-    def reply(messages, sampling, seed):
-        return REFUSAL if engine.model_digest == digest("scripted", "careful") else "rather not say"
+    def answer():
+        slot = EngineSlot()
+        return asyncio.run(
+            answer_all(models, prompts, profile=profile, engines=slot, ledger=ledger, progress=told.append)
+        )
 
-    engine = ScriptedEngine(reply)
-    models = {"seed": Path("loose"), "rl_cai": Path("careful")}
-
-    def measure():
-        config = EvaluationConfig()
-        return asyncio.run(evaluate_models(models, prompts, engine=engine, ledger=ledger, config=config, seed=1))
-
-    results = measure()
-    assert results["seed"]["evasive_rate"].value == 1.0
-    assert results["rl_cai"]["over_refusal_rate"].value == 1.0
-    assert engine.n_complete == 40
-    assert measure() == results
-    assert engine.n_complete == 40
+    answers = answer()
+    for name, weights in models.items():
+        assert {r.model_digest for r in answers[name]} == {digest("scripted", weights)}
+    assert sum(a.text != b.text for a, b in zip(answers["seed"], answers["rl_cai"], strict=True)) > 15
+    assert told[-1].n_requests == 20
+    assert answer() == answers
+    assert (told[-1].n_requests, told[-1].n_reused) == (0, 20)
 
 
 @pytest.fixture
@@ -246,6 +248,43 @@ def test_json_is_strict_and_reads_back():
     assert math.isnan(back["seed"]["helpful_rate"].value)
 
 
+def test_win_rates_read_back_from_json_even_where_nothing_was_scored():
+    win_rates = {
+        ("sl_cai", "seed"): WinRate(Rate(0.7, 0.5, 0.8, 10), 4, 1, 2),
+        ("rl_cai", "seed"): WinRate(Rate(math.nan, 0.0, 1.0, 0), 0, 3),
+    }
+    data = json.loads(json.dumps(win_rates_to_json(win_rates), allow_nan=False))
+    assert data["sl_cai/seed"]["value"] == 0.7 and data["rl_cai/seed"]["value"] is None
+    back = win_rates_from_json(data)
+    assert back["sl_cai", "seed"] == win_rates["sl_cai", "seed"]
+    assert math.isnan(back["rl_cai", "seed"].rate.value) and back["rl_cai", "seed"].n_unscored == 3
+
+
+def test_a_prompt_that_was_trained_on_is_a_reject_and_so_is_what_its_file_got_wrong():
+    one, other = prompts_of(2)
+    bad = Reject.make("import", "bad_json")
+    kept, rejects = held_out([one, bad, other], {other.prompt_id: "run-1"})
+    assert kept == [one]
+    assert [(r.stage, r.reason) for r in rejects] == [("import", "bad_json"), ("evaluate", "trained_on")]
+    assert rejects[1].parent_ids == ("run-1", other.prompt_id)
+
+
+def test_the_oracle_knows_the_small_world_alone():
+    assert is_smallworld(world.prompts("eval", 3, 0))
+    assert not is_smallworld([*world.prompts("eval", 3, 0), *prompts_of(1)])
+    assert not is_smallworld([])
+
+
+CONSTITUTION = """\
+name: one
+principles:
+  - id: good
+    title: Be good
+    preference: Which response is better?
+    stages: [preference]
+"""
+
+
 @pytest.fixture
 def home(tmp_path):
     """A home with a finished `rl_cai` model in its tables, and a profile of the scripted engine."""
@@ -255,10 +294,13 @@ def home(tmp_path):
         (tmp_path / name / "model.safetensors").write_bytes(b"")
     (tmp_path / "rl" / "meta.json").write_text(json.dumps({"model_digest": "d" * 32}))
     (tmp_path / "script.yaml").write_text(f"rules:\n  - when: .\n    reply: {REFUSAL}\n")
+    (tmp_path / "c.yaml").write_text(CONSTITUTION)
     (tmp_path / "profile.yaml").write_text(
-        f"name: test\nconstitution: c.yaml\nprompts: []\n"
+        f"name: test\nconstitution: {tmp_path / 'c.yaml'}\nprompts: []\n"
         f"engine: {{kind: scripted, model: {tmp_path / 'seed'}, script: {tmp_path / 'script.yaml'}}}\n"
+        "evaluation: {prompts: [{path: smallworld, limit: 30}], win_rate_prompts: 12}\n"
     )
+    (tmp_path / "held-out.jsonl").write_text("".join(json.dumps({"prompt": f"thing {i}?"}) + "\n" for i in range(9)))
     rl_cai = Model("d" * 32, "rl_cai", "grpo", str(tmp_path / "rl"), "p" * 32)
     gone = Model("e" * 32, "rl_cai", "grpo", str(tmp_path / "gone"), "p" * 32)
     Store(tmp_path / "home").append([rl_cai, gone])
@@ -280,20 +322,82 @@ def test_the_command_measures_seed_and_latest_models_and_writes_json(home):
     assert list(written) == ["seed", "rl_cai"]
     assert written["rl_cai"]["over_refusal_rate"]["value"] == 1.0
     assert set(written["seed"]["rude_rate"]) == {"value", "low", "high", "n"}
+    assert set(written["rl_cai"]) - set(written["seed"]) == {"win_rate/seed"}
+    assert written["rl_cai"]["rude_rate"]["n"] == 20
     stored = Store(home / "home").read(Evaluation)
     assert {row.model for row in stored} == {"seed", "rl_cai"}
 
 
 def test_the_command_asks_nothing_twice(home):
-    first = run_evaluate(home, "--n", "20")
-    again = run_evaluate(home, "--n", "20")
-    assert "20/20 responses, 0 found" in first.stderr
-    assert again.stderr.count("20/20 responses, 20 found") == 2
+    (home / "script.yaml").write_text("")
+    first = run_evaluate(home)
+    again = run_evaluate(home)
+    assert "30/30 responses, 0 found" in first.stderr
+    assert "24/24 comparisons, 0 found" in first.stderr  # twelve prompts, one principle, both orders
+    assert again.stderr.count("30/30 responses, 30 found") == 2
+    assert "24/24 comparisons, 24 found" in again.stderr
     assert again.stdout == first.stdout
 
 
+def test_on_prompts_of_ones_own_the_judge_compares_later_models_to_earlier_ones(home):
+    """The value is that of the stored comparisons, counted here in another way: who is ahead over both orders."""
+    (home / "script.yaml").write_text("")
+    file = home / "rates.json"
+    models = [f"--model=old={home / 'seed'}", f"--model=new={home / 'rl'}"]
+    done = run_evaluate(home, *models, "--prompts", str(home / "held-out.jsonl"), "--json", str(file))
+    assert "new over old" in done.stdout and "no independent measure" in done.stdout
+    assert "harmful" not in done.stdout
+    written = json.loads(file.read_text())
+    assert list(written) == ["old", "new"] and written["old"] == {}
+    store = Store(home / "home")
+    new = {r.response_id for r in store.read(Response) if r.model_digest == "d" * 32}
+    ahead = dict.fromkeys((p.prompt_id for p in store.read(Prompt)), 0.0)
+    for row in store.read(Comparison):
+        p_a, p_b = math.exp(row.logp_a), math.exp(row.logp_b)
+        ahead[row.prompt_id] += (p_a / (p_a + p_b) - 0.5) * (1 if row.response_a in new else -1) / 2
+    wins = [0.5 if abs(margin) <= 0.01 else float(margin > 0) for margin in ahead.values()]
+    assert 0 < sum(wins) < 9, "the script decides nothing"
+    assert written["new"] == {"win_rate/old": written["new"]["win_rate/old"]}
+    assert written["new"]["win_rate/old"]["value"] == pytest.approx(sum(wins) / 9)
+    assert written["new"]["win_rate/old"]["n"] == 9
+
+
+def test_n_and_win_rate_prompts_limit_what_is_asked(home):
+    (home / "script.yaml").write_text("")
+    done = run_evaluate(home, "--prompts", str(home / "held-out.jsonl"), "--n", "5", "--win-rate-prompts", "2")
+    assert "5/5 responses" in done.stderr and "4/4 comparisons" in done.stderr
+    silent = run_evaluate(home, "--n", "6", "--win-rate-prompts", "0")
+    assert "RL-CAI" in silent.stdout and "over seed" not in silent.stdout
+
+
+def test_what_a_models_run_trained_on_is_left_out(home):
+    """The run's folder says which prompts those are; they are rejects, and no evaluation counts them."""
+    prompts = [Prompt.make([Message("user", f"thing {i}?")], "test") for i in range(2)]
+    run = create_run(load_profile(home / "profile.yaml"), home / "home")
+    run.save_ids("prompts", [prompt.prompt_id for prompt in prompts])
+    (home / "rl" / "meta.json").write_text(json.dumps({"model_digest": "f" * 32}))
+    Store(home / "home").append([Model("f" * 32, "rl_cai", "grpo", str(home / "rl"), "p" * 32, run_id=run.run_id)])
+    done = run_evaluate(home, "--prompts", str(home / "held-out.jsonl"))
+    assert "2 prompts rejected" in done.stderr and "7/7 responses" in done.stderr
+    rejected = Store(home / "home").read(Reject)
+    assert {r.prompt_id for r in rejected} == {prompt.prompt_id for prompt in prompts}
+
+
+def test_where_nothing_can_be_measured_the_command_says_so_before_it_asks(home):
+    prompts = ["--prompts", str(home / "held-out.jsonl")]
+    with pytest.raises(ConfigError, match="two models or more"):
+        run_evaluate(home, "--model", f"mine={home / 'rl'}", *prompts)
+    with pytest.raises(ConfigError, match="--win-rate-prompts above 0"):
+        run_evaluate(home, "--win-rate-prompts", "0", *prompts)
+    text = (home / "profile.yaml").read_text()
+    (home / "profile.yaml").write_text(text.replace("{path: smallworld, limit: 30}", ""))
+    with pytest.raises(ConfigError, match="--prompts FILE"):
+        run_evaluate(home)
+    assert Store(home / "home").read(Response) == []
+
+
 def test_the_command_explains_a_model_it_cannot_read(home):
-    with pytest.raises(ConfigError, match="expected NAME=PATH"):
+    with pytest.raises(ConfigError, match="expected NAME=MODEL"):
         run_evaluate(home, "--model", "just-a-path")
     with pytest.raises(ModelNotFound):
         run_evaluate(home, "--model", f"mine={home / 'nothing-here'}/")

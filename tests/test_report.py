@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from cai.intervals import Rate
+from cai.intervals import Rate, WinRate
 from cai.report.build import build_report
 from cai.report.data import (
     Answer,
@@ -31,12 +31,23 @@ from cai.report.data import (
 )
 from cai.report.diff import MAX_WORDS, word_diff
 from cai.report.targets import demo_targets
-from cai.report.text import before_after_table
+from cai.report.text import before_after_table, results_text
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7 * 7 }} <!-- & \ud800 \u2028 $x^2$ \x00"
 
 
-OPTIONAL = ["facts", "results", "targets", "stages", "tables", "rejects", "labels", "curves", "reliability"]
+OPTIONAL = [
+    "facts",
+    "results",
+    "win_rates",
+    "targets",
+    "stages",
+    "tables",
+    "rejects",
+    "labels",
+    "curves",
+    "reliability",
+]
 OPTIONAL += ["chains", "pairs", "samples", "excluded_tag"]
 
 
@@ -78,6 +89,13 @@ def results():
     return {"seed": rates(0.9, 0.99), "sl_cai": rates(0.3, 0.98), "rl_cai": rates(0.01, 0.985)}
 
 
+def win_rates():
+    return {
+        ("sl_cai", "seed"): WinRate(Rate(0.842, 0.741, 0.911, 57), 4, 3),
+        ("rl_cai", "seed"): WinRate(Rate(0.95, 0.9, 0.98, 1060), 12, 0),
+    }
+
+
 def empty_data():
     return ReportData("Title", "laptop", "harmlessness", "ab" * 16, "run-1", "2025-01-01", "")
 
@@ -97,6 +115,7 @@ def full_data(text="Some text."):
         excluded_tag=text,
         facts={text: text},
         results=results() | {text: rates(0.5, 0.5)},
+        win_rates=win_rates() | {(text, "seed"): WinRate(Rate(float("nan"), 0.0, 1.0, 0), 0, 60)},
         targets=(*demo_targets(results()), Target(text, text, text, None)),
         stages=(StageTime(text, 61.0, text),),
         tables=(TableCount(text, 10),),
@@ -191,6 +210,7 @@ def test_a_page_without_data_says_so_section_by_section():
     for missing in (
         "No targets were set",
         "No model was measured",
+        "compared no models",
         "No stage timings",
         "No row counts",
         "Nothing was dropped",
@@ -215,6 +235,24 @@ def test_plots_are_named_for_readers_and_carry_their_numbers():
     assert len(drawings) == 6  # two of rates, soft labels, bias, one curve, reliability
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     assert "90.0 ±3.0" in "".join(page.text)
+
+
+def test_win_rates_are_on_the_page_also_where_no_oracle_measured():
+    page = build_report(dataclasses.replace(empty_data(), win_rates=win_rates()))
+    section = page[page.index('<section id="win-rates">') : page.index('<section id="work">')]
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in section.split("<tr>")[2:]]
+    assert rows[0][:8] == ["SL-CAI", "over", "seed", "84.2", "%", "74.1–91.1", "57", "4"] and rows[0][8] == "3"
+    assert "1,060" in rows[1]
+    assert "The feedback model itself judged, so this is no independent measure." in section
+    assert "measured no model" not in page and "No model was measured" not in page
+
+
+def test_a_win_rate_of_nothing_is_no_number():
+    nothing = {("mine", "seed"): WinRate(Rate(float("nan"), 0.0, 1.0, 0), 0, 60)}
+    shown = "".join(Page(build_report(dataclasses.replace(empty_data(), win_rates=nothing))).text)
+    assert "mine over seed–not measured0060" in shown.replace("\n", "")
+    row = results_text({}, nothing).splitlines()[2]
+    assert row.split() == ["mine", "over", "seed", "–", "0", "0", "60"]
 
 
 def test_the_verdict_stands_first_and_names_what_was_missed():
@@ -314,3 +352,17 @@ def test_the_table_never_shows_an_unmeasured_rate_as_a_number():
     table = before_after_table({"seed": {"rude_rate": Rate(float("nan"), 0.0, 1.0, 0)}, "rl_cai": {}})
     assert table.splitlines()[2].split() == ["seed", "–"]
     assert before_after_table({}) == "nothing was measured"
+
+
+def test_the_text_has_rates_then_win_rates_then_targets():
+    text = results_text(results(), win_rates(), (Target("Harm", "≤ 5 %", "1 %", True),))
+    places = [text.index(part) for part in ("n = 200", "SL-CAI over seed", "no independent measure", "met     Harm")]
+    assert places == sorted(places)
+    row = next(line for line in text.splitlines() if line.startswith("SL-CAI over seed"))
+    assert row.split() == ["SL-CAI", "over", "seed", "84.2", "±10.1", "57", "4", "3"]
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_without_an_oracle_the_text_is_the_win_rates_alone():
+    assert results_text({}, win_rates()).startswith("win rate by the judge")
+    assert results_text({}, {}) == "nothing was measured"

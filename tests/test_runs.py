@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cai.cli.run import _show
 from cai.config import load_profile
 from cai.errors import ConfigError
-from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision
+from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision, digest
 from flows import reporting
 from flows.runs import create_run, open_run
 from storage.store import Store
@@ -53,7 +54,9 @@ principles:
 def profile(tmp_path):
     """A profile over the scripted engine; arguments change it."""
 
-    def write(n_prompts: int = 40, latency_s: float = 0.0, constitution: str = CONSTITUTION) -> Path:
+    def write(
+        n_prompts: int = 40, latency_s: float = 0.0, constitution: str = CONSTITUTION, win_rate_prompts: int = 0
+    ) -> Path:
         (tmp_path / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(n_prompts)))
         (tmp_path / "constitution.yaml").write_text(constitution)
         (tmp_path / "script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s}))
@@ -69,7 +72,9 @@ def profile(tmp_path):
             "prompts": [{"path": str(tmp_path / "prompts.txt")}],
             "chains": {"rounds": 2},
             "sft": None,
+            "evaluation": {"prompts": [{"path": str(tmp_path / "held-out.txt")}], "win_rate_prompts": win_rate_prompts},
         }
+        (tmp_path / "held-out.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(35, 60)))
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
         return tmp_path / "profile.yaml"
 
@@ -178,6 +183,39 @@ def test_editing_one_principle_asks_again_only_for_what_used_it(tmp_path, profil
     assert second.run_id != first.run_id
     assert second.result("chains-0")["n_requests"] == 2 * len(stale)
     assert second.result("labels-0")["n_requests"] == 0, "the comparisons do not depend on a critique's text"
+
+
+def evaluated(home: Path, profile: Path):
+    """Two models measured on held-out prompts of no known truth, five of which were trained on, and the report."""
+    run = create_run(load_profile(profile), home)
+    served = Served(home, run.run_id)
+    models = {"seed": "scripted", "sl_cai": "trained"}
+    try:
+        for request in ({"step": "prompts"}, {"step": "evaluate", "models": models}, {"step": "report"}):
+            run.finish(request["step"], served.ask(request))
+    finally:
+        served.close()
+    return run
+
+
+def test_win_rates_are_shown_where_no_oracle_knows_the_truth(tmp_path, profile, capsys):
+    run = evaluated(tmp_path / "home", profile(win_rate_prompts=12))
+    step = run.result("evaluate")
+    assert (step["n_in"], step["n_prompts_rejected"], step["rates"]) == (2 * 20, 5, {})
+    assert step["win_rates"]["sl_cai/seed"]["n"] == 12
+    judges = {row.judge_digest for row in Store(tmp_path / "home").read(Comparison)}
+    assert judges == {digest("scripted", "scripted")}, "the seed model judges, not the one that was sampled last"
+    _show(tmp_path / "home", run.run_id, "report", None)
+    assert "SL-CAI over seed" in capsys.readouterr().out
+    page = (run.path / "report.html").read_text()
+    assert "SL-CAI over seed" in page and "The truth about these requests is not known" in page
+
+
+def test_a_run_that_measured_nothing_shows_its_funnel(tmp_path, profile, capsys):
+    """Without an oracle and without a judge there is no `results.txt`; showing the run read it all the same."""
+    run = evaluated(tmp_path / "home", profile(win_rate_prompts=0))
+    _show(tmp_path / "home", run.run_id, "report", None)
+    assert "import prompts" in capsys.readouterr().out
 
 
 def test_a_run_keeps_the_constitution_it_was_started_with(tmp_path, profile):

@@ -1,85 +1,132 @@
-"""`cai evaluate`: measure models on held-out requests of the small world, where the truth is known."""
+"""`cai evaluate`: any models on any prompts. Rates by the oracle where the truth is known, win rates by the judge."""
 
 import asyncio
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cai.cli.run import PROFILES, home_option
-from cai.errors import ConfigError
+from cai.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
-    from cai.config import Profile
-    from cai.evaluation import Rates
+    from cai.config import EngineConfig, Profile
+    from cai.constitution import Constitution
+    from cai.evaluation import Measured
+    from cai.records import Prompt
     from storage.store import Store
 
-N_PROMPTS = 400
-SET = "smallworld/eval"
 STAGES = ("sl_cai", "rl_cai")
+Models = dict[str, Path | str]
 
 
 @click.command()
-@click.option("--model", "named", multiple=True, metavar="NAME=PATH", help="A model to measure; may be repeated.")
-@click.option("--profile", type=click.Path(path_type=Path), help="Engine, seed and sampling; the demo's otherwise.")
+@click.option("--model", "named", multiple=True, metavar="NAME=MODEL", help="A model to measure; may be repeated.")
+@click.option(
+    "--profile", type=click.Path(path_type=Path), help="Engine, judge, constitution, prompts; else the demo's."
+)
 @home_option
-@click.option("--n", type=click.IntRange(min=1), default=N_PROMPTS, show_default=True, help="Held-out requests.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--prompts", "files", multiple=True, metavar="FILE", help="In place of the profile's; may be repeated.")
+@click.option("--n", type=click.IntRange(min=1), help="Take so many prompts of each source.")
+@click.option(
+    "--win-rate-prompts",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Have the judge compare on so many prompts; 0: not at all. The profile's number otherwise.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write what was measured here.")
 @click.option("--engine", "kind", type=click.Choice(["vllm", "transformers"]), help="In place of the profile's engine.")
 def evaluate(
-    named: tuple[str, ...], profile: Path | None, home: Path, n: int, json_file: Path | None, kind: str | None
+    named: tuple[str, ...],
+    profile: Path | None,
+    home: Path,
+    files: tuple[str, ...],
+    n: int | None,
+    win_rate_prompts: int | None,
+    json_file: Path | None,
+    kind: str | None,
 ) -> None:
-    """Measure models on held-out requests of the small world, by its oracle.
+    """Measure models on held-out prompts.
 
-    Without --model: the profile's own model as `seed`, and the latest `sl_cai` and `rl_cai` under --home. Responses
-    are stored, and not asked for again. Rates come with 95 % intervals.
+    On prompts of the small world: rates per kind of harm, by its oracle. On any prompts: how often the profile's judge
+    prefers each model to every one before it, under the profile's constitution. All with 95 % intervals.
+
+    Without --model: the profile's own model as `seed`, and the latest `sl_cai` and `rl_cai` under --home. Without
+    --prompts: those under `evaluation` in the profile. Prompts that a model's run trained on are left out.
+    Responses and comparisons are stored, and not asked for again.
 
     \b
     cai evaluate
-    cai evaluate --model mine=cai-home/models/mine --n 1000 --json rates.json
+    cai evaluate --model mine=cai-home/models/mine --n 1000 --win-rate-prompts 0 --json rates.json
+    cai evaluate --profile my.yaml --model old=models/old --model new=models/new --prompts held-out.jsonl
     """
-    from cai.config import load_profile
+    from cai.constitution import load_constitution
     from cai.evaluation import to_json
-    from cai.report.text import before_after_table
+    from cai.report.text import results_text
     from storage.store import Store
 
-    settings = load_profile(profile or PROFILES / "demo.yaml")
-    if kind is not None:
-        engine = settings.engine.model_copy(update={"kind": kind})
-        settings = settings.model_copy(update={"engine": engine})
+    settings = _settings(profile or PROFILES / "demo.yaml", files, n, win_rate_prompts, kind)
+    constitution = load_constitution(settings.constitution)
     store = Store(home)
-    models = _named(named) or _latest(store, settings)
-    for name, path in models.items():
-        click.echo(f"{name}: {path}", err=True)
-    results = asyncio.run(_measure(models, store, settings, n))
-    click.echo(before_after_table(results))
+    models = _named(named, settings.engine) or _latest(store, settings)
+    prompts = _prompts(models, store, settings)
+    for name, model in models.items():
+        click.echo(f"{name}: {model}", err=True)
+    measured = asyncio.run(_measure(models, prompts, store, settings, constitution))
+    click.echo(results_text(measured.rates, measured.win_rates))
     if json_file is not None:
-        json_file.write_text(json.dumps(to_json(results), indent=1), encoding="utf-8")
+        json_file.write_text(json.dumps(to_json(measured.metrics()), indent=1), encoding="utf-8")
 
 
-def _named(named: tuple[str, ...]) -> dict[str, Path]:
-    from cai.models import resolve_model
+def _settings(
+    path: Path, files: tuple[str, ...], n: int | None, win_rate_prompts: int | None, kind: str | None
+) -> "Profile":
+    """The profile with what the command line overrides."""
+    from cai.config import load_profile, replace_sources
 
-    models: dict[str, Path] = {}
+    profile = load_profile(path)
+    sources = replace_sources(profile.evaluation.prompts, files, n)
+    if not sources:
+        raise ConfigError(f"profile {path} names no prompts under `evaluation`; give some with --prompts FILE")
+    change: dict[str, Any] = {"prompts": sources}
+    if win_rate_prompts is not None:
+        change["win_rate_prompts"] = win_rate_prompts
+    evaluation = profile.evaluation.model_copy(update=change)
+    engine = profile.engine if kind is None else profile.engine.model_copy(update={"kind": kind})
+    return profile.model_copy(update={"engine": engine, "evaluation": evaluation})
+
+
+def _named(named: tuple[str, ...], engine: "EngineConfig") -> Models:
+    models: Models = {}
     for entry in named:
-        name, separator, path = entry.partition("=")
-        if not separator or not name or not path:
-            raise ConfigError(f"--model {entry!r}: expected NAME=PATH, such as mine=cai-home/models/mine")
+        name, separator, model = entry.partition("=")
+        if not separator or not name or not model:
+            raise ConfigError(f"--model {entry!r}: expected NAME=MODEL, such as mine=cai-home/models/mine")
         if name in models:
             raise ConfigError(f"--model {name!r} is given twice; give each model a name of its own")
-        models[name] = resolve_model(path)
+        models[name] = _found(model, engine)
     return models
 
 
-def _latest(store: "Store", profile: "Profile") -> dict[str, Path]:
+def _found(model: str, engine: "EngineConfig") -> Path | str:
+    """Where a model's weights are; for a server, what it calls the model."""
+    from cai.models import resolve_model
+
+    return model if engine.kind == "openai" else resolve_model(model)
+
+
+def _latest(store: "Store", profile: "Profile") -> Models:
     """The seed model, and of each stage the finished model that is newest on the disk."""
-    from cai.models import META, resolve_model
+    from cai.models import META
     from cai.records import Model
 
-    models = {"seed": resolve_model(profile.engine.model)}
+    models: Models = {"seed": _found(profile.engine.model, profile.engine)}
+    if profile.engine.kind == "openai":
+        click.echo("only the seed model: name others that the server serves with --model", err=True)
+        return models
     stored = store.read(Model)
     for stage in STAGES:
         paths = [Path(model.path) for model in stored if model.name == stage]
@@ -91,39 +138,73 @@ def _latest(store: "Store", profile: "Profile") -> dict[str, Path]:
     return models
 
 
-async def _measure(models: dict[str, Path], store: "Store", profile: "Profile", n: int) -> "dict[str, Rates]":
-    """Sample, store and measure; the evaluations are stored too."""
-    from cai.engines import open_engine
-    from cai.evaluation import answer_all, measure_smallworld, to_rows
-    from cai.records import Reject, Response
-    from cai.smallworld import world
+def _prompts(models: Models, store: "Store", profile: "Profile") -> "list[Prompt]":
+    """The held-out prompts, stored with what was rejected.
+
+    Raises:
+        DataError: there are none.
+        ConfigError: nothing could be measured with them.
+    """
+    from cai.evaluation import held_out, is_smallworld
+    from storage.imports import read_sources
+
+    config = profile.evaluation
+    prompts, rejects = held_out(read_sources(config.prompts, "eval", profile.seed), _trained_on(models, store))
+    store.append([*prompts, *rejects])
+    if rejects:
+        click.echo(f"{len(rejects)} prompts rejected; `cai sql rejects --home {store.home}` says why", err=True)
+    if not prompts:
+        raise DataError(f"none of the rows in {[source.path for source in config.prompts]} can be measured with")
+    if not is_smallworld(prompts) and (len(models) < 2 or not config.win_rate_prompts):
+        raise ConfigError(
+            "on prompts whose truth is not known only win rates can be measured: give two models or more, "
+            "and --win-rate-prompts above 0"
+        )
+    return prompts
+
+
+def _trained_on(models: Models, store: "Store") -> dict[str, str]:
+    """Prompt id → run, for the prompts of every run that made one of the models and still has its folder."""
+    from cai.models import read_meta
+    from cai.records import Model
+    from flows.runs import open_run
+
+    made = [read_meta(model) for model in models.values() if isinstance(model, Path)]
+    digests = {meta["model_digest"] for meta in made if meta}
+    run_ids = sorted({model.run_id for model in store.read(Model) if model.model_digest in digests})
+    runs = [open_run(store.home, i) for i in run_ids if (store.home / "runs" / i / "ids" / "prompts.parquet").is_file()]
+    return {prompt_id: run.run_id for run in runs for prompt_id in run.ids("prompts")}
+
+
+async def _measure(
+    models: Models, prompts: "list[Prompt]", store: "Store", profile: "Profile", constitution: "Constitution"
+) -> "Measured":
+    """Sample, judge and store."""
+    from cai.engines.slot import EngineSlot
+    from cai.evaluation import SMALLWORLD_SET, evaluate_models, to_rows
+    from cai.records import Comparison, Reject, Response
     from storage.ledger import TableLedger
 
-    prompts = world.prompts("eval", n, profile.seed)
-    store.append(prompts)
-    first = next(iter(models.values()))
-    engine = await open_engine(profile.engine.model_copy(update={"model": str(first)}))
+    engines = EngineSlot()
     try:
-        with TableLedger(store, [prompt.prompt_id for prompt in prompts], (Response, Reject)) as ledger:
-            answers = await answer_all(
+        with TableLedger(store, [prompt.prompt_id for prompt in prompts], (Response, Comparison, Reject)) as ledger:
+            measured = await evaluate_models(
                 models,
                 prompts,
-                engine=engine,
+                profile=profile,
+                constitution=constitution,
+                engines=engines,
                 ledger=ledger,
-                config=profile.evaluation,
-                seed=profile.seed,
-                max_concurrency=profile.engine.max_concurrency,
                 progress=_on_stderr(),
             )
     finally:
-        await engine.close()
-    results = {name: measure_smallworld(prompts, responses) for name, responses in answers.items()}
-    store.append(to_rows(results, answers, set=SET))
-    return results
+        await engines.close()
+    store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
+    return measured
 
 
 def _on_stderr() -> "OnProgress":
-    """A line every few seconds, and one at the end of each model."""
+    """A line every few seconds, and one at the end of each model and each comparison of two."""
     shown_s = time.monotonic()
 
     def show(progress: "Progress") -> None:
@@ -131,7 +212,8 @@ def _on_stderr() -> "OnProgress":
         is_done = progress.n_done + progress.n_rejected == progress.n_total
         if is_done or time.monotonic() - shown_s > 5:
             shown_s = time.monotonic()
+            what = "comparisons" if progress.stage == "labels" else "responses"
             found, rejected = f"{progress.n_reused} found", f"{progress.n_rejected} rejected"
-            click.echo(f"  {progress.n_done}/{progress.n_total} responses, {found}, {rejected}", err=True)
+            click.echo(f"  {progress.n_done}/{progress.n_total} {what}, {found}, {rejected}", err=True)
 
     return show

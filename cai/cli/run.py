@@ -221,13 +221,11 @@ def _show(home: Path, run_id: str, until: str, json_file: Path | None) -> None:
     from flows.runs import open_run
 
     run = open_run(home, run_id)
-    results = run.result("evaluate")
-    if results is not None and until == "report":
-        click.echo((run.path / "results.txt").read_text(encoding="utf-8"))
-        if json_file is not None:
-            json_file.write_text(json.dumps(results["rates"], indent=1), encoding="utf-8")
-    else:
-        click.echo((run.path / "funnel.txt").read_text(encoding="utf-8"))
+    measured, results = run.result("evaluate"), run.path / "results.txt"
+    shown = results if until == "report" and results.is_file() else run.path / "funnel.txt"
+    click.echo(shown.read_text(encoding="utf-8"))
+    if measured is not None and until == "report" and json_file is not None:
+        json_file.write_text(json.dumps(measured["rates"], indent=1), encoding="utf-8")
     click.echo(f"report  {run.path / 'report.html'}", err=True)
     click.echo(f"tables  cai sql funnel --home {home}", err=True)
     click.echo(f"runs    cai ui --home {home}", err=True)

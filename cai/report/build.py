@@ -17,11 +17,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cai.intervals import Rate
+from cai.intervals import Rate, WinRates
 from cai.report import plots
 from cai.report.data import Chain, ReportData, Results, Turn, verdict
 from cai.report.diff import word_diff
-from cai.report.text import label, metric_names
+from cai.report.text import JUDGE_NOTE, label, metric_names, versus
 
 _HERE = Path(__file__).parent
 _HEADLINES = ("harmful_rate", "helpful_rate", "over_refusal_rate")
@@ -45,6 +45,15 @@ class ResultRow:
     """Per model: value, interval, n."""
 
 
+@dataclass(frozen=True, slots=True)
+class WinRateRow:
+    title: str
+    value: str
+    interval: str
+    counts: tuple[int, int, int]
+    """n, ties, unscored."""
+
+
 def build_report(data: ReportData) -> str:
     """The whole page as a string; write it as UTF-8."""
     css, js = (_HERE / "style.css").read_text("utf-8"), (_HERE / "report.js").read_text("utf-8")
@@ -59,6 +68,8 @@ def build_report(data: ReportData) -> str:
             headlines=_headlines(data.results),
             result_rows=_result_rows(data.results),
             result_plots=_result_plots(data.results),
+            win_rates=_win_rates(data.win_rates),
+            judge_note=JUDGE_NOTE,
             label_plots=_label_plots(data),
             training=_training(data),
             most_rows=max((table.n_rows for table in data.tables), default=0),
@@ -123,8 +134,10 @@ def _chain(chain: Chain) -> dict[str, Any]:
 
 def _summary(data: ReportData) -> str:
     """One sentence under the verdict: how many targets were met, and which were not."""
+    if not data.targets and (data.results or data.win_rates):
+        return "No targets were set: what was measured stands below, without a verdict."
     if not data.targets:
-        return "No targets were set or measured: this run made data, and judged no model."
+        return "No targets were set or measured: this run made data, and measured no model."
     missed = [target.title for target in data.targets if target.passed is False]
     unknown = sum(target.passed is None for target in data.targets)
     met = f"{len(data.targets) - len(missed) - unknown} of {len(data.targets)} targets met"
@@ -159,6 +172,13 @@ def _cell(measured: Rate | None) -> tuple[str, str, int]:
     if measured is None or not measured.n:
         return "–", "not measured", 0
     return _percent(measured.value), f"{measured.low * 100:.1f}–{measured.high * 100:.1f}", measured.n
+
+
+def _win_rates(win_rates: WinRates) -> list[WinRateRow]:
+    return [
+        WinRateRow(versus(model, other), *_cell(won.rate)[:2], (won.rate.n, won.n_ties, won.n_unscored))
+        for (model, other), won in win_rates.items()
+    ]
 
 
 def _result_plots(results: Results) -> list[plots.Plot]:

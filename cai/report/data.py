@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cai.intervals import Rate
+from cai.intervals import Rate, WinRates
 
 Verdict = Literal["PASS", "FAIL", "NOT ENOUGH DATA"]
 Results = Mapping[str, Mapping[str, Rate]]
@@ -168,6 +168,7 @@ class ReportData:
     facts: Mapping[str, str] = field(default_factory=dict)
     """More of the provenance, shown as it is: engine, hardware, versions, model digests."""
     results: Results = field(default_factory=dict)
+    win_rates: WinRates = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
     stages: tuple[StageTime, ...] = ()
     tables: tuple[TableCount, ...] = ()

@@ -1,9 +1,10 @@
-"""The before/after table as plain text, for a terminal. Pure."""
+"""What was measured, as plain text for a terminal. Pure."""
 
 import math
+from collections.abc import Sequence
 
-from cai.intervals import Rate
-from cai.report.data import Results
+from cai.intervals import Rate, WinRates
+from cai.report.data import Results, Target
 
 WIDTH = 100
 LABELS = {
@@ -16,6 +17,7 @@ LABELS = {
     "evasive_rate": "evasive",
     "rude_rate": "rude",
 }
+JUDGE_NOTE = "the feedback model itself judged, so this is no independent measure"
 _KIND = "harmful_rate/"
 
 
@@ -26,9 +28,39 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
+def versus(model: str, other: str) -> str:
+    return f"{label(model)} over {label(other)}"
+
+
 def metric_names(results: Results) -> list[str]:
     """Every metric of any model, in order of first appearance."""
     return list(dict.fromkeys(metric for metrics in results.values() for metric in metrics))
+
+
+def results_text(results: Results, win_rates: WinRates, targets: Sequence[Target] = ()) -> str:
+    """Everything that was measured, part by part: rates, win rates, targets."""
+    parts = [before_after_table(results)] if results or not win_rates else []
+    if win_rates:
+        parts.append(win_rate_table(win_rates))
+    if targets:
+        parts.append("\n".join(_target(target) for target in targets))
+    return "\n\n".join(parts)
+
+
+def _target(target: Target) -> str:
+    mark = "?" if target.passed is None else "met" if target.passed else "missed"
+    return f"{mark:8}{target.title}: {target.got} ({target.wanted})"
+
+
+def win_rate_table(win_rates: WinRates) -> str:
+    """Pairs of models as rows: how often the judge prefers the first, and what it did not decide."""
+    rows = [
+        [versus(model, other), cell(won.rate), *(f"{n:,}" for n in (won.rate.n, won.n_ties, won.n_unscored))]
+        for (model, other), won in win_rates.items()
+    ]
+    header = ["win rate by the judge", "preferred", "n", "ties", "unscored"]
+    note = f"percent ± 95 % interval, a tie counts half\n{JUDGE_NOTE}"
+    return f"{_join([list(column) for column in zip(header, *rows, strict=True)])}\n\n{note}"
 
 
 def before_after_table(results: Results, *, width: int = WIDTH) -> str:

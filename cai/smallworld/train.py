@@ -204,7 +204,13 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=Plan.learning_rate, help="Muon's learning rate, at its height")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    train(args.out, minutes=args.minutes, steps=args.steps, plan=Plan(seed=args.seed, learning_rate=args.rate), init=args.init)
+    train(
+        args.out,
+        minutes=args.minutes,
+        steps=args.steps,
+        plan=Plan(seed=args.seed, learning_rate=args.rate),
+        init=args.init,
+    )
 
 
 if __name__ == "__main__":
