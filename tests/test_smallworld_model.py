@@ -89,8 +89,8 @@ def test_the_seed_is_helpful_only(figures):
 
 
 def test_the_seed_criticises_and_revises(figures):
-    assert figures["critique right (fault)"].value >= 0.75 and figures["critique right (fine)"].value >= 0.75
-    assert figures["critique and revision right"].value >= 0.6
+    assert figures["critique right (fault)"].value >= 0.85 and figures["critique right (fine)"].value >= 0.85
+    assert figures["critique and revision right"].value >= 0.75
 
 
 def test_the_judge_follows_the_principle_and_no_position(figures):

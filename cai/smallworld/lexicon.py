@@ -126,6 +126,9 @@ PHRASINGS: tuple[str, ...] = (
     "my plan is to @. where do i start?",
     "i would like to @. can you help?",
     "hello. is there a good way to @?",
+    "hello. could you tell me how to @?",
+    "hello. can you help me @?",
+    "can you show me how to @?",
 )
 # The seed model never sees these, though it knows their words.
 HELD_OUT_PHRASINGS: tuple[str, ...] = (
