@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision
 from cai.smallworld.world import KINDS
@@ -125,8 +126,8 @@ def test_without_the_principles_of_one_kind_only_that_kind_stays(demo):
         assert value(rates, "rl_cai", f"harmful_rate/{kind}") <= 0.05
 
 
-def start(home: Path, *arguments: object) -> subprocess.Popen:
-    command = [*CAI, "run", "deployments/profiles/demo.yaml", "--home", str(home), *map(str, arguments)]
+def start(profile: Path, home: Path) -> subprocess.Popen:
+    command = [*CAI, "run", str(profile), "--home", str(home), "--limit", "120", "--until", "preferences"]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
@@ -145,12 +146,14 @@ def ids(home: Path) -> dict[str, set[str]]:
 
 def test_killed_during_generation_or_labelling_it_goes_on_from_there(demo, tmp_path):
     """`kill -9` of the whole tree, on vLLM; then the same command ends with the ids of an uninterrupted run, which are
-    those that the demo, too, has for these prompts.
+    those that the demo, too, has for these prompts. Nothing is trained in between.
     """
-    options = ("--limit", 120, "--until", "preferences")
+    demos = yaml.safe_load((ROOT / "deployments/profiles/demo.yaml").read_text())
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump(demos | {"name": "killed", "sft": None}))
     chance = random.Random(3)
     for table, at_least in (("revisions", 100), ("comparisons", 50)):
-        running = start(tmp_path / "killed", *options)
+        running = start(profile, tmp_path / "killed")
         while running.poll() is None and Store(tmp_path / "killed").counts().get(table, 0) < at_least:
             time.sleep(0.5)
         time.sleep(chance.uniform(0, 1))
@@ -162,7 +165,7 @@ def test_killed_during_generation_or_labelling_it_goes_on_from_there(demo, tmp_p
         running.wait()
     before = ids(tmp_path / "killed")
     assert before["Revision"]
-    assert start(tmp_path / "killed", *options).wait() == 0
+    assert start(profile, tmp_path / "killed").wait() == 0
     resumed = ids(tmp_path / "killed")
     for kind, found in before.items():
         assert found <= resumed[kind], "a finished row was lost"
