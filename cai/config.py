@@ -17,6 +17,9 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+SHIPPED = Path(__file__).parents[1]
+
+
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -180,7 +183,8 @@ class Profile(Config):
 
 
 def load_profile(path: Path) -> Profile:
-    """Read a profile. Relative paths in it stay relative to the working directory.
+    """Read a profile. Relative paths in it are relative to the working directory; a constitution that is not there is
+    looked for among those that are shipped.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or has an unknown key or a wrong value; says which and where.
@@ -189,7 +193,8 @@ def load_profile(path: Path) -> Profile:
         raise ConfigError(f"no profile at {path}; `ls deployments/profiles` shows the ones that are shipped")
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Profile.model_validate(body)
+        profile = Profile.model_validate(body)
+        return profile.model_copy(update={"constitution": _found(profile.constitution)})
     except yaml.YAMLError as error:
         raise ConfigError(f"profile {path} is not YAML: {error}") from error
     except ValidationError as error:
@@ -198,6 +203,11 @@ def load_profile(path: Path) -> Profile:
             for e in error.errors()
         )
         raise ConfigError(f"profile {path} cannot be used: {problems}") from error
+
+
+def _found(path: Path) -> Path:
+    shipped = SHIPPED / path
+    return shipped if not path.exists() and shipped.is_file() else path
 
 
 def config_digest(config: Config) -> str:

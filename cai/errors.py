@@ -16,6 +16,8 @@ A message says what was expected, what came, where, and what to do. Whatever con
 `Reject` row; an error is for what concerns the run.
 """
 
+import re
+
 
 class CAIError(Exception):
     pass
@@ -65,3 +67,8 @@ class StorageError(CAIError):
 
 class TrainingError(CAIError):
     pass
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: no user and no password in it."""
+    return re.sub(r"//[^@/]*@", "//", url)

@@ -16,10 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai.config import Profile, load_profile, replace_sources
+from cai.config import EngineConfig, Profile, PromptSource, load_profile, replace_sources
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
+from cai.models import model_digest, resolve_model
 from cai.records import digest
+from cai.smallworld import world
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
     asked_for = {
         "profile": {**profile.model_dump(mode="json"), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
-        "prompts": [_source_digest(source.path) for source in (*profile.prompts, *profile.evaluation.prompts)],
+        "models": [_model_digest(engine) for engine in (profile.engine, profile.judge)],
+        "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
+        "held_out": [_source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],
         "without": without,
     }
     run_id = f"{profile.name}{f'-without-{without}' if without else ''}-{digest('run', asked_for)[:10]}"
@@ -139,10 +143,16 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _source_digest(path: str) -> str:
-    if path == "smallworld":
-        return path
-    if not Path(path).is_file():
-        raise DataError(f"no prompts at {path!r}; expected a file, or `smallworld`")
-    with Path(path).open("rb") as file:
+def _model_digest(engine: EngineConfig) -> str:
+    """Weights of our own are known by their bytes; a server's model by its name alone."""
+    return model_digest(resolve_model(engine.model)) if engine.kind in {"vllm", "transformers"} else engine.model
+
+
+def _source_digest(source: PromptSource, split: world.Split, seed: int) -> str:
+    if source.path == "smallworld":
+        return digest("smallworld", [p.prompt_id for p in world.prompts(split, source.limit or 0, seed)])
+    path = Path(source.path)
+    if not path.is_file():
+        raise DataError(f"no prompts at {source.path!r}; expected a file, or `smallworld`")
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

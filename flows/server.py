@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from cai.errors import ConfigError
+from cai.errors import ConfigError, without_password
 from flows.supervise import Child, StepFailed
 
 START_S = 90.0
@@ -36,8 +36,8 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
     if configured:
         if not _answers(configured):
             raise ConfigError(
-                f"PREFECT_API_URL is {configured!r} and nothing answers there; start that server, or unset the "
-                "variable to have one started for this run"
+                f"PREFECT_API_URL is {without_password(configured)!r} and nothing answers there; start that server, "
+                "or unset the variable to have one started for this run"
             )
         yield configured
         return

@@ -173,10 +173,10 @@ class Child:
 
     def _read(self, logfile: Path) -> None:
         assert self._process.stdout is not None
-        with logfile.open("a", encoding="utf-8") as file:
+        with logfile.open("ab", buffering=0) as file:
             for line in self._process.stdout:
-                file.write(line)
-                file.flush()
+                with contextlib.suppress(OSError):  # a full disk; the child must still be heard, or it waits for ever
+                    file.write(line.encode())
                 self._handle(line.rstrip())
 
     def _handle(self, line: str) -> None:

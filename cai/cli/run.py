@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from cai.errors import CAIError, ConfigError
+from cai.errors import CAIError, ConfigError, without_password
 
 PROFILES = Path(__file__).parents[2] / "deployments" / "profiles"
 UNTIL = ["prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report"]
@@ -130,6 +130,11 @@ def _check(
     run = _plan(profile, home, without, prompts, limit, constitution)
     if run.profile.engine.kind in {"vllm", "transformers"} or run.profile.sft is not None:
         resolve_model(run.profile.engine.model)
+    for engine in (run.profile.engine, run.profile.judge):
+        if engine.kind == "openai" and not engine.base_url:
+            raise ConfigError(
+                "the openai engine needs `base_url`, such as http://127.0.0.1:8000/v1; the profile has none"
+            )
 
 
 def _dry_run(
@@ -185,7 +190,7 @@ def _start_flow(
     for runs in ("FLOW", "TASK"):
         os.environ.setdefault(f"PREFECT_LOGGING_FORMATTERS_STANDARD_{runs}_RUN_FMT", "%(asctime)s | %(message)s")
     with prefect_api(home) as url:
-        click.echo(f"watch it at {url.removesuffix('/api')}", err=True)
+        click.echo(f"watch it at {without_password(url).removesuffix('/api')}", err=True)
         from flows.pipeline import constitutional_ai
 
         _quiet_console()
