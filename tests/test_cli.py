@@ -168,3 +168,11 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(tmp_path, profile):
     done = cai("run", path, "--until", "revisions", "--home", home)
     assert done.returncode == 0, done.stderr
     assert re.search(r"critique and revise +15 +15 +0", done.stdout)
+
+
+def test_rates_are_not_promised_where_nothing_will_be_measured(tmp_path, profile):
+    done = cai(
+        "run", profile(), "--home", tmp_path / "home", "--until", "preferences", "--json", tmp_path / "rates.json"
+    )
+    assert done.returncode == 2
+    assert "--until preferences" in done.stderr

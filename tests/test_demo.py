@@ -190,3 +190,5 @@ def test_real_dialogues_go_through_every_stage(tmp_path, shared_data):
         if "n_in" in step:
             assert step["n_in"] == step["n_out"] + step.get("n_rejected", 0), name
     assert steps["prompts"]["n_in"] == 40
+    rejects = Store(tmp_path).query("select count(*) as n from rejects")
+    assert rejects[0]["n"] == sum(step.get("n_rejected", 0) for step in steps.values()), "a row was dropped unseen"

@@ -106,6 +106,8 @@ def _run(
     json_file: Path | None,
     constitution: Path | None,
 ) -> None:
+    if json_file is not None and until != "report":
+        raise click.UsageError(f"--json writes what the evaluation measured, and --until {until} ends before it")
     _check(profile, home, without, prompts, limit, constitution)  # before a server and an engine are paid for
     with _one_at_a_time(home):
         run_id = _start_flow(profile, home, without, prompts, limit, until, constitution)
