@@ -103,11 +103,16 @@ def funnel(run: RunFolder) -> list[tuple[str, int, int, int]]:
     """Each step that turns rows into rows: what it is called, rows in, rows out, rows rejected. In = out + rejected."""
     lines = []
     for step, title, _ in STEPS:
-        results = [r for r in step_results(run, step) if "n_in" in r]
-        if results:
-            counts = (sum(int(r.get(key, 0)) for r in results) for key in ("n_in", "n_out", "n_rejected"))
-            lines.append((title, *counts))
-    return lines  # type: ignore[return-value]
+        results = step_results(run, step)
+        lines += _account("read verdicts", [r["verdicts"] for r in results if "verdicts" in r])
+        lines += _account(title, [r for r in results if "n_in" in r])
+    return lines
+
+
+def _account(title: str, results: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int, int]]:
+    """The line of a step, or none where it counted nothing."""
+    n_in, n_out, n_rejected = (sum(int(r.get(key, 0)) for r in results) for key in ("n_in", "n_out", "n_rejected"))
+    return [(title, n_in, n_out, n_rejected)] if results else []
 
 
 def step_results(run: RunFolder, step: str) -> list[dict[str, Any]]:
@@ -147,7 +152,8 @@ def _tables(run: RunFolder) -> Iterable[TableCount]:
 
 
 def _rejects(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> Iterable[RejectCount]:
-    mine = [r for r in store.read(Reject) if r.stage == "import" or r.prompt_id in prompts]
+    imported = set(_ids(run, "rejected-prompts"))
+    mine = [r for r in store.read(Reject) if r.reject_id in imported or r.prompt_id in prompts]
     for (stage, reason), n in sorted(Counter((r.stage, r.reason) for r in mine).items()):
         yield RejectCount(stage, reason, n)
 

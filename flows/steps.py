@@ -86,13 +86,13 @@ def import_prompts(session: Session) -> dict[str, Any]:
     run = session.run
     session.record("running")
     ids: list[str] = []
-    n_rejected = 0
+    rejected: list[str] = []
     pending: list[Prompt | Reject] = []
     for n_in, row in enumerate(read_sources(run.profile.prompts, "train", run.profile.seed), start=1):
         if isinstance(row, Prompt):
             ids.append(row.prompt_id)
         else:
-            n_rejected += 1
+            rejected.append(row.reject_id)
         pending.append(row)
         if len(pending) >= APPEND:
             session.store.append(pending)
@@ -101,12 +101,13 @@ def import_prompts(session: Session) -> dict[str, Any]:
     session.store.append(pending)
     if not ids:
         raise DataError(
-            f"none of the {n_rejected} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
+            f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
             "`cai sql rejects` says why"
         )
     run.save_ids("prompts", ids)
-    n_in = len(ids) + n_rejected
-    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_rejected, "n_shards": -(-len(ids) // SHARD)}
+    run.save_ids("rejected-prompts", rejected)
+    n_in = len(ids) + len(rejected)
+    return {"n_in": n_in, "n_out": len(ids), "n_rejected": len(rejected), "n_shards": -(-len(ids) // SHARD)}
 
 
 async def chains(session: Session, shard: int) -> dict[str, Any]:
@@ -190,10 +191,13 @@ async def labels(session: Session, shard: int) -> dict[str, Any]:
 
 
 def preferences(session: Session) -> dict[str, Any]:
-    """Comparisons to pairs with soft labels: stored, and written as the files that training reads."""
+    """Comparisons to pairs with soft labels: stored, and written as the files that training reads.
+
+    Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count.
+    """
     run = session.run
     pair_ids: list[str] = []
-    n_in = n_rejected = n_ties = 0
+    n_in = n_rejected = n_ties = n_compared = n_unscored = 0
     for shard in range(session.n_shards()):
         answered = run.result(f"labels-{shard}")
         assert answered is not None, "labels come before preferences"
@@ -212,6 +216,9 @@ def preferences(session: Session) -> dict[str, Any]:
         n_in += len(pairs) + len(identical)
         n_rejected += len(identical) + len(pairs) - len(made)
         n_ties += sum(row.is_tie for row in made)
+        asks = {ask.comparison_id for pair in pairs for ask in labelling.asks(pair)}
+        n_compared += len(asks & {comparison.comparison_id for comparison in asked})
+        n_unscored += sum(isinstance(row, Reject) and row.stage == "verdict" for row in rows)
     run.save_ids("preferences", pair_ids)
     exported = export_preferences(session.store, run.path / "preferences.parquet", pair_ids=pair_ids)
     export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=run.ids("prompts"))
@@ -220,6 +227,7 @@ def preferences(session: Session) -> dict[str, Any]:
         "n_out": len(pair_ids),
         "n_rejected": n_rejected,
         "n_ties": n_ties,
+        "verdicts": {"n_in": n_compared, "n_out": n_compared - n_unscored, "n_rejected": n_unscored},
         "digest": exported.digest,
         "versions": exported.versions,
     }

@@ -15,6 +15,7 @@ import yaml
 
 from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision
 from cai.smallworld.world import KINDS
+from flows.reporting import funnel
 from flows.runs import open_run
 from storage.store import Store
 
@@ -186,11 +187,12 @@ def test_real_dialogues_go_through_every_stage(tmp_path, shared_data):
     turns = Store(tmp_path).query("select max(len(messages)) as n from prompts")
     assert turns[0]["n"] > 3
     (run,) = tmp_path.glob("runs/*")
-    steps = {path.stem: json.loads(path.read_text()) for path in (run / "steps").glob("*.json")}
-    assert {"prompts", "chains-0", "candidates-0", "labels-0", "preferences"} <= set(steps)
-    for name, step in steps.items():
-        if "n_in" in step:
-            assert step["n_in"] == step["n_out"] + step.get("n_rejected", 0), name
-    assert steps["prompts"]["n_in"] == 40
+    lines = funnel(open_run(tmp_path, run.name))
+    assert {"critique and revise", "sample candidates", "compare", "derive preferences"} <= {
+        title for title, *_ in lines
+    }
+    for title, n_in, n_out, n_rejected in lines:
+        assert n_in == n_out + n_rejected, title
+    assert lines[0][1] == 40
     rejects = Store(tmp_path).query("select count(*) as n from rejects")
-    assert rejects[0]["n"] == sum(step.get("n_rejected", 0) for step in steps.values()), "a row was dropped unseen"
+    assert rejects[0]["n"] == sum(n_rejected for *_, n_rejected in lines), "a row was dropped unseen"

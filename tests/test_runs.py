@@ -55,11 +55,15 @@ def profile(tmp_path):
     """A profile over the scripted engine; arguments change it."""
 
     def write(
-        n_prompts: int = 40, latency_s: float = 0.0, constitution: str = CONSTITUTION, win_rate_prompts: int = 0
+        n_prompts: int = 40,
+        latency_s: float = 0.0,
+        constitution: str = CONSTITUTION,
+        win_rate_prompts: int = 0,
+        rules: tuple[dict, ...] = (),
     ) -> Path:
         (tmp_path / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(n_prompts)))
         (tmp_path / "constitution.yaml").write_text(constitution)
-        (tmp_path / "script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s}))
+        (tmp_path / "script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s, "rules": list(rules)}))
         body = {
             "name": "small",
             "constitution": str(tmp_path / "constitution.yaml"),
@@ -134,11 +138,29 @@ def test_every_step_accounts_for_its_rows(tmp_path, profile):
         "derive SFT set",
         "sample candidates",
         "compare",
+        "read verdicts",
         "derive preferences",
     ]
     for title, n_in, n_out, n_rejected in steps:
         assert n_in == n_out + n_rejected, title
     assert run.result("labels-0")["n_requests"] == 40 * 2 * 2  # pairs × principles × orders
+
+
+def test_whatever_is_dropped_on_the_way_is_in_the_funnel(tmp_path, profile):
+    """A judge that answers neither letter cost no row of the step that asked it, and was in no step's account."""
+    rules = (
+        {"when": r"(?s)number 1\?.*kinder", "choose": [0.1, 0.1]},
+        {"when": r"(?s)number 2\?.*(kinder|less harm)", "choose": [0.1, 0.1]},
+        {"when": r"number 3\?$", "reply": "the same"},
+        {"when": r"(?s)number 4\?.*unkind", "reply": ""},
+    )
+    run = run_to_the_end(tmp_path / "home", profile(rules=rules))
+    rejected = {title: n_rejected for title, _, _, n_rejected in reporting.funnel(run)}
+    assert rejected["read verdicts"] == 2 + 4
+    assert rejected["derive preferences"] == 2
+    assert sum(rejected.values()) == len(Store(tmp_path / "home").read(Reject))
+    for title, n_in, n_out, n_rejected in reporting.funnel(run):
+        assert n_in == n_out + n_rejected, title
 
 
 def test_a_second_run_asks_the_model_nothing(tmp_path, profile):
