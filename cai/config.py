@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from cai.errors import ConfigError
 from cai.records import Sampling, digest
@@ -137,18 +137,172 @@ class RewardModelConfig(Config):
     save_steps: Positive = 100
 
 
-class RLConfig(Config):
-    algorithm: Literal["grpo"] = "grpo"
+class RewardTerm(Config):
+    """One source of reward, and its weight in the sum. Each is logged apart, under its name."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    weight: float = 1.0
+
+
+class RewardModelTerm(RewardTerm):
+    """Reward models' scores: of one, or of an ensemble, mean − `conservatism` · standard deviation."""
+
+    kind: Literal["reward_model"] = "reward_model"
+    name: str = "reward_model"
+    models: tuple[Path, ...] = ()
+    """Directories; none: the reward models that were trained in this run."""
+    conservatism: Annotated[float, Field(ge=0)] = 0.0
+
+
+class VerifierTerm(RewardTerm):
+    """A check with a known answer: the prompt's `expected`, or `expected` here for all of them. 1 or 0."""
+
+    kind: Literal["verifier"] = "verifier"
+    check: str
+    """`exact`, `numeric`, `regex`, `json_schema`, `unit_test`, or your own function as `package.module:function`."""
+    expected: str | None = None
+    timeout_s: Annotated[float, Field(gt=0)] = 5.0
+
+
+class JudgeTerm(RewardTerm):
+    """The feedback model's own score of a response, 1 to 10, weighted by likelihood (d-RLAIF, Lee et al. 2023)."""
+
+    kind: Literal["judge"] = "judge"
+    engine: EngineConfig
+    question: str
+
+
+class ProcessTerm(RewardTerm):
+    """A verifier of each step of a response; the mean, the least or the product over its steps."""
+
+    kind: Literal["process"] = "process"
+    check: str
+    separator: str = "\n"
+    combine: Literal["mean", "min", "product"] = "mean"
+    timeout_s: Annotated[float, Field(gt=0)] = 5.0
+
+
+class LengthTerm(RewardTerm):
+    """0 up to `free_tokens`, then −1 for every `scale_tokens` more; −`unfinished` where the reply was cut off."""
+
+    kind: Literal["length"] = "length"
+    free_tokens: Annotated[int, Field(ge=0)]
+    scale_tokens: Positive
+    unfinished: Annotated[float, Field(ge=0)] = 0.0
+
+
+class RepetitionTerm(RewardTerm):
+    """−(share of a response's n-grams of words that it has said already)."""
+
+    kind: Literal["repetition"] = "repetition"
+    n: Positive = 3
+
+
+AnyRewardTerm = Annotated[
+    RewardModelTerm | VerifierTerm | JudgeTerm | ProcessTerm | LengthTerm | RepetitionTerm, Field(discriminator="kind")
+]
+
+
+class GuardConfig(Config):
+    """When RL stops by itself, and which checkpoint it then keeps."""
+
+    gold: tuple[AnyRewardTerm, ...] = ()
+    """Rewards that are measured and never trained on; none: no gold score."""
+    every: Positive = 5
+    """Steps between two gold scores."""
+    gold_prompts: Positive = 64
+    patience: Positive = 3
+    """Gold scores in a row below the best, beyond their noise, before it stops."""
+    kl_budget: Annotated[float, Field(gt=0)] | None = None
+    """Nats per response, from the reference."""
+    min_entropy: Annotated[float, Field(ge=0)] | None = None
+    """Nats per token, mean of a step."""
+    max_repetition: Share | None = None
+    """Share of trigrams said before, mean of a step."""
+
+
+class PolicyConfig(Config):
+    """What every way of RL has: sampled replies, a reward, a guard."""
+
     steps: Positive = 30
     prompts_per_step: Positive = 12
-    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    samples_per_prompt: Positive = 8
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
-    beta: Annotated[float, Field(ge=0)] = 0.1
-    """Strength of the KL to the SL-CAI model."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
     max_tokens: Positive = 256
     max_prompt_tokens: Positive = 1024
     save_steps: Positive = 10
+    rewards: tuple[AnyRewardTerm, ...] = (RewardModelTerm(),)
+    guard: GuardConfig | None = None
+
+
+class GRPOConfig(PolicyConfig):
+    """Shao et al. 2024."""
+
+    algorithm: Literal["grpo"] = "grpo"
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    beta: Annotated[float, Field(ge=0)] = 0.1
+    """Strength of the KL to the SL-CAI model."""
+
+
+class RLOOConfig(PolicyConfig):
+    """REINFORCE, leave one out (Ahmadian et al. 2024)."""
+
+    algorithm: Literal["rloo"] = "rloo"
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 4
+    beta: Annotated[float, Field(ge=0)] = 0.05
+    """Strength of the KL to the SL-CAI model, in the reward of the whole response."""
+
+
+class PPOConfig(PolicyConfig):
+    """Schulman et al. 2017, with the per-token KL of Ziegler et al. 2019."""
+
+    algorithm: Literal["ppo"] = "ppo"
+    samples_per_prompt: Positive = 1
+    epochs: Positive = 2
+    """Passes over the rollouts of a step."""
+    minibatch_size: Positive = 32
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    value_clip: Annotated[float, Field(gt=0)] = 0.2
+    value_coef: Annotated[float, Field(ge=0)] = 0.1
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    gamma: Share = 1.0
+    gae_lambda: Share = 0.95
+    kl_coef: Annotated[float, Field(ge=0)] = 0.05
+    target_kl: Annotated[float, Field(gt=0)] | None = None
+    """Nats per response that an adaptive `kl_coef` steers to; None keeps it fixed."""
+    kl_horizon: Positive = 10_000
+    """Samples over which an adaptive `kl_coef` may change by its own size, times 0.2 (Ziegler et al. 2019, §2.2)."""
+    max_update_kl: Annotated[float, Field(gt=0)] | None = 0.1
+    """The passes over one step's rollouts end early where the policy moved further than this, nats per token."""
+    whiten_rewards: bool = False
+    missing_eos_penalty: Annotated[float, Field(ge=0)] | None = None
+    """Taken from the reward of a reply that was cut off."""
+
+
+class DPOConfig(Config):
+    """Direct preference optimisation (Rafailov et al. 2023) on soft labels: needs no reward model."""
+
+    algorithm: Literal["dpo"] = "dpo"
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-7
+    batch_size: Positive = 32
+    max_length: Positive = 1024
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    save_steps: Positive = 100
+
+
+def _algorithm(config: object) -> object:
+    return config.get("algorithm", "grpo") if isinstance(config, dict) else getattr(config, "algorithm", None)
+
+
+RLConfig = Annotated[
+    Annotated[GRPOConfig, Tag("grpo")]
+    | Annotated[RLOOConfig, Tag("rloo")]
+    | Annotated[PPOConfig, Tag("ppo")]
+    | Annotated[DPOConfig, Tag("dpo")],
+    Discriminator(_algorithm),
+]
 
 
 class EvaluationConfig(Config):
@@ -173,7 +327,7 @@ class Profile(Config):
     feedback: FeedbackConfig = FeedbackConfig()
     preferences: PreferencesConfig = PreferencesConfig()
     reward_model: RewardModelConfig = RewardModelConfig()
-    rl: RLConfig = RLConfig()
+    rl: RLConfig = GRPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @property

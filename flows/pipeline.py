@@ -69,7 +69,7 @@ def constitutional_ai(
             stages.train_sft(home, run.run_id)
         if last >= 3:
             stages.label(home, run.run_id)
-        if last >= 4:
+        if last >= 4 and run.profile.rl.algorithm != "dpo":
             stages.train_reward_model(home, run.run_id)
         if last >= 5:
             stages.train_rl(home, run.run_id)

@@ -44,7 +44,7 @@ STEPS = (
     ("labels", "compare", "comparisons"),
     ("preferences", "derive preferences", "preferences"),
     ("reward_model", "train reward model", ""),
-    ("grpo", "train RL-CAI", ""),
+    ("rl", "train RL-CAI", ""),
     ("evaluate", "evaluate", "evaluations"),
 )
 # Of what a training step logs, what tells people whether it went well: metric, what it is called, its unit.
@@ -52,7 +52,7 @@ CURVES = (
     ("sft", "SL-CAI", (("loss", "loss", "nats per token"), ("mean_token_accuracy", "token accuracy", "share"))),
     ("reward_model", "Reward model", (("loss", "loss", "nats per pair"),)),
     (
-        "grpo",
+        "rl",
         "RL-CAI",
         (
             ("reward/mean", "reward", "mean of the step"),
@@ -134,7 +134,7 @@ def _spread(ids: Sequence[str], n: int) -> list[str]:
 
 def _facts(run: RunFolder) -> dict[str, str]:
     facts = {"engine": run.profile.engine.kind, "model": run.profile.engine.model, "seed": str(run.profile.seed)}
-    for step in ("sft", "reward_model", "grpo"):
+    for step in ("sft", "reward_model", "rl"):
         if result := run.result(step):
             facts[f"{step} model"] = result["model_digest"]
     return facts

@@ -10,8 +10,19 @@ from typing import Any
 from prefect import flow, task
 from prefect.logging import get_run_logger
 
+from cai.config import DPOConfig, GRPOConfig, PPOConfig, RLOOConfig
 from cai.models import read_meta, resolve_model
-from cai.training.jobs import AnyJob, GRPOJob, RewardModelJob, SFTJob, input_digests, job_digest
+from cai.training.jobs import (
+    AnyJob,
+    DPOJob,
+    GRPOJob,
+    PPOJob,
+    RewardModelJob,
+    RLOOJob,
+    SFTJob,
+    input_digests,
+    job_digest,
+)
 from flows import artifacts
 from flows.generation import generation, release
 from flows.runs import RunFolder, open_run, write_atomically
@@ -23,7 +34,7 @@ LAST_STEP = {
     "sl_cai": "sft",
     "preferences": "preferences",
     "reward_model": "reward_model",
-    "rl_cai": "grpo",
+    "rl_cai": "rl",
     "report": "evaluate",
 }
 
@@ -67,7 +78,7 @@ def train(home: str, run_id: str, name: str, model: str, job: AnyJob) -> dict[st
     started = time.monotonic()
     with artifacts.Progress(name) as progress:
         run_step(
-            [f"cai.training.{name}", "--job", str(path)],
+            [f"cai.training.{job.stage}", "--job", str(path)],
             log=artifacts.child_log(),
             logfile=run.logs / f"{name}.log",
             on_progress=progress.update,
@@ -170,17 +181,26 @@ def train_rl(home: str, run_id: str) -> None:
         run_id: the run, as `cai run` printed it
     """
     run = open_run(Path(home), run_id)
+    train(home, run_id, "rl", "rl_cai", _placed(run, "rl_cai", rl_job(run)))
+
+
+def rl_job(run: RunFolder) -> AnyJob:
+    """The job of the profile's algorithm: DPO learns from the pairs, the others from prompts and the reward model."""
     reward_model = run.result("reward_model")
-    assert reward_model is not None, "the reward model is trained before the policy"
-    job = GRPOJob(
-        model=resolve_model(policy_start(run)),
-        reward_model=Path(reward_model["path"]),
-        data=run.path / "rl_prompts.parquet",
-        out=Path(),
-        config=run.profile.rl,
-        seed=run.profile.seed,
-    )
-    train(home, run_id, "grpo", "rl_cai", _placed(run, "rl_cai", job))
+    start: dict[str, Any] = {"model": resolve_model(policy_start(run)), "out": Path(), "seed": run.profile.seed}
+    prompts: dict[str, Any] = {
+        "data": run.path / "rl_prompts.parquet",
+        "reward_models": () if reward_model is None else (Path(reward_model["path"]),),
+    }
+    match run.profile.rl:
+        case GRPOConfig() as config:
+            return GRPOJob(config=config, **start, **prompts)
+        case RLOOConfig() as config:
+            return RLOOJob(config=config, **start, **prompts)
+        case PPOConfig() as config:
+            return PPOJob(config=config, **start, **prompts)
+        case DPOConfig() as config:
+            return DPOJob(config=config, data=run.path / "preferences.parquet", **start)
 
 
 @flow(name="evaluate", flow_run_name="evaluate-{run_id}")
@@ -193,7 +213,7 @@ def evaluate(home: str, run_id: str) -> None:
     """
     run = open_run(Path(home), run_id)
     models = {"seed": run.profile.engine.model}
-    for name, step in (("sl_cai", "sft"), ("rl_cai", "grpo")):
+    for name, step in (("sl_cai", "sft"), ("rl_cai", "rl")):
         if result := run.result(step):
             models[name] = result["path"]
     generate(home, run_id, "evaluate", "evaluate", {"models": models})

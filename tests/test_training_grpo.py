@@ -5,8 +5,9 @@ import pytest
 import torch
 from training_fixtures import build_model, write_pairs, write_prompts
 
-from cai.config import RewardModelConfig, RLConfig
+from cai.config import GRPOConfig, RewardModelConfig
 from cai.errors import TrainingError
+from cai.rewards.base import Rewards, Term
 from cai.training import grpo, reward_model
 from cai.training.command import run
 from cai.training.jobs import GRPOJob, RewardModelJob
@@ -30,8 +31,8 @@ def job_for(folder, models, long_ones=0, **config):
         "max_prompt_tokens": 20, **config,
     }  # fmt: skip
     return GRPOJob(
-        model=models[0], reward_model=models[1], data=write_prompts(folder / "prompts.parquet", 10, long_ones),
-        out=folder / "out", config=RLConfig(**settings), seed=1,
+        model=models[0], reward_models=[models[1]], data=write_prompts(folder / "prompts.parquet", 10, long_ones),
+        out=folder / "out", config=GRPOConfig(**settings), seed=1,
     )  # fmt: skip
 
 
@@ -75,15 +76,16 @@ def test_what_cannot_be_scored_is_left_out_never_zero(tmp_path, models):
     trainer = grpo.build_trainer(job, grpo.prepare_rows(job), tmp_path / "work")
 
     class HalfBlind:
-        def score(self, conversations):
-            return [float("nan") if i % 2 else 5.0 + i for i in range(len(conversations))]
+        def score(self, inputs):
+            return [float("nan") if i % 2 else 5.0 + i for i in range(len(inputs))]
 
     (reward,) = trainer.reward_funcs
-    reward._model = HalfBlind()
+    reward._rewards = Rewards([Term("half", 1.0, HalfBlind())])
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
     found = trainer._generate_and_score_completions(batch)
     assert [s.reward is None for s in trainer.samples] == [False, True] * 6
+    assert {s.reason for s in trainer.samples} == {"", "half: not_finite"}
     torch.testing.assert_close(found["advantages"][1::2], torch.zeros(6))
     groups = found["advantages"].view(3, 4)[:, ::2]
     torch.testing.assert_close(groups.sum(1), torch.zeros(3), atol=1e-5, rtol=0)

@@ -43,7 +43,7 @@ def test_the_digest_covers_settings_seed_and_content_but_no_path(tmp_path, model
 
 
 def test_a_job_file_is_read_strictly(tmp_path, model):
-    good = write_job(tmp_path / "good.json", model=model, data="d.parquet", out="o", reward_model="r")
+    good = write_job(tmp_path / "good.json", model=model, data="d.parquet", out="o", reward_models=["r"])
     assert load_job(good, GRPOJob).config.beta == 0.1
     bad = write_job(tmp_path / "bad.json", model=model, data="d.parquet", out="o", config={"epoch": 3})
     with pytest.raises(ConfigError, match=r"bad.json.*config\.epoch"):
@@ -151,14 +151,14 @@ def test_dry_run_counts_and_writes_nothing(tmp_path, model):
 
 
 def test_a_job_of_the_wrong_kind_says_what_is_missing(tmp_path, model):
-    with pytest.raises(ConfigError, match="reward_model: Field required"):
+    with pytest.raises(ConfigError, match="`reward_models` is empty"):
         load_job(write_job(tmp_path / "j.json", model=model, data="d", out="o"), GRPOJob)
     assert RewardModelJob.stage == "reward_model"
 
 
 def test_a_model_of_the_wrong_kind_is_refused(tmp_path, model):
     """A language model taken for a reward model would score with a random head."""
-    job = GRPOJob(model=model, reward_model=model, data=write_sft(tmp_path / "d.parquet"), out=tmp_path / "out")
-    with pytest.raises(ConfigError, match="`reward_model` must be a reward model; .* is LlamaForCausalLM"):
+    job = GRPOJob(model=model, reward_models=[model], data=write_sft(tmp_path / "d.parquet"), out=tmp_path / "out")
+    with pytest.raises(ConfigError, match="`reward_model/0` must be a reward model; .* is LlamaForCausalLM"):
         check_heads(job)
     check_heads(SFTJob(model=model, data=job.data, out=job.out))

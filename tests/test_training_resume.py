@@ -46,7 +46,7 @@ def jobs(tmp_path_factory):
             },
         },
         "grpo": {
-            **common, "data": write_prompts(folder / "prompts.parquet", 10), "reward_model": folder / "judge",
+            **common, "data": write_prompts(folder / "prompts.parquet", 10), "reward_models": [str(folder / "judge")],
             "config": {
                 "steps": 24, "prompts_per_step": 3, "samples_per_prompt": 4, "learning_rate": 1e-3, "max_tokens": 8,
                 "max_prompt_tokens": 20, "save_steps": 3,

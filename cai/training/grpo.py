@@ -11,7 +11,7 @@ from cai.errors import TrainingError
 from cai.models import resolve_model
 from cai.records import Reject
 from cai.training.batches import prompt_order
-from cai.training.chat import as_dicts, context_length, load_tokenizer, render
+from cai.training.chat import as_dicts, context_length, end_tokens, load_tokenizer, render
 from cai.training.checkpoints import checkpoint_step, disk_errors
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import GRPOJob
@@ -26,7 +26,7 @@ with its group; `beta` times the KL to the model it started from is held against
 
 \b
 job.json:
-  {"model": "models/sl-cai", "reward_model": "models/reward", "data": "prompts.parquet", "out": "models/rl-cai",
+  {"model": "models/sl-cai", "reward_models": ["models/reward"], "data": "prompts.parquet", "out": "models/rl-cai",
    "seed": 0, "config": {"steps": 20, "prompts_per_step": 12, "samples_per_prompt": 8, "learning_rate": 1e-4,
                          "beta": 0.1, "max_tokens": 32, "max_prompt_tokens": 128}}
 
@@ -93,7 +93,8 @@ def prepare_rows(job: GRPOJob) -> Prepared:
 
 
 def plan(job: GRPOJob) -> dict[str, Any]:
-    resolve_model(job.reward_model)
+    for path in job.models().values():
+        resolve_model(path)
     return {**prepare_rows(job).facts, "n_steps": job.config.steps}
 
 
@@ -106,7 +107,11 @@ def as_dataset(job: GRPOJob, prompts: list[PromptRow]) -> Any:
 
     order = prompt_order(len(prompts), job.config.prompts_per_step, job.config.steps, job.seed)
     rows = Dataset.from_dict(
-        {"prompt": [as_dicts(p.prompt) for p in prompts], "prompt_id": [p.prompt_id for p in prompts]}
+        {
+            "prompt": [as_dicts(p.prompt) for p in prompts],
+            "prompt_id": [p.prompt_id for p in prompts],
+            "expected": [p.expected for p in prompts],
+        }
     )
     return rows.select(order)
 
@@ -116,14 +121,16 @@ def build_trainer(job: GRPOJob, prepared: Prepared, folder: Path) -> Any:
         from trl.trainer.grpo_config import GRPOConfig as TrainerConfig
 
         from cai.training.policy_trainer import RecordingTrainer, Reward
-    from cai.training.scoring import RewardModel
+    from cai.rewards.build import build_rewards
     from cai.training.trainer import arguments, load_policy, sealed
 
     config = job.config
     samples: list[Any] = []
     trainer = sealed(RecordingTrainer)(
         model=load_policy(job.model),
-        reward_funcs=Reward(RewardModel.load(job.reward_model), samples),
+        reward_funcs=Reward(
+            build_rewards(config.rewards, job.reward_models), end_tokens(prepared.tokenizer, job.model), samples
+        ),
         args=TrainerConfig(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             max_steps=config.steps,
@@ -157,8 +164,7 @@ def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:
     trainer = build_trainer(job, prepared, workspace.folder)
 
     def record(step: int, numbers: dict[str, float]) -> dict[str, float]:
-        n_unscored = sum(sample.reward is None for sample in trainer.samples)
-        kept = step_metrics(numbers, n_unscored)
+        kept = step_metrics(numbers, trainer.samples)
         with disk_errors(f"write the rollouts of step {step}"):
             append(rollouts, map(as_row, trainer.samples))
             append(metrics, [{"step": step, **kept}])

@@ -1,5 +1,5 @@
 """What each training command is asked to do: a JSON or YAML file of one of these models. Imports no torch, so that a
-flow can build a job and compute its digest. The commands: `python -m cai.training.{sft,reward_model,grpo} --job JOB`.
+flow can build a job and compute its digest. The command of a stage: `python -m cai.training.STAGE --job JOB`.
 """
 
 import hashlib
@@ -9,14 +9,24 @@ from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
-from cai.config import Config, RewardModelConfig, RLConfig, SFTConfig
+from cai.config import (
+    Config,
+    DPOConfig,
+    GRPOConfig,
+    Positive,
+    PPOConfig,
+    RewardModelConfig,
+    RewardModelTerm,
+    RLOOConfig,
+    SFTConfig,
+)
 from cai.errors import ConfigError, DataError
 from cai.models import model_digest, resolve_model
 from cai.records import digest
 
-Stage = Literal["sft", "reward_model", "grpo"]
+Stage = Literal["sft", "reward_model", "grpo", "rloo", "ppo", "dpo"]
 
 
 class Job(Config):
@@ -27,6 +37,10 @@ class Job(Config):
     data: Path
     out: Path
     seed: int = 0
+    micro_batch: Positive | None = None
+    """Rows that go through the model at once; None: a whole batch. Gradients add up, so it is no part of the job's
+    identity: lower it where memory runs out.
+    """
 
     def models(self) -> dict[str, Path]:
         return {"model": self.model}
@@ -46,19 +60,60 @@ class RewardModelJob(Job):
     config: RewardModelConfig = RewardModelConfig()
 
 
-class GRPOJob(Job):
-    """Train the policy `model`, which is also the reference, on the prompts in `data` against `reward_model`."""
+class PolicyJob(Job):
+    """Train the policy `model`, which is also the reference, on the prompts in `data` (`prompt`, `prompt_id`, and
+    `expected` where a verifier wants one).
+    """
 
-    stage: ClassVar[Stage] = "grpo"
-    reward_model: Path
-    config: RLConfig = RLConfig()
+    reward_models: tuple[Path, ...] = ()
+    """What a term without `models` of its own scores with; more than one is an ensemble."""
+    config: GRPOConfig | RLOOConfig | PPOConfig
+
+    @model_validator(mode="after")
+    def _has_what_scores(self) -> "PolicyJob":
+        for term in self._reward_model_terms():
+            if not (term.models or self.reward_models):
+                raise ValueError(f"`reward_models` is empty and the reward {term.name!r} names no `models`; name one")
+        return self
+
+    def _reward_model_terms(self) -> list[RewardModelTerm]:
+        guard = self.config.guard
+        terms = (*self.config.rewards, *(guard.gold if guard else ()))
+        return [term for term in terms if isinstance(term, RewardModelTerm)]
 
     def models(self) -> dict[str, Path]:
-        return {"model": self.model, "reward_model": self.reward_model}
+        """`model`, and under names that begin with `reward_model` everything that scores, the guard's included."""
+        found = {"model": self.model}
+        found |= {f"reward_model/{i}": path for i, path in enumerate(self.reward_models)}
+        for term in self._reward_model_terms():
+            found |= {f"reward_model/{term.name}/{i}": path for i, path in enumerate(term.models)}
+        return found
 
 
-AnyJob = SFTJob | RewardModelJob | GRPOJob
-J = TypeVar("J", SFTJob, RewardModelJob, GRPOJob)
+class GRPOJob(PolicyJob):
+    stage: ClassVar[Stage] = "grpo"
+    config: GRPOConfig = GRPOConfig()
+
+
+class RLOOJob(PolicyJob):
+    stage: ClassVar[Stage] = "rloo"
+    config: RLOOConfig = RLOOConfig()
+
+
+class PPOJob(PolicyJob):
+    stage: ClassVar[Stage] = "ppo"
+    config: PPOConfig = PPOConfig()
+
+
+class DPOJob(Job):
+    """Train the policy `model`, which is also the reference, on the pairs in `data` (as `RewardModelJob`)."""
+
+    stage: ClassVar[Stage] = "dpo"
+    config: DPOConfig = DPOConfig()
+
+
+AnyJob = SFTJob | RewardModelJob | GRPOJob | RLOOJob | PPOJob | DPOJob
+J = TypeVar("J", SFTJob, RewardModelJob, GRPOJob, RLOOJob, PPOJob, DPOJob)
 
 
 def load_job(path: Path, kind: type[J]) -> J:
@@ -104,8 +159,8 @@ def check_heads(job: AnyJob) -> None:
         config = json.loads((resolve_model(path) / "config.json").read_text(encoding="utf-8"))
         kinds = config.get("architectures") or []
         scores = any(kind.endswith("ForSequenceClassification") for kind in kinds)
-        if scores != (name == "reward_model"):
-            wanted = "a reward model" if name == "reward_model" else "a language model"
+        if scores != name.startswith("reward_model"):
+            wanted = "a reward model" if name.startswith("reward_model") else "a language model"
             raise ConfigError(f"`{name}` must be {wanted}; {path} is {', '.join(kinds) or 'of no named kind'}")
 
 
@@ -117,4 +172,7 @@ def input_digests(job: AnyJob) -> dict[str, str]:
 
 def job_digest(job: AnyJob, inputs: Mapping[str, str]) -> str:
     """Identity of the work: stage, settings, seed and the content read. Paths are not in it: a moved run is found."""
-    return digest("training-job", job.stage, job.config.model_dump(mode="json"), job.seed, dict(inputs))
+    settings = job.config.model_dump(mode="json")
+    for term in (*settings.get("rewards", ()), *((settings.get("guard") or {}).get("gold", ()))):
+        term.pop("models", None)  # their digests are among the inputs
+    return digest("training-job", job.stage, settings, job.seed, dict(inputs))

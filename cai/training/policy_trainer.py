@@ -2,7 +2,6 @@
 scored is left out of the baseline instead of counting as 0. Import it under `without_vllm()`.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cai.records import Message
+from cai.rewards.base import RewardInput, Rewards
 from cai.training.losses import k3
 from cai.training.rollouts import Sample
-from cai.training.scoring import RewardModel
 
 ORDER = "sample_order"
 
@@ -49,12 +48,14 @@ class RecordingTrainer(GRPOTrainer):
 
 
 class Reward:
-    """The reward function TRL calls: the reward model's score of each conversation, None where it is no number."""
+    """The reward function TRL calls: all terms of the config as one, None where a term could not score."""
 
-    __name__ = "reward_model"  # TRL names the metric after it
+    __name__ = "reward"  # TRL names the metric after it
 
-    def __init__(self, model: RewardModel, samples: list[Sample]) -> None:
-        self._model = model
+    def __init__(self, rewards: Rewards, stops: set[int], samples: list[Sample]) -> None:
+        """`stops` are the tokens that end a reply: one that ends otherwise was cut off."""
+        self._rewards = rewards
+        self._stops = stops
         self._samples = samples
 
     def __call__(
@@ -63,16 +64,35 @@ class Reward:
         completions: Sequence[Sequence[dict[str, Any]]],
         completion_ids: Sequence[Sequence[int]],
         prompt_id: Sequence[str],
+        expected: Sequence[str | None],
         trainer_state: Any,
         **_: Any,
     ) -> list[float | None]:
-        whole = [
-            tuple(Message(m["role"], m["content"]) for m in [*prompt, *reply])
-            for prompt, reply in zip(prompts, completions, strict=True)
+        inputs = [
+            RewardInput(
+                name,
+                tuple(Message(m["role"], m["content"]) for m in prompt),
+                reply[-1]["content"],
+                len(ids),
+                is_cut_off=not self._stops.intersection(ids[-1:]),
+                expected=known,
+            )
+            for name, prompt, reply, ids, known in zip(
+                prompt_id, prompts, completions, completion_ids, expected, strict=True
+            )
         ]
-        rewards = [value if math.isfinite(value) else None for value in self._model.score(whole)]
+        earned = self._rewards.score(inputs)
         self._samples[:] = [
-            Sample(trainer_state.global_step + 1, name, reply[-1]["content"], reward, None, len(ids))
-            for name, reply, reward, ids in zip(prompt_id, completions, rewards, completion_ids, strict=True)
+            Sample(
+                trainer_state.global_step + 1,
+                each.prompt_id,
+                each.response,
+                got.total,
+                dict(got.parts),
+                got.reason,
+                None,
+                each.n_tokens,
+            )
+            for each, got in zip(inputs, earned, strict=True)
         ]
-        return rewards
+        return [got.total for got in earned]

@@ -6,7 +6,7 @@ Both are written as the run goes, one JSON line each. A resumed run first drops 
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,10 @@ SCHEMA = pa.schema(
         ("prompt_id", pa.string()),
         ("text", pa.string()),
         ("reward", pa.float64()),
+        ("parts", pa.map_(pa.string(), pa.float64())),
         ("kl", pa.float64()),
         ("n_tokens", pa.int32()),
+        ("reason", pa.string()),
     ]
 )
 
@@ -48,19 +50,32 @@ NAMES = {
 
 @dataclass(slots=True)
 class Sample:
-    """One reply of one step. `reward` is None where it could not be scored; `kl` is nats per token (k3)."""
+    """One reply of one step. `reward` is None where it could not be scored, and `reason` says why; `parts` are its
+    terms before weighting; `kl` is nats per token (k3).
+    """
 
     step: int
     prompt_id: str
     text: str
     reward: float | None
+    parts: dict[str, float | None]
+    reason: str
     kl: float | None
     n_tokens: int
 
 
-def step_metrics(numbers: dict[str, float], n_unscored: int) -> dict[str, float]:
+def step_metrics(numbers: dict[str, float], samples: Sequence[Sample]) -> dict[str, float]:
+    """TRL's numbers of a step under our names, and those of its samples: what each term of the reward gave."""
     kept = {ours: numbers[theirs] for theirs, ours in NAMES.items() if theirs in numbers}
-    return {"n_unscored": n_unscored, **{k: v for k, v in kept.items() if math.isfinite(v)}}
+    found = {"n_unscored": float(sum(sample.reward is None for sample in samples)), **kept, **term_means(samples)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def term_means(samples: Sequence[Sample]) -> dict[str, float]:
+    """`rewards/NAME`: the mean of each term, before weighting, over the samples it could score."""
+    names = dict.fromkeys(name for sample in samples for name in sample.parts)
+    scored = {name: [v for s in samples if (v := s.parts[name]) is not None] for name in names}
+    return {f"rewards/{name}": math.fsum(values) / len(values) for name, values in scored.items() if values}
 
 
 def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -87,7 +102,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def write_parquet(samples: list[dict[str, Any]], path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(samples, schema=SCHEMA), path, compression="zstd")
+    rows = [{**sample, "parts": list(sample["parts"].items())} for sample in samples]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
 
 
 def as_row(sample: Sample) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class PairRow(NamedTuple):
 class PromptRow(NamedTuple):
     prompt_id: str
     prompt: Messages
+    expected: str | None
 
 
 def read_sft(path: Path) -> list[SFTRow]:
@@ -50,7 +51,8 @@ def read_sft(path: Path) -> list[SFTRow]:
 
 
 def read_prompts(path: Path) -> list[PromptRow]:
-    return [PromptRow(r["prompt_id"], r["prompt"]) for r in _read(path, messages=("prompt",), others=("prompt_id",))]
+    rows = _read(path, messages=("prompt",), others=("prompt_id",), optional=("expected",))
+    return [PromptRow(r["prompt_id"], r["prompt"], r.get("expected")) for r in rows]
 
 
 def read_pairs(path: Path) -> tuple[list[PairRow], list[Reject]]:
