@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-
 LONGEST = ("demo", "without")
 """Groups that start first: whatever is left then fills the time beside them."""
 
