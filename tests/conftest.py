@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = ("demo", "without")
+LONGEST = ("test_demo", "without")
 """Groups that start first: whatever is left then fills the time beside them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Tests of one file share an engine or a trained model, so they go to one process; a few files are two groups."""
     for item in items:
