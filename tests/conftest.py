@@ -5,18 +5,12 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = ("test_demo", "without")
-"""Groups that start first: whatever is left then fills the time beside them."""
+LONGEST = ("test_demo", "test_without")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Tests of one file share an engine or a trained model, so they go to one process; a few files are two groups."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    groups = {item: item.get_closest_marker("xdist_group").args[0] for item in items}
-    items.sort(key=lambda item: LONGEST.index(groups[item]) if groups[item] in LONGEST else len(LONGEST))
+    """The longest files first: run by two processes, whatever is left then fills the time beside them."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
