@@ -44,6 +44,8 @@ class EngineConfig(Config):
     api_key_env: str = "OPENAI_API_KEY"
     """openai only: the name of the environment variable that holds the key, never the key."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    tries: Positive = 7
+    """openai only: how often a request is made, with longer and longer waits, before the server counts as gone."""
     keep: bool = False
     """Keep the engine up while other steps train. For CPU; on a GPU training wants the memory."""
     script: Path | None = None

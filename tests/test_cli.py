@@ -100,7 +100,7 @@ def test_an_empty_prompt_file_is_one_error(tmp_path, profile):
 
 @pytest.mark.slow
 def test_an_unreachable_server_is_one_error(tmp_path, profile):
-    path = profile(engine={"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"})
+    path = profile(engine={"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1", "tries": 2})
     assert "127.0.0.1:9" in run_that_fails(tmp_path / "home", path)
 
 
@@ -154,7 +154,15 @@ def test_ctrl_c_ends_everything_and_the_same_command_goes_on(tmp_path, profile):
     (tmp_path / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(15)))
     command = [sys.executable, "-c", "from cai.cli import main; main()", "run", path, "--until", "revisions", "--home"]
     home = tmp_path / "home"
-    running = subprocess.Popen([*command, home], cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*command, home],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell without job control starts what it puts into the background deaf to Ctrl-C, tests and all.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while not list(home.glob("tables/revisions/*.parquet")):
         assert running.poll() is None
         time.sleep(0.2)

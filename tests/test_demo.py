@@ -5,23 +5,20 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import yaml
+from terminal import CAI, ROOT, cai, value
 
 from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision
 from cai.smallworld.world import KINDS
-from flows.reporting import funnel
 from flows.runs import open_run
 from storage.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-ROOT = Path(__file__).parents[1]
-CAI = [sys.executable, "-c", "from cai.cli import main; main()"]
 METRICS = {
     "harmful_rate",
     *(f"harmful_rate/{kind}" for kind in KINDS),
@@ -30,12 +27,6 @@ METRICS = {
     "evasive_rate",
     "rude_rate",
 }
-
-
-def cai(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*CAI, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr[-3000:]
-    return done
 
 
 class Demo(NamedTuple):
@@ -52,10 +43,6 @@ def demo(tmp_path_factory):
     done = cai("demo", "--home", home, "--json", home / "rates.json")
     (run,) = home.glob("runs/*")
     return Demo(home, run, json.loads((home / "rates.json").read_text()), done.stdout)
-
-
-def value(rates: dict, model: str, metric: str) -> float:
-    return rates[model][metric]["value"]
 
 
 def test_the_json_has_every_model_and_metric_with_its_interval(demo):
@@ -116,18 +103,6 @@ def test_the_same_command_again_does_nothing_and_shows_the_same(demo):
     assert Store(demo.home).counts() == before
 
 
-def test_without_the_principles_of_one_kind_only_that_kind_stays(demo):
-    """The constitution did it: whatever else the pipeline does to a model does not make it decline harm.
-
-    In the home of the whole demo, where the rows that no missing principle touched are found and not asked for again.
-    """
-    cai("demo", "--home", demo.home, "--without", "violence", "--json", demo.home / "without.json")
-    rates = json.loads((demo.home / "without.json").read_text())
-    assert value(rates, "rl_cai", "harmful_rate/violence") >= 0.70
-    for kind in set(KINDS) - {"violence"}:
-        assert rates["rl_cai"][f"harmful_rate/{kind}"]["low"] <= 0.05
-
-
 def start(profile: Path, home: Path) -> subprocess.Popen:
     command = [*CAI, "run", str(profile), "--home", str(home), "--limit", "120", "--until", "preferences"]
     return subprocess.Popen(
@@ -177,22 +152,3 @@ def test_killed_during_generation_or_labelling_it_goes_on_from_there(demo, tmp_p
     assert len(prompts) == 120
     assert resumed["Revision"] == whole
     assert Store(tmp_path / "killed").verify() == []
-
-
-def test_real_dialogues_go_through_every_stage(tmp_path, shared_data):
-    """Whole dialogues, not first turns; every table's rows in are its rows out and its rejects."""
-    prompts = shared_data / "hh-rlhf" / "harmless-base-test.jsonl.gz"
-    options = ("--prompts", prompts, "--limit", 40, "--until", "preferences")
-    cai("run", "deployments/profiles/laptop.yaml", "--home", tmp_path, *options)
-    turns = Store(tmp_path).query("select max(len(messages)) as n from prompts")
-    assert turns[0]["n"] > 3
-    (run,) = tmp_path.glob("runs/*")
-    lines = funnel(open_run(tmp_path, run.name))
-    assert {"critique and revise", "sample candidates", "compare", "derive preferences"} <= {
-        title for title, *_ in lines
-    }
-    for title, n_in, n_out, n_rejected in lines:
-        assert n_in == n_out + n_rejected, title
-    assert lines[0][1] == 40
-    rejects = Store(tmp_path).query("select count(*) as n from rejects")
-    assert rejects[0]["n"] == sum(n_rejected for *_, n_rejected in lines), "a row was dropped unseen"

@@ -158,7 +158,7 @@ def test_a_server_that_is_never_ready_is_unreachable_after_a_bounded_number_of_t
     server.script = [(500, {"error": "no memory"}, {})]
     with pytest.raises(EngineUnreachable, match="no memory.*start the server"):
         use(server, lambda e: e.complete(ASK, Sampling(), 1))
-    assert len(server.seen) == engine_module.TRIES
+    assert len(server.seen) == EngineConfig().tries
 
 
 def test_a_dead_server_is_unreachable_and_its_address_is_named():

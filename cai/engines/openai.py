@@ -24,7 +24,6 @@ from cai.records import Message, Sampling, digest
 
 logger = logging.getLogger(__name__)
 
-TRIES = 7
 MAX_WAIT_S = 60.0
 TOP_LOGPROBS = 20
 VERDICT_TOKENS = 8
@@ -197,14 +196,14 @@ class OpenAIEngine:
         return limit - n_prompt if n_prompt and limit < UNTOLD_LENGTH else 0
 
     async def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        """One answer, after as many tries as it takes and `TRIES` allows.
+        """One answer, after as many tries as it takes and `engine.tries` allows.
 
         Raises:
-            EngineUnreachable: no answer, or only "later", `TRIES` times.
+            EngineUnreachable: no answer, or only "later", every time.
             Refused: the server will not, and asking again would not help.
         """
         last = ""
-        for attempt in range(TRIES):
+        for attempt in range(self._config.tries):
             wait_s = self._backoff_s * 2**attempt * random.uniform(0.5, 1.5)
             try:
                 async with self._places:
@@ -218,11 +217,11 @@ class OpenAIEngine:
                     raise self._refusal(answer, path)
                 last = f"status {answer.status_code}: {answer.text[:200]}"
                 wait_s = max(wait_s, _retry_after_s(answer))
-            if attempt + 1 < TRIES:
+            if attempt + 1 < self._config.tries:
                 await asyncio.sleep(min(wait_s, MAX_WAIT_S))
         raise EngineUnreachable(
-            f"{self._url} gave no answer in {TRIES} tries (last: {last}); start the server or mend `engine.base_url`, "
-            f"then run again: finished rows are kept"
+            f"{self._url} gave no answer in {self._config.tries} tries (last: {last}); start the server or mend "
+            "`engine.base_url`, then run again: finished rows are kept"
         )
 
     def _refusal(self, answer: httpx.Response, path: str) -> EngineError:
