@@ -92,15 +92,15 @@ def test_any_text_reaches_the_check_as_it_is(response):
 
 
 def test_a_pattern_that_backtracks_for_ever_is_stopped_and_the_next_response_is_scored():
-    source = verifier("regex", expected=r"\A(a+)+\Z", timeout_s=0.3)
+    source = verifier("regex", expected=r"\A(a+)+\Z", timeout_s=1)
     started = time.monotonic()
     slow, quick = source.score([reply("a" * 40 + "b"), reply("aaa")])
-    assert (slow, quick) == (Unscored("check_timed_out", "regex took more than 0.3 s"), 1.0)
-    assert time.monotonic() - started < 3
+    assert (slow, quick) == (Unscored("check_timed_out", "regex took more than 1 s"), 1.0)
+    assert time.monotonic() - started < 10
 
 
 def test_code_that_never_ends_is_wrong_and_code_that_works_is_right():
-    source = verifier("unit_test", timeout_s=0.5)
+    source = verifier("unit_test", timeout_s=1)
     tests = "assert f(2) == 4"
     endless, right, bad = source.score(
         [reply("while True: pass", tests), reply("def f(x): return x * x", tests), reply("x = 1", "assert (")]
@@ -122,12 +122,12 @@ def test_what_a_check_prints_is_not_its_answer():
 
 
 def test_a_check_that_goes_wrong_has_said_nothing_and_the_next_is_asked_again():
-    source = verifier("own_checks:as_told", timeout_s=0.3)
+    source = verifier("own_checks:as_told", timeout_s=1)
     told = ["hangs", "dies", "raises", "exits", "NaN", "words", "nothing"]
     values = source.score([reply(each) for word in told for each in (word, "fine")])
     assert values[1::2] == [1.0] * len(told)
     assert [(value.reason, value.detail) for value in values[::2]] == [
-        ("check_timed_out", "own_checks:as_told took more than 0.3 s"),
+        ("check_timed_out", "own_checks:as_told took more than 1 s"),
         ("check_died", "the process of own_checks:as_told ended with 7"),
         ("check_failed", "ValueError: no such thing"),
         ("check_died", "the process of own_checks:as_told ended with 3"),
@@ -262,7 +262,7 @@ def test_the_judge_is_asked_about_each_response(tmp_path):
     rewards = judge(engine)
     rewarded = rewards.score([reply("please"), reply("no"), reply("mumble")])
     assert [each.parts["judge"] for each in rewarded] == [1.0, pytest.approx(-8 / 9), None]
-    assert rewarded[2].reason == "judge: mass_outside"
+    assert rewarded[2].reason.startswith("judge: mass_outside (1.000 on no number")
     assert rewards.score([reply("please")] * 3)[2].total == 1.0, "the engine stays open between batches"
     rewards.close()
     rewards.close()
@@ -279,7 +279,7 @@ def test_a_conversation_too_long_for_the_judge_is_unscored(tmp_path):
     engine = script(tmp_path / "script.yaml", ("", [0.1] * 10)).model_copy(update={"context_length": 60})
     short, long = judge(engine).score([reply("yes"), reply("yes " * 60)])
     assert short.total == pytest.approx(0.0)
-    assert long.total is None and long.reason == "judge: prompt_too_long"
+    assert long.total is None and long.reason.startswith("judge: prompt_too_long (")
 
 
 def test_a_judge_whose_ten_is_a_one_and_a_zero_is_refused_with_the_way_out(tmp_path):
@@ -331,7 +331,8 @@ def test_terms_are_weighted_and_each_is_kept(tmp_path):
     assert (good.total, dict(good.parts)) == (2.0, {"right": 1.0, "length": 0.0, "again": 0.0})
     assert wordy.parts == pytest.approx({"right": 1.0, "length": -0.5, "again": -2 / 3})
     assert wordy.total == pytest.approx(2.0 - 0.25 - 2 / 3)
-    assert (unknown.total, unknown.reason, unknown.parts["length"]) == (None, "right: no_expected", 0.0)
+    assert (unknown.total, unknown.parts["length"]) == (None, 0.0)
+    assert unknown.reason.startswith("right: no_expected (numeric wants")
     rewards.close()
 
 

@@ -75,7 +75,7 @@ def test_ending_before_the_tests_do_or_saying_ok_is_not_passing(code):
 def test_an_endless_response_is_wrong_after_its_time(code):
     started = time.monotonic()
     assert not passes(code, TESTS, 0.5)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_a_memory_hog_is_wrong():
