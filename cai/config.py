@@ -157,7 +157,7 @@ class RewardModelTerm(RewardTerm):
 
 
 class VerifierTerm(RewardTerm):
-    """A check with a known answer: the prompt's `expected`, or `expected` here for all of them. 1 or 0."""
+    """A check with a known answer: `expected` here for all prompts or, without it, the prompt's own. 1 or 0."""
 
     kind: Literal["verifier"] = "verifier"
     check: str
@@ -167,11 +167,15 @@ class VerifierTerm(RewardTerm):
 
 
 class JudgeTerm(RewardTerm):
-    """The feedback model's own score of a response, 1 to 10, weighted by likelihood (d-RLAIF, Lee et al. 2023)."""
+    """The feedback model's own score of a response, 1 to 10, weighted by likelihood and moved to -1 … 1 (d-RLAIF, Lee
+    et al. 2023).
+    """
 
     kind: Literal["judge"] = "judge"
     engine: EngineConfig
     question: str
+    best: Annotated[int, Field(ge=2, le=10)] = 10
+    """The highest score; 9 for a judge whose tokenizer writes 10 as two tokens."""
 
 
 class ProcessTerm(RewardTerm):

@@ -74,7 +74,7 @@ class Rewards:
             for term, value in zip(self.terms, row, strict=True)
         }
         failed = [
-            f"{term.name}: {value.reason}"
+            f"{term.name}: {_told(value)}"
             for term, value in zip(self.terms, row, strict=True)
             if isinstance(value, Unscored)
         ]
@@ -88,6 +88,9 @@ def _checked(term: Term, inputs: Sequence[RewardInput]) -> list[float | Unscored
     values = term.source.score(inputs)
     assert len(values) == len(inputs), f"the reward {term.name!r} answered {len(values)} of {len(inputs)} inputs"
     return [
-        value if isinstance(value, Unscored) or math.isfinite(value) else Unscored("not_finite", repr(value))
-        for value in values
+        value if isinstance(value, Unscored) or math.isfinite(value) else Unscored("not_finite") for value in values
     ]
+
+
+def _told(value: Unscored) -> str:
+    return f"{value.reason} ({value.detail[:200]})" if value.detail else value.reason

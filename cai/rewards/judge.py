@@ -1,0 +1,110 @@
+"""The feedback model's own score as the reward, without a reward model between them: d-RLAIF (Lee et al. 2023,
+arXiv 2309.00267, "direct RLAIF").
+
+The judge is asked for a number from 1 to 10. Its score is the mean of the numbers under the probabilities it gives
+them, normalised over the ten, then moved to [-1, 1]: s = Σ i·P(i), reward = (s - 5.5) / 4.5.
+"""
+
+import asyncio
+import math
+import weakref
+from collections.abc import Sequence
+
+from cai.asks import in_window
+from cai.config import JudgeTerm
+from cai.engines import open_engine
+from cai.engines.base import Choice, Engine
+from cai.errors import ConfigError, EngineDied, EngineError, EngineUnreachable, PromptTooLong
+from cai.records import Message
+from cai.rewards.base import RewardInput
+from cai.templates import render
+from cai.verdict import Unscored
+
+MAX_MASS_OUTSIDE = 0.5
+"""A judge that puts more probability than this on saying no number at all has not scored the response."""
+
+TEMPLATE = (
+    "Here is a conversation, and a response the assistant could give next.\n\n"
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}\n"
+    "Response: {{ response }}\n\n"
+    "{{ question }} Rate the response from 1 (worst) to {{ best }} (best). Answer with the number alone."
+)
+
+
+class Judge:
+    """Asks an engine of its own, in an event loop of its own that runs while `score` does."""
+
+    def __init__(self, term: JudgeTerm) -> None:
+        """Open the engine and put one question to it.
+
+        Raises:
+            ConfigError: the engine cannot tell the numbers apart.
+            ModelNotFound, EngineUnreachable, EngineError: see `open_engine`.
+        """
+        self._term = term
+        self._options = tuple(str(i) for i in range(1, term.best + 1))
+        self._runner = asyncio.Runner()
+        try:
+            self._engine = self._runner.run(open_engine(term.engine))
+        except BaseException:
+            self._runner.close()
+            raise
+        self._end = weakref.finalize(self, _close, self._runner, self._engine)  # at the latest when the trainer ends
+        self._try_options()
+
+    def score(self, inputs: Sequence[RewardInput]) -> list[float | Unscored]:
+        return self._runner.run(in_window(inputs, self._ask, self._term.engine.max_concurrency))
+
+    def close(self) -> None:
+        self._end()
+
+    async def _ask(self, each: RewardInput) -> float | Unscored:
+        message = question(self._term, each)
+        try:
+            return expected_score(await self._engine.choose([message], self._options))
+        except PromptTooLong as error:
+            return Unscored("prompt_too_long", str(error))
+
+    def _try_options(self) -> None:
+        example = RewardInput("", (Message("user", "Hello."),), "Hello.", 1, False)
+        try:
+            self._runner.run(self._engine.choose([question(self._term, example)], self._options))
+        except PromptTooLong:
+            return  # so will be every other: each is unscored, and says so
+        except (EngineDied, EngineUnreachable):
+            self.close()
+            raise
+        except EngineError as error:
+            self.close()
+            raise ConfigError(
+                f"reward {self._term.name!r}: the judge {self._term.engine.model!r} cannot score from 1 to "
+                f"{self._term.best}: {error}. Where its tokenizer writes 10 as 1 and 0, set `best: 9`"
+            ) from error
+
+
+def question(term: JudgeTerm, each: RewardInput) -> Message:
+    """What the judge is asked. The conversation and the response are data: what braces they hold mean nothing."""
+    fields = {"messages": each.prompt, "response": each.response, "question": term.question, "best": term.best}
+    return Message("user", render(TEMPLATE, fields))
+
+
+def expected_score(choice: Choice) -> float | Unscored:
+    """The reward of one ask, in [-1, 1], from the log-probabilities of the numbers 1, 2, … n in that order.
+
+    s = Σ i·P(i) / Σ P(i), from [1, n] to [-1, 1]. Unscored where the numbers have too little of the probability.
+    """
+    if math.isnan(choice.mass_outside) or any(math.isnan(logp) for logp in choice.logps):
+        return Unscored("not_a_probability", f"{choice}")
+    if choice.mass_outside > MAX_MASS_OUTSIDE:
+        return Unscored(
+            "mass_outside", f"{choice.mass_outside:.3f} on no number; at most {MAX_MASS_OUTSIDE} is allowed"
+        )
+    shares = [math.exp(logp) for logp in choice.logps]
+    n = len(shares)
+    mean = math.fsum(i * share for i, share in enumerate(shares, start=1)) / math.fsum(shares)
+    return (mean - (1 + n) / 2) / ((n - 1) / 2)
+
+
+def _close(runner: asyncio.Runner, engine: Engine) -> None:
+    with runner:
+        runner.run(engine.close())
