@@ -243,6 +243,8 @@ class GRPOConfig(PolicyConfig):
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8
     beta: Annotated[float, Field(ge=0)] = 0.1
     """Strength of the KL to the SL-CAI model."""
+    use_vllm: bool = False
+    """Sample with a vLLM that shares the GPU with training."""
 
 
 class RLOOConfig(PolicyConfig):
@@ -252,6 +254,8 @@ class RLOOConfig(PolicyConfig):
     samples_per_prompt: Annotated[int, Field(ge=2)] = 4
     beta: Annotated[float, Field(ge=0)] = 0.05
     """Strength of the KL to the SL-CAI model, in the reward of the whole response."""
+    use_vllm: bool = False
+    """Sample with a vLLM that shares the GPU with training."""
 
 
 class PPOConfig(PolicyConfig):
