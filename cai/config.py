@@ -244,7 +244,9 @@ class GRPOConfig(PolicyConfig):
     beta: Annotated[float, Field(ge=0)] = 0.1
     """Strength of the KL to the SL-CAI model."""
     use_vllm: bool = False
-    """Sample with a vLLM that shares the GPU with training."""
+    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
+    the same weights, but not with the samples that it would have had.
+    """
 
 
 class RLOOConfig(PolicyConfig):
@@ -255,7 +257,9 @@ class RLOOConfig(PolicyConfig):
     beta: Annotated[float, Field(ge=0)] = 0.05
     """Strength of the KL to the SL-CAI model, in the reward of the whole response."""
     use_vllm: bool = False
-    """Sample with a vLLM that shares the GPU with training."""
+    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
+    the same weights, but not with the samples that it would have had.
+    """
 
 
 class PPOConfig(PolicyConfig):

@@ -75,6 +75,7 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
             lr_scheduler_type="constant",
             use_vllm=config.use_vllm,
             vllm_mode="colocate",
+            vllm_max_model_length=config.max_prompt_tokens + config.max_tokens,
         ),
         train_dataset=as_dataset(job, prepared.prompts),
         processing_class=prepared.tokenizer,
