@@ -249,6 +249,10 @@ class GRPOConfig(PolicyConfig):
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8
     beta: Annotated[float, Field(ge=0)] = 0.1
     """Strength of the KL to the SL-CAI model."""
+    use_vllm: bool = False
+    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
+    the same weights, but not with the samples that it would have had.
+    """
 
 
 class RLOOConfig(PolicyConfig):
@@ -258,6 +262,10 @@ class RLOOConfig(PolicyConfig):
     samples_per_prompt: Annotated[int, Field(ge=2)] = 4
     beta: Annotated[float, Field(ge=0)] = 0.05
     """Strength of the KL to the SL-CAI model, in the reward of the whole response."""
+    use_vllm: bool = False
+    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
+    the same weights, but not with the samples that it would have had.
+    """
 
 
 class PPOConfig(PolicyConfig):

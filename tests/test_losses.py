@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from cai.training.losses import k3, soft_preference_loss
+from cai.training.losses import k3, soft_dpo_loss, soft_preference_loss
 
 
 def loss_of(chosen, rejected, soft_label):
@@ -67,3 +67,38 @@ def test_k3_is_zero_where_policy_equals_reference_and_its_expectation_is_the_exa
     exact = (policy.exp() * (policy - reference)).sum()
     torch.testing.assert_close((policy.exp() * k3(policy, reference)).sum(), exact)
     assert (k3(policy, reference) >= 0).all()
+
+
+def dpo_loss(chosen_ratio, rejected_ratio, soft_label, beta=0.1):
+    """Log-ratios policy to reference in; the reference's own log-probabilities, −20 and −30, must not matter."""
+    numbers = (chosen_ratio - 20.0, rejected_ratio - 30.0, -20.0, -30.0, soft_label)
+    return soft_dpo_loss(*(torch.tensor([x], dtype=torch.float64) for x in numbers), beta)
+
+
+def test_soft_dpo_loss_by_hand():
+    """β = 0.5 and Δ = 2·ln 3 give σ(βΔ) = 3/4, so the loss at p = 0.8 is −0.8·ln 0.75 − 0.2·ln 0.25."""
+    expected = -0.8 * math.log(0.75) - 0.2 * math.log(0.25)
+    assert dpo_loss(math.log(3), -math.log(3), 0.8, beta=0.5).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_soft_dpo_loss_is_ln_2_at_the_reference_and_that_of_rafailov_for_a_hard_label():
+    assert dpo_loss(0.0, 0.0, 0.7).item() == pytest.approx(math.log(2), abs=1e-12)
+    assert dpo_loss(4.0, -6.0, 1.0).item() == pytest.approx(math.log(1 + math.exp(-1)), abs=1e-12)
+
+
+def test_soft_dpo_loss_wants_the_chosen_response_likelier_the_rejected_one_less_and_below_half_the_reverse():
+    assert dpo_loss(1.0, 0.0, 0.9) < dpo_loss(0.0, 0.0, 0.9) < dpo_loss(0.0, 1.0, 0.9)
+    assert dpo_loss(1.0, 0.0, 0.1) > dpo_loss(0.0, 0.0, 0.1) > dpo_loss(0.0, 1.0, 0.1)
+    assert dpo_loss(1.0, 0.0, 0.5) > dpo_loss(0.0, 0.0, 0.5) < dpo_loss(0.0, 1.0, 0.5)
+
+
+def test_soft_dpo_gradient_is_beta_times_sigma_of_the_implicit_margin_minus_the_label():
+    """dL/dlog π(y_c) = β(σ(βΔ) − p), and the opposite for y_r; the reference gets none here by being a constant."""
+    generator = torch.Generator().manual_seed(0)
+    chosen, rejected, ref_chosen, ref_rejected = torch.randn(4, 64, generator=generator, dtype=torch.float64) * 9
+    p = torch.rand(64, generator=generator, dtype=torch.float64)
+    chosen.requires_grad_(), rejected.requires_grad_()
+    soft_dpo_loss(chosen, rejected, ref_chosen, ref_rejected, p, 0.3).sum().backward()
+    delta = (chosen - ref_chosen - rejected + ref_rejected).detach()
+    torch.testing.assert_close(chosen.grad, 0.3 * (torch.sigmoid(0.3 * delta) - p), rtol=1e-10, atol=1e-12)
+    assert torch.equal(rejected.grad, -chosen.grad)

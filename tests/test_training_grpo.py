@@ -11,6 +11,7 @@ from cai.rewards.base import Rewards, Term
 from cai.training import grpo, reward_model
 from cai.training.command import run
 from cai.training.jobs import GRPOJob, RewardModelJob
+from cai.training.prompts import as_dataset, prepare_prompts
 from cai.training.rollouts import append, read, rewind
 
 
@@ -67,13 +68,13 @@ def test_prompts_that_are_too_long_are_listed_and_counted(tmp_path, models):
     assert (meta["n_rows"], meta["n_rejected"]) == (10, 2)
     assert {r["reason"] for r in rejects} == {"prompt_too_long"}
     with pytest.raises(TrainingError, match="all 12 prompts|all 10 prompts"):
-        grpo.prepare_rows(job_for(tmp_path, models, max_prompt_tokens=1))
+        prepare_prompts(job_for(tmp_path, models, max_prompt_tokens=1))
 
 
 def test_what_cannot_be_scored_is_left_out_never_zero(tmp_path, models):
     """Half of the scores are NaN: their advantage is 0 and the group's mean is that of the other half."""
     job = job_for(tmp_path, models)
-    trainer = grpo.build_trainer(job, grpo.prepare_rows(job), tmp_path / "work")
+    trainer = grpo.build_trainer(job, prepare_prompts(job), tmp_path / "work")
 
     class HalfBlind:
         def score(self, inputs):
@@ -94,8 +95,8 @@ def test_what_cannot_be_scored_is_left_out_never_zero(tmp_path, models):
 
 def test_prompts_come_in_our_order_so_that_a_resumed_run_finds_its_place(tmp_path, models):
     job = job_for(tmp_path, models, steps=7)
-    prepared = grpo.prepare_rows(job)
-    names = grpo.as_dataset(job, prepared.prompts)["prompt_id"]
+    prepared = prepare_prompts(job)
+    names = as_dataset(job, prepared.prompts)["prompt_id"]
     assert len(names) == 21
     assert len(set(names[:10])) == len(set(names[10:20])) == 10
 

@@ -13,15 +13,19 @@ import pytest
 from training_fixtures import build_model, write_job, write_pairs, write_prompts, write_sft
 
 from cai.config import RewardModelConfig
-from cai.training import grpo, reward_model, sft
+from cai.training import dpo, grpo, reward_model, rloo, sft
 from cai.training.checkpoints import checkpoints
 from cai.training.command import run
 from cai.training.jobs import RewardModelJob, load_job
 from cai.training.progress import Progress
 from cai.training.workspace import Workspace
 
-STAGES = {"sft": sft.STAGE, "reward_model": reward_model.STAGE, "grpo": grpo.STAGE}
-KILL_AFTER = {"sft": 12, "reward_model": 8, "grpo": 6}
+STAGES = {
+    "sft": sft.STAGE, "reward_model": reward_model.STAGE, "grpo": grpo.STAGE, "rloo": rloo.STAGE, "dpo": dpo.STAGE,
+}  # fmt: skip
+SAMPLING = ("grpo", "rloo")
+"""The stages whose data are prompts, and whose length is a number of steps."""
+KILL_AFTER = {"sft": 12, "reward_model": 8, "grpo": 6, "rloo": 6, "dpo": 8}
 """The checkpoint whose appearance is the signal to kill; each run has several times as many steps."""
 
 
@@ -52,8 +56,14 @@ def jobs(tmp_path_factory):
                 "max_prompt_tokens": 20, "save_steps": 3,
             },
         },
+        "dpo": {
+            **common, "data": pairs,
+            "config": {
+                "epochs": 4, "learning_rate": 1e-3, "batch_size": 16, "max_length": 40, "save_steps": 4, "beta": 0.1,
+            },
+        },
     }  # fmt: skip
-    return folder, bodies
+    return folder, bodies | {"rloo": bodies["grpo"]}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +110,9 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_ends(jobs, killed, stage)
 
     assert found["model_digest"] == expected["model_digest"]
     assert found["metrics"] == expected["metrics"]
-    if stage == "grpo":
+    if stage == "dpo":
+        assert (again.out / "metrics.jsonl").read_bytes() == (left_alone.out / "metrics.jsonl").read_bytes()
+    if stage in SAMPLING:
         for name in ("rollouts.parquet", "rejects.jsonl"):
             assert (again.out / name).read_bytes() == (left_alone.out / name).read_bytes()
         steps = [json.loads(line)["step"] for line in (again.out / "metrics.jsonl").read_text().splitlines()]
@@ -112,7 +124,7 @@ def test_a_kill_between_the_last_step_and_the_result_costs_nothing(jobs, tmp_pat
     """All steps done, nothing published yet; and then published, with the unfinished work still there."""
     folder, bodies = jobs
     body = {**bodies[stage], "config": {**bodies[stage]["config"], "epochs": 1, "steps": 6}}
-    del body["config"]["steps" if stage != "grpo" else "epochs"]
+    del body["config"]["epochs" if stage in SAMPLING else "steps"]
     job = load_job(write_job(tmp_path / "j.json", **body, out=tmp_path / "out"), STAGES[stage].kind)
     quiet = Progress(stage, io.StringIO())
     STAGES[stage].train(job, Workspace(job), quiet)

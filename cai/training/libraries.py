@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from types import ModuleType
 from typing import cast
 
@@ -30,13 +31,25 @@ def prepare() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
 
 
+def vllm_missing() -> str:
+    """What a vLLM colocated with training lacks here; empty where it can run."""
+    import torch
+
+    absent = [
+        name
+        for name, is_there in (("no CUDA device", torch.cuda.is_available()), ("no vllm package", find_spec("vllm")))
+        if not is_there
+    ]
+    return " and ".join(absent)
+
+
 @contextmanager
-def without_vllm() -> Iterator[None]:
-    """Import TRL in here: it imports all of vLLM (5 s) wherever that is installed, used or not.
+def without_vllm(unless: bool = False) -> Iterator[None]:
+    """Import TRL in here: it imports all of vLLM (5 s) wherever that is installed, used or not; `unless` it is used.
 
     A module set to None in `sys.modules` counts as not installed; one that is already loaded is left alone.
     """
-    if "vllm" in sys.modules:
+    if unless or "vllm" in sys.modules:
         yield
         return
     sys.modules["vllm"] = cast(ModuleType, None)

@@ -1,12 +1,11 @@
-"""TRL's GRPO trainer with two additions: it keeps every sampled reply with its reward and KL, and what could not be
-scored is left out of the baseline instead of counting as 0. Import it under `without_vllm()`.
+"""What ours adds to TRL's policy trainers: every sampled reply is kept with its reward and KL, and what could not be
+scored is None, which TRL (1.16) leaves out of the baseline and gives no advantage.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from trl.trainer.grpo_trainer import GRPOTrainer
 
 from cai.records import Message
 from cai.rewards.base import RewardInput, Rewards
@@ -14,37 +13,50 @@ from cai.training.losses import k3
 from cai.training.rollouts import Sample
 
 ORDER = "sample_order"
+REFERENCE = "ref_per_token_logps"
+"""TRL's name of the reference's log-probabilities in a GRPO batch; an RLOO batch has none."""
 
 
-class RecordingTrainer(GRPOTrainer):
-    """`samples` holds the replies of the step in hand; whoever reads them clears the list."""
+def recording(trainer: type[Any]) -> type[Any]:
+    """TRL's GRPO or RLOO trainer, with `samples`: the replies of the step in hand, each with its KL (k3, nats a token).
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.samples: list[Sample] = []
-        self._logps: torch.Tensor | None = None
-        super().__init__(*args, **kwargs)
+    In RLOO the KL that counts is in the reward, by the log-ratio itself; it is recorded by k3 all the same.
+    """
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        # TRL shuffles the batch after this; the row numbers travel along, so that each KL finds its sample.
-        output[ORDER] = torch.arange(len(inputs), device=output["completion_ids"].device)
-        return output
+    class Recording(trainer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.samples: list[Sample] = []
+            self._logps: torch.Tensor | None = None
+            self._ref_logps: torch.Tensor | None = None
+            super().__init__(*args, **kwargs)
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        found = super()._get_per_token_logps_and_entropies(*args, **kwargs)
-        if torch.is_grad_enabled():  # the policy's own pass, not the reference's
-            self._logps = found[0].detach()
-        return found
+        def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+            output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+            # TRL shuffles the batch after this; what is in it travels along, so that each KL finds its sample.
+            output[ORDER] = torch.arange(len(inputs), device=output["completion_ids"].device)
+            if self._ref_logps is not None:
+                output[REFERENCE] = self._ref_logps
+            return output
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        loss: torch.Tensor = super()._compute_loss(model, inputs)
-        if "ref_per_token_logps" in inputs and self._logps is not None:
-            mask = inputs["completion_mask"]
-            per_token = k3(self._logps, inputs["ref_per_token_logps"]) * mask
-            means = per_token.sum(-1) / mask.sum(-1).clamp(min=1)
-            for i, value in zip(inputs[ORDER].tolist(), means.tolist(), strict=True):
-                self.samples[i].kl = value
-        return loss
+        def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+            found = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+            if torch.is_grad_enabled():
+                self._logps = found[0].detach()
+            elif model is self.ref_model:
+                self._ref_logps = found[0]
+            return found
+
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+            loss: torch.Tensor = super()._compute_loss(model, inputs)
+            if REFERENCE in inputs and self._logps is not None:
+                mask = inputs["completion_mask"]
+                per_token = k3(self._logps, inputs[REFERENCE]) * mask
+                means = per_token.sum(-1) / mask.sum(-1).clamp(min=1)
+                for i, value in zip(inputs[ORDER].tolist(), means.tolist(), strict=True):
+                    self.samples[i].kl = value
+            return loss
+
+    return Recording
 
 
 class Reward:

@@ -35,7 +35,6 @@ NAMES = {
     "reward": "reward/mean",
     "reward_std": "reward/std",
     "frac_reward_zero_std": "reward/no_spread_rate",
-    "kl": "kl/k3",
     "completions/mean_length": "length/mean",
     "completions/max_length": "length/max",
     "completions/clipped_ratio": "length/cut_off_rate",
@@ -65,10 +64,22 @@ class Sample:
 
 
 def step_metrics(numbers: dict[str, float], samples: Sequence[Sample]) -> dict[str, float]:
-    """TRL's numbers of a step under our names, and those of its samples: what each term of the reward gave."""
+    """TRL's numbers of a step under our names, and those of its samples: their KL, and each term of their reward.
+
+    `reward/mean` is the reward alone. `reward/no_spread_rate` is the share of prompts whose samples all earned the
+    same, and in RLOO the KL is part of what they earn.
+    """
     kept = {ours: numbers[theirs] for theirs, ours in NAMES.items() if theirs in numbers}
-    found = {"n_unscored": float(sum(sample.reward is None for sample in samples)), **kept, **term_means(samples)}
+    n_unscored = float(sum(sample.reward is None for sample in samples))
+    found = {"n_unscored": n_unscored, **kept, **kl_mean(samples), **term_means(samples)}
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def kl_mean(samples: Sequence[Sample]) -> dict[str, float]:
+    """`kl/k3`: nats per token, over all tokens of the samples. (TRL's own `kl` is k3 in GRPO and k1 in RLOO.)"""
+    known = [(sample.kl, sample.n_tokens) for sample in samples if sample.kl is not None]
+    n_tokens = sum(n for _, n in known)
+    return {"kl/k3": math.fsum(kl * n for kl, n in known) / n_tokens} if n_tokens else {}
 
 
 def term_means(samples: Sequence[Sample]) -> dict[str, float]:

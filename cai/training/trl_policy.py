@@ -1,0 +1,128 @@
+"""What GRPO and RLOO share: both are trainers of TRL that sample, score and step alike, and differ in their advantages
+and in where the KL goes. What a run leaves behind is the same too.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from cai.errors import ConfigError
+from cai.models import resolve_model
+from cai.training.chat import end_tokens
+from cai.training.checkpoints import checkpoint_step, disk_errors
+from cai.training.command import Trained
+from cai.training.jobs import GRPOJob, RLOOJob
+from cai.training.libraries import vllm_missing
+from cai.training.progress import Progress
+from cai.training.prompts import Prepared, as_dataset, prepare_prompts
+from cai.training.rollouts import METRICS, ROLLOUTS, append, as_row, read, rewind, step_metrics, write_parquet
+from cai.training.rows import write_rejects
+from cai.training.workspace import Workspace
+
+J = TypeVar("J", GRPOJob, RLOOJob)
+
+
+class Library(NamedTuple):
+    """TRL's trainer of an algorithm, and its arguments."""
+
+    trainer: type[Any]
+    arguments: type[Any]
+
+
+def plan(job: GRPOJob | RLOOJob) -> dict[str, Any]:
+    for path in job.models().values():
+        resolve_model(path)
+    check_vllm(job)
+    return {**prepare_prompts(job).facts, "n_steps": job.config.steps}
+
+
+def check_vllm(job: GRPOJob | RLOOJob) -> None:
+    """Refuse `use_vllm` where it cannot work: it would fail late and without saying why.
+
+    Raises:
+        ConfigError: no GPU, or no vLLM.
+    """
+    if job.config.use_vllm and (missing := vllm_missing()):
+        raise ConfigError(
+            f"use_vllm samples with a vLLM that shares the GPU with training, but there is {missing}; "
+            "set use_vllm to false to sample with transformers, or run where both are"
+        )
+
+
+def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, library: Library) -> Any:
+    """`library`'s trainer of the job's policy against its rewards; `trainer.samples` are the replies of its step."""
+    from cai.rewards.build import build_rewards
+    from cai.training.policy_trainer import Reward, recording
+    from cai.training.trainer import arguments, load_policy, sealed
+
+    config = job.config
+    samples: list[Any] = []
+    trainer = sealed(recording(library.trainer))(
+        model=load_policy(job.model),
+        reward_funcs=Reward(
+            build_rewards(config.rewards, job.reward_models), end_tokens(prepared.tokenizer, job.model), samples
+        ),
+        args=library.arguments(
+            **arguments(folder, job.seed, config.learning_rate, config.save_steps),
+            max_steps=config.steps,
+            per_device_train_batch_size=config.prompts_per_step * config.samples_per_prompt,
+            num_generations=config.samples_per_prompt,
+            max_completion_length=config.max_tokens,
+            temperature=config.temperature,
+            beta=config.beta,
+            disable_dropout=True,
+            shuffle_dataset=False,
+            lr_scheduler_type="constant",
+            use_vllm=config.use_vllm,
+            vllm_mode="colocate",
+            vllm_max_model_length=config.max_prompt_tokens + config.max_tokens,
+        ),
+        train_dataset=as_dataset(job, prepared.prompts),
+        processing_class=prepared.tokenizer,
+    )
+    trainer.samples = samples
+    return trainer
+
+
+def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, Prepared, Path], Any]) -> Trained:
+    """The run from its last whole checkpoint to its end; `build` makes the algorithm's trainer."""
+    check_vllm(job)
+    prepared = prepare_prompts(job)
+    if prepared.rejects:
+        progress.note("prompts too long", n_rejected=len(prepared.rejects))
+    from cai.training.trainer import Watch, run, save_policy
+
+    checkpoint = workspace.open(progress)
+    done = 0 if checkpoint is None else checkpoint_step(checkpoint)
+    rollouts, metrics = workspace.folder / ROLLOUTS, workspace.folder / METRICS
+    rewind(rollouts, done)
+    rewind(metrics, done)
+    trainer = build(job, prepared, workspace.folder)
+
+    def record(step: int, numbers: dict[str, float]) -> dict[str, float]:
+        kept = step_metrics(numbers, trainer.samples)
+        with disk_errors(f"write the rollouts of step {step}"):
+            append(rollouts, map(as_row, trainer.samples))
+            append(metrics, [{"step": step, **kept}])
+        return kept
+
+    trainer.add_callback(Watch(workspace.folder, progress, record))
+    steps = run(trainer, checkpoint)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    samples, numbers = read(rollouts), read(metrics)
+
+    def fill(out: Path) -> None:
+        save_policy(model, prepared.tokenizer, job.model, out)
+        write_rejects(out / "rejects.jsonl", prepared.rejects)
+        write_parquet(samples, out / "rollouts.parquet")
+        append(out / METRICS, numbers)
+
+    facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples)}
+    return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
+
+
+def summary(numbers: list[dict[str, Any]]) -> dict[str, float]:
+    """The first and last value of every number that a run is judged by."""
+    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss")
+    ends = {"first": numbers[0], "last": numbers[-1]}
+    return {f"{name}/{end}": row[name] for name in named for end, row in ends.items() if name in row}
