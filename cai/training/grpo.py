@@ -5,20 +5,18 @@ Alone: `python -m cai.training.grpo --job job.json`
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from cai.errors import TrainingError
-from cai.models import resolve_model
-from cai.records import Reject
 from cai.training.batches import prompt_order
-from cai.training.chat import as_dicts, context_length, end_tokens, load_tokenizer, render
+from cai.training.chat import as_dicts, end_tokens
 from cai.training.checkpoints import checkpoint_step, disk_errors
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import GRPOJob
 from cai.training.libraries import without_vllm
 from cai.training.progress import Progress
-from cai.training.rollouts import METRICS, ROLLOUTS, append, as_row, read, rewind, step_metrics, write_parquet
-from cai.training.rows import PromptRow, read_prompts, write_rejects
+from cai.training.prompts import Prepared, plan, prepare_rows
+from cai.training.rollouts import METRICS, ROLLOUTS, append, as_row, read, rewind, step_metrics, summary, write_parquet
+from cai.training.rows import PromptRow, write_rejects
 from cai.training.workspace import Workspace
 
 HELP = """Train a policy with GRPO: for each prompt a group of replies, each scored by the reward model, each compared
@@ -44,58 +42,6 @@ metrics.jsonl, and measure with something else than the reward model.
   python -m cai.training.grpo --job job.json --dry-run     prompts, samples and steps, without training
   python -m cai.training.grpo --job job.json
 """
-
-
-class Prepared(NamedTuple):
-    tokenizer: Any
-    prompts: list[PromptRow]
-    rejects: list[Reject]
-    facts: dict[str, Any]
-
-
-def prepare_rows(job: GRPOJob) -> Prepared:
-    """Read the prompts; those that are too long become rejects.
-
-    Raises:
-        DataError: no rows or wrong columns.
-        TrainingError: no prompt is left.
-    """
-    rows = read_prompts(job.data)
-    limit = min(job.config.max_prompt_tokens, context_length(job.model) - job.config.max_tokens)
-    tokenizer = load_tokenizer(job.model)
-    texts = render(tokenizer, [row.prompt for row in rows], ask=True)
-    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    prompts = [row for row, length in zip(rows, lengths, strict=True) if length <= limit]
-    rejects = [
-        Reject.make(
-            "grpo",
-            "prompt_too_long",
-            prompt_id=row.prompt_id,
-            parents=[row.prompt_id],
-            detail=f"{length} tokens, at most {limit} fit",
-        )
-        for row, length in zip(rows, lengths, strict=True)
-        if length > limit
-    ]
-    if not prompts:
-        raise TrainingError(
-            f"all {len(rows)} prompts of {job.data} are longer than {limit} tokens, the lesser of "
-            "max_prompt_tokens and the model's context without max_tokens; raise one or lower the other"
-        )
-    facts = {
-        "n_rows": len(prompts),
-        "n_rejected": len(rejects),
-        "n_truncated": 0,
-        "n_prompt_tokens": sum(length for length in lengths if length <= limit),
-        "n_samples": job.config.steps * job.config.prompts_per_step * job.config.samples_per_prompt,
-    }
-    return Prepared(tokenizer, prompts, rejects, facts)
-
-
-def plan(job: GRPOJob) -> dict[str, Any]:
-    for path in job.models().values():
-        resolve_model(path)
-    return {**prepare_rows(job).facts, "n_steps": job.config.steps}
 
 
 def as_dataset(job: GRPOJob, prompts: list[PromptRow]) -> Any:
@@ -183,13 +129,6 @@ def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:
 
     facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples)}
     return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
-
-
-def summary(numbers: list[dict[str, Any]]) -> dict[str, float]:
-    """The first and last value of every number that a run is judged by."""
-    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss")
-    ends = {"first": numbers[0], "last": numbers[-1]}
-    return {f"{name}/{end}": row[name] for name in named for end, row in ends.items() if name in row}
 
 
 STAGE = Stage(GRPOJob, plan, train)

@@ -1,0 +1,62 @@
+"""The prompts that RL samples replies to: read, checked and counted, the same for every algorithm."""
+
+from typing import Any, NamedTuple
+
+from cai.errors import TrainingError
+from cai.models import resolve_model
+from cai.records import Reject
+from cai.training.chat import context_length, load_tokenizer, render
+from cai.training.jobs import PolicyJob
+from cai.training.rows import PromptRow, read_prompts
+
+
+class Prepared(NamedTuple):
+    tokenizer: Any
+    prompts: list[PromptRow]
+    rejects: list[Reject]
+    facts: dict[str, Any]
+
+
+def prepare_rows(job: PolicyJob) -> Prepared:
+    """Read the prompts; those that are too long become rejects.
+
+    Raises:
+        DataError: no rows or wrong columns.
+        TrainingError: no prompt is left.
+    """
+    rows = read_prompts(job.data)
+    limit = min(job.config.max_prompt_tokens, context_length(job.model) - job.config.max_tokens)
+    tokenizer = load_tokenizer(job.model)
+    texts = render(tokenizer, [row.prompt for row in rows], ask=True)
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    prompts = [row for row, length in zip(rows, lengths, strict=True) if length <= limit]
+    rejects = [
+        Reject.make(
+            job.stage,
+            "prompt_too_long",
+            prompt_id=row.prompt_id,
+            parents=[row.prompt_id],
+            detail=f"{length} tokens, at most {limit} fit",
+        )
+        for row, length in zip(rows, lengths, strict=True)
+        if length > limit
+    ]
+    if not prompts:
+        raise TrainingError(
+            f"all {len(rows)} prompts of {job.data} are longer than {limit} tokens, the lesser of "
+            "max_prompt_tokens and the model's context without max_tokens; raise one or lower the other"
+        )
+    facts = {
+        "n_rows": len(prompts),
+        "n_rejected": len(rejects),
+        "n_truncated": 0,
+        "n_prompt_tokens": sum(length for length in lengths if length <= limit),
+        "n_samples": job.config.steps * job.config.prompts_per_step * job.config.samples_per_prompt,
+    }
+    return Prepared(tokenizer, prompts, rejects, facts)
+
+
+def plan(job: PolicyJob) -> dict[str, Any]:
+    for path in job.models().values():
+        resolve_model(path)
+    return {**prepare_rows(job).facts, "n_steps": job.config.steps}
