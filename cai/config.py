@@ -278,7 +278,9 @@ class PPOConfig(PolicyConfig):
     minibatch_size: Positive = 32
     clip: Annotated[float, Field(gt=0)] = 0.2
     value_clip: Annotated[float, Field(gt=0)] = 0.2
-    value_coef: Annotated[float, Field(ge=0)] = 0.1
+    """How far a value may move in one step's passes, in units of reward."""
+    value_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Of the value model, which shares no weights with the policy; None: as the policy's."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     gamma: Share = 1.0
     gae_lambda: Share = 0.95

@@ -5,12 +5,11 @@ Prompts are padded on the left; both verbs share a batch. Much slower than vllm 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from cai.config import EngineConfig
@@ -18,6 +17,7 @@ from cai.engines.base import Choice, FinishReason, Generation
 from cai.engines.chat import ChatTokenizer, swappable
 from cai.engines.gate import Gate
 from cai.engines.options import choice_from
+from cai.engines.transformers_decode import Row, decode
 from cai.errors import EngineDied, EngineError, ModelNotFound
 from cai.models import model_digest, resolve_model
 from cai.records import Message, Sampling
@@ -25,28 +25,17 @@ from cai.records import Message, Sampling
 MAX_BATCH = 64
 
 
-@dataclass(eq=False, slots=True)
-class Job:
-    """One request. `tokens` grows up to `limit`; where `sampling` is None only `logps` (vocabulary,) is wanted."""
+@dataclass(eq=False, slots=True, kw_only=True)
+class Job(Row):
+    """One request, waiting for its answer."""
 
-    prompt: list[int]
     done: "asyncio.Future[None]"
-    sampling: Sampling | None = None
-    generator: torch.Generator | None = None
-    limit: int = 1
-    tokens: list[int] = field(default_factory=list)
-    stopped: bool = False
-    logps: Tensor | None = None
-
-    def is_finished(self) -> bool:
-        return self.logps is not None or self.stopped or len(self.tokens) >= self.limit
 
 
 class TransformersEngine:
     """See `Engine`. `choose` is exact: it sees the whole softmax.
 
-    Each request draws from a generator of its own, one uniform number a token, so a reply does not depend on what runs
-    beside it, but for rounding errors: padding can move a logit by a few 1e-6 in float32.
+    A reply does not depend on what runs beside it, but for rounding errors (`transformers_decode`).
     """
 
     def __init__(self, path: Path, model: Any, tokenizer: ChatTokenizer, context_length: int) -> None:
@@ -108,7 +97,7 @@ class TransformersEngine:
     def _job(self, messages: Sequence[Message]) -> Job:
         self._alive()
         prompt = self._tokenizer.prompt(messages, self._context_length)
-        return Job(prompt, asyncio.get_running_loop().create_future())
+        return Job(prompt=prompt, done=asyncio.get_running_loop().create_future())
 
     def _alive(self) -> None:
         if self._closed:
@@ -132,7 +121,7 @@ class TransformersEngine:
                 waiting.append(self._queue.get_nowait())
             batch = waiting[: self._max_batch]
             try:
-                await asyncio.to_thread(_run, self._model, batch, self._stops)
+                await asyncio.to_thread(decode, self._model, batch, self._stops)
             except torch.OutOfMemoryError as error:
                 if len(batch) > 1:
                     self._max_batch = len(batch) // 2
@@ -154,82 +143,6 @@ class TransformersEngine:
 def _fail(job: Job, error: EngineError) -> None:
     if not job.done.done():
         job.done.set_exception(error)
-
-
-@torch.inference_mode()
-def _run(model: Any, jobs: Sequence[Job], stops: frozenset[int]) -> None:
-    """Answer `jobs` together, one token a step; a row that is finished leaves the batch. Restarts unfinished jobs."""
-    for job in jobs:
-        job.tokens.clear()
-        if job.sampling is not None and job.generator is not None:
-            job.generator.manual_seed(job.generator.initial_seed())
-    ids, mask = _padded([job.prompt for job in jobs], model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache: Any = None
-    rows = list(jobs)
-    while rows:
-        out = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        tokens = _advance(rows, out.logits[:, -1].float(), stops)
-        keep = [i for i, job in enumerate(rows) if not job.is_finished()]
-        if not keep:
-            return
-        cache = out.past_key_values
-        if len(keep) < len(rows):
-            index = torch.tensor(keep, device=model.device)
-            cache.batch_select_indices(index)
-            mask, positions, tokens = mask[index], positions[index], tokens[index]
-            rows = [rows[i] for i in keep]
-        ids = tokens[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-        positions = positions[:, -1:] + 1
-
-
-def _padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids and mask, both (batch, longest), padded on the left."""
-    longest = max(map(len, prompts))
-    ids = [[0] * (longest - len(p)) + list(p) for p in prompts]
-    mask = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _advance(rows: Sequence[Job], logits: Tensor, stops: frozenset[int]) -> Tensor:
-    """Give each row its next token, or its log-probabilities; the tokens, (batch,). `logits`: (batch, vocabulary)."""
-    tokens = sample(
-        logits,
-        [job.sampling or Sampling(temperature=0.0) for job in rows],
-        [0.0 if job.generator is None else float(torch.rand((), generator=job.generator)) for job in rows],
-    )
-    for i, (job, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):
-        if job.sampling is None:
-            job.logps = logits[i].log_softmax(-1).cpu()
-        else:
-            job.tokens.append(token)
-            job.stopped = token in stops
-    return tokens
-
-
-def sample(logits: Tensor, samplings: Sequence[Sampling], uniforms: Sequence[float]) -> Tensor:
-    """One token a row, (batch,), by inverting the cumulative distribution at the row's uniform number in [0, 1).
-
-    `logits`: (batch, vocabulary). Temperature 0 takes the most probable token. `top_p` keeps the fewest tokens whose
-    probabilities add up to it (nucleus sampling, Holtzman et al. 2020).
-    """
-    temperatures = logits.new_tensor([s.temperature or 1.0 for s in samplings])[:, None]
-    ordered, order = (logits / temperatures).double().softmax(-1).sort(dim=-1, descending=True)
-    top_p = ordered.new_tensor([s.top_p if s.temperature else 0.0 for s in samplings])[:, None]
-    before = ordered.cumsum(-1) - ordered
-    ordered = ordered.masked_fill((before >= top_p) & (before > 0), 0.0)
-    cumulative = ordered.cumsum(-1)
-    at = cumulative.new_tensor(uniforms)[:, None] * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, at, right=True).clamp(max=logits.shape[1] - 1)
-    return order.gather(1, index)[:, 0]
 
 
 def _stop_ids(model: Any, tokenizer: ChatTokenizer) -> frozenset[int]:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from cai.errors import TrainingError
+from cai.models import resolve_model
 from cai.records import Reject
 from cai.training.batches import prompt_order
 from cai.training.chat import as_dicts, context_length, load_tokenizer, render
@@ -72,3 +73,10 @@ def as_dataset(job: PolicyJob, prompts: list[PromptRow]) -> Any:
         }
     )
     return rows.select(order)
+
+
+def plan(job: PolicyJob) -> dict[str, Any]:
+    """What a run would do; whatever scores is looked for."""
+    for path in job.models().values():
+        resolve_model(path)
+    return {**prepare_prompts(job).facts, "n_steps": job.config.steps}

@@ -89,6 +89,13 @@ def term_means(samples: Sequence[Sample]) -> dict[str, float]:
     return {f"rewards/{name}": math.fsum(values) / len(values) for name, values in scored.items() if values}
 
 
+def summary(numbers: list[dict[str, Any]]) -> dict[str, float]:
+    """The first and last value of every number that a run is judged by."""
+    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss")
+    ends = {"first": numbers[0], "last": numbers[-1]}
+    return {f"{name}/{end}": row[name] for name in named for end, row in ends.items() if name in row}
+
+
 def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Add lines and flush them to disk: a checkpoint sealed later must not outlive the lines of its steps."""
     with path.open("a", encoding="utf-8") as file:

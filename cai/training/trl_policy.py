@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cai.errors import ConfigError
-from cai.models import resolve_model
+from cai.training import prompts
 from cai.training.chat import end_tokens
 from cai.training.checkpoints import checkpoint_step, disk_errors
 from cai.training.command import Trained
@@ -15,7 +15,7 @@ from cai.training.jobs import GRPOJob, RLOOJob
 from cai.training.libraries import vllm_missing
 from cai.training.progress import Progress
 from cai.training.prompts import Prepared, as_dataset, prepare_prompts
-from cai.training.rollouts import METRICS, ROLLOUTS, append, as_row, read, rewind, step_metrics, write_parquet
+from cai.training.rollouts import METRICS, ROLLOUTS, append, as_row, read, rewind, step_metrics, summary, write_parquet
 from cai.training.rows import write_rejects
 from cai.training.workspace import Workspace
 
@@ -30,10 +30,8 @@ class Library(NamedTuple):
 
 
 def plan(job: GRPOJob | RLOOJob) -> dict[str, Any]:
-    for path in job.models().values():
-        resolve_model(path)
     check_vllm(job)
-    return {**prepare_prompts(job).facts, "n_steps": job.config.steps}
+    return prompts.plan(job)
 
 
 def check_vllm(job: GRPOJob | RLOOJob) -> None:
@@ -119,10 +117,3 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
 
     facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples)}
     return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
-
-
-def summary(numbers: list[dict[str, Any]]) -> dict[str, float]:
-    """The first and last value of every number that a run is judged by."""
-    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss")
-    ends = {"first": numbers[0], "last": numbers[-1]}
-    return {f"{name}/{end}": row[name] for name in named for end, row in ends.items() if name in row}
