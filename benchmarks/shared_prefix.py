@@ -1,10 +1,11 @@
 """Preference pairs with their shared beginning computed once, against both conversations in full: time and loss.
 
 python -m benchmarks.shared_prefix --data hh-rlhf/harmless-base-test.jsonl.gz
+python -m benchmarks.shared_prefix --data HOME/runs/ID/preferences.parquet --model HOME/models/sl_cai-DIGEST
 
 One JSON line: forward and backward over the same pairs in turns, the ratio of the times, the difference in loss, and
-how many of the tokens are shared. A random Llama and a BPE tokenizer trained on the pairs stand in for a real model:
-what is measured is shape, not sense.
+how many of the tokens are shared. For pairs of HH-RLHF a random Llama and a BPE tokenizer trained on them stand in for
+a real model: what is measured is shape, not sense.
 """
 
 import argparse
@@ -14,12 +15,37 @@ import statistics
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cai.training.batches import batches
 
-PAD = 0
+PAD = 0  # of the stand-in
 BATCH, LIMIT, VOCABULARY = 16, 512, 8000
+
+
+class Subject(NamedTuple):
+    """A reward model, its padding token, and tokens of both sides, cut as in training."""
+
+    model: Any
+    pad: int
+    chosen: list[list[int]]
+    rejected: list[list[int]]
+
+
+def real(model: Path, data: Path, n: int) -> Subject:
+    from cai.training.chat import encode_texts, load_tokenizer, render
+    from cai.training.reward_model import new_reward_model
+    from cai.training.rows import read_pairs
+
+    tokenizer, rows = load_tokenizer(model), read_pairs(data)[0][:n]
+    chosen = encode_texts(tokenizer, render(tokenizer, [r.prompt + r.chosen for r in rows]), LIMIT).ids
+    rejected = encode_texts(tokenizer, render(tokenizer, [r.prompt + r.rejected for r in rows]), LIMIT).ids
+    return Subject(new_reward_model(model, tokenizer.pad_token_id), tokenizer.pad_token_id, chosen, rejected)
+
+
+def stand_in(data: Path, n: int, layers: int, width: int) -> Subject:
+    chosen, rejected = encode(read_texts(data, n))
+    return Subject(new_model(layers, width), PAD, chosen, rejected)
 
 
 def read_texts(path: Path, n: int) -> list[tuple[str, str]]:
@@ -29,7 +55,6 @@ def read_texts(path: Path, n: int) -> list[tuple[str, str]]:
 
 
 def encode(texts: list[tuple[str, str]]) -> tuple[list[list[int]], list[list[int]]]:
-    """Tokens of both sides; too long ones lose their beginning, as in training."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -56,15 +81,16 @@ def new_model(layers: int, width: int) -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="pairs of HH-RLHF, .jsonl.gz")
+    parser.add_argument("--data", type=Path, required=True, help="pairs: .jsonl.gz of HH-RLHF, or .parquet")
+    parser.add_argument("--model", type=Path, help="with .parquet: the model to start from")
     parser.add_argument("--pairs", type=int, default=192)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=256)
-    chosen_options = parser.parse_args()
-    if not chosen_options.data.is_file():
-        print(f"skipped: no pairs of HH-RLHF at {chosen_options.data}", file=sys.stderr)
+    options = parser.parse_args()
+    if not options.data.is_file():
+        print(f"skipped: no pairs at {options.data}", file=sys.stderr)
         return
-    print(json.dumps(measure(chosen_options)))
+    print(json.dumps(measure(options)))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -73,11 +99,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from cai.training.losses import soft_preference_loss
     from cai.training.scoring import PairScorer, shared_length
 
-    chosen, rejected = encode(read_texts(options.data, options.pairs))
-    model = new_model(options.layers, options.width)
-    if torch.cuda.is_available():
-        model = model.to("cuda")
-    scorer = PairScorer(model, PAD)
+    if options.model:
+        subject = real(options.model, options.data, options.pairs)
+    else:
+        subject = stand_in(options.data, options.pairs, options.layers, options.width)
+    chosen, rejected = subject.chosen, subject.rejected
+    model = subject.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    scorer = PairScorer(model, subject.pad)
 
     def step(batch: list[int], shared: bool) -> tuple[float, float]:
         """Loss of one batch, and seconds of its forward and backward."""

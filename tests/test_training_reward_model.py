@@ -171,8 +171,9 @@ def test_the_floor_of_soft_labels_is_lower_by_as_much_as_they_vary_less():
     assert np.mean(seen) == pytest.approx(floor.mean, rel=0.15)
     assert floor.mean < 0.2 * ece_floor(p, np.ones(400)).mean
     assert ece_floor(p, p).high == 0
-    biased = ece_floor(p, p + 0.1 + 0.05 * rng.normal(size=400))
-    assert biased.mean < 1.5 * floor.mean  # what is wrong with the model is not taken for noise
+    too_sure = 0.5 + 0.7 * (p - 0.5) + 0.05 * rng.normal(size=400)
+    assert ece(p, too_sure) > 5 * floor.high
+    assert ece_floor(p, too_sure).mean < 1.2 * floor.mean  # what is wrong with the model is not taken for noise
 
 
 def test_the_interval_of_the_calibration_error_counts_prompts_not_pairs():
@@ -211,10 +212,10 @@ def messages_or_nothing(kind, rng):
 
 def random_row(i, rng):
     """One preference row of a random kind, and the reason it must be refused for, or None."""
-    label = rng.choice([0.0, 0.5, 1.0, rng.random(), math.nan, -0.1, 1.5, math.inf, None])
-    chosen, rejected = (rng.choice(["text", "text", "text", "empty", "none", "null"]) for _ in range(2))
-    weight = rng.choice([None, 1.0, 0.25, 3.0, 0.0, -1.0, math.nan, math.inf])
-    source = rng.choice([None, "", "ai", "human", "verifier", "oracle"])
+    label = rng.choice([0.0, 0.5, 1.0, rng.random()] * 5 + [math.nan, -0.1, 1.5, math.inf, None])
+    chosen, rejected = (rng.choice(["text"] * 16 + ["empty"] * 4 + ["none", "null"]) for _ in range(2))
+    weight = rng.choice([None, 1.0, 0.25, 3.0] * 5 + [0.0, -1.0, math.nan, math.inf])
+    source = rng.choice([None, "", "ai", "human", "verifier"] * 5 + ["oracle"])
     pair_id = rng.choice([None] + [f"pair-{i}"] * 20)
     row = {
         "prompt": user(f"how {rng.randrange(2000)}"), "chosen": messages_or_nothing(chosen, rng),

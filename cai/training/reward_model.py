@@ -199,7 +199,8 @@ class Run:
         from cai.training.scoring import score_ids
 
         held, model = self._prepared.held_out, self.unwrapped()
-        chosen, rejected = (score_ids(model, side, self._pad) for side in (held.chosen, held.rejected))
+        with self._accelerator.autocast():
+            chosen, rejected = (score_ids(model, side, self._pad) for side in (held.chosen, held.rejected))
         lengths = [[len(ids) for ids in side] for side in (held.chosen, held.rejected)]
         return scored(held.rows, chosen, rejected, lengths)
 
@@ -212,12 +213,14 @@ def check_shared_prefix(scorer: Any, pairs: Pairs) -> None:
     """
     import torch
 
+    from cai.training.scoring import PairScorer
+
     lengths = pairs.lengths()
     longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[:2]
     sides = [pairs.chosen[i] for i in longest], [pairs.rejected[i] for i in longest]
     scorer.eval()
-    with torch.no_grad():
-        shared, full = scorer(*sides, True), scorer(*sides, False)
+    with torch.no_grad():  # by the class: in mixed precision accelerate has replaced the object's own `forward`
+        shared, full = (PairScorer.forward(scorer, *sides, shared_prefix) for shared_prefix in (True, False))
     if not torch.allclose(shared, full, rtol=1e-3, atol=1e-4):
         raise ConfigError(
             "`shared_prefix` wants a model whose every layer attends to all tokens before; scores of the longest pairs "
