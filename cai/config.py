@@ -136,6 +136,10 @@ class RewardModelConfig(Config):
     max_length: Positive = 1024
     held_out: Share = 0.1
     """Share of prompts (not pairs) kept for measuring."""
+    labels: Literal["soft", "hard"] = "soft"
+    """hard: each label is rounded to 0 or 1 and ties are left out, for comparison; the paper found soft better."""
+    shared_prefix: bool = True
+    """Compute once what the two conversations of a pair share. Wants a model whose every layer attends causally."""
     save_steps: Positive = 100
 
 

@@ -1,20 +1,31 @@
 import json
+import math
+import random
+from collections import Counter
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-from training_fixtures import build_model, write_pairs
+from training_fixtures import assistant, build_model, sentence, user, write_pairs
 
-from cai.config import RewardModelConfig
-from cai.errors import TrainingError
+from cai.config import RewardModelConfig, RewardModelTerm
+from cai.errors import ConfigError, DataError, TrainingError
 from cai.records import Message
+from cai.rewards.base import RewardInput
+from cai.rewards.build import build_rewards
+from cai.rewards.models import RewardModels
 from cai.training import reward_model
 from cai.training.chat import load_tokenizer
 from cai.training.command import run
 from cai.training.jobs import RewardModelJob
 from cai.training.losses import soft_preference_loss
-from cai.training.reward_metrics import HeldOut, ece, entropy, measure, soft_loss
-from cai.training.scoring import RewardModel, forward
+from cai.training.reward_ensemble import conservative, measure_ensemble
+from cai.training.reward_metrics import ece, ece_floor, ece_interval, entropy, intervals, measure, soft_loss
+from cai.training.reward_pairs import Pairs, prepare_rows, scored, split_rows
+from cai.training.rows import PairRow, read_pairs
+from cai.training.scoring import PairRows, PairScorer, RewardModel, forward
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +56,7 @@ def test_it_learns_what_the_labels_prefer_on_prompts_it_never_saw(trained):
 
 
 def test_pairs_that_share_a_prompt_never_straddle_the_split(tmp_path, model):
-    prepared = reward_model.prepare_rows(job_for(tmp_path, model))
+    prepared = prepare_rows(job_for(tmp_path, model))
     inside = {row.prompt_id for row in prepared.training.rows}
     outside = {row.prompt_id for row in prepared.held_out.rows}
     assert inside and outside and not inside & outside
@@ -76,7 +87,7 @@ def test_the_score_is_read_at_the_last_token_whatever_the_padding(trained):
 
 
 def test_long_conversations_lose_their_beginning_and_are_counted(tmp_path, model):
-    prepared = reward_model.prepare_rows(job_for(tmp_path, model, max_length=8))
+    prepared = prepare_rows(job_for(tmp_path, model, max_length=8))
     assert prepared.facts["n_truncated"] > 0
     end = load_tokenizer(model).convert_tokens_to_ids("<|end|>")
     assert all(ids[-1] == end and len(ids) <= 8 for ids in prepared.training.chosen)
@@ -115,15 +126,309 @@ def test_calibration_error_is_zero_for_the_truth_and_by_hand_otherwise():
 
 
 def test_held_out_metrics_by_hand():
-    pairs = HeldOut(
-        chosen=np.array([2.0, 0.0, 1.0]), rejected=np.array([0.0, 1.0, 1.0]), soft_label=np.array([1.0, 0.8, 0.5]),
-        is_tie=np.array([False, False, True]), chosen_length=np.array([3.0, 3.0, 3.0]),
-        rejected_length=np.array([3.0, 3.0, 3.0]),
-    )  # fmt: skip
-    metrics = measure(pairs)
+    rows = [pair_row(i, soft_label=label, is_tie=label == 0.5) for i, label in enumerate([1.0, 0.8, 0.5])]
+    metrics = measure(scored(rows, [2.0, 0.0, 1.0], [0.0, 1.0, 1.0], [[3, 3, 3], [3, 3, 3]]))
     assert metrics["held_out/accuracy"] == 0.5
     assert metrics["held_out/margin"] == pytest.approx(1 / 3)
     sigma = [1 / (1 + np.exp(-2.0)), 1 / (1 + np.exp(1.0)), 0.5]
     assert metrics["held_out/brier"] == pytest.approx(np.mean([(sigma[0] - 1) ** 2, (sigma[1] - 0.8) ** 2, 0]))
     assert "held_out/length_correlation" not in metrics  # lengths do not vary
+    assert not any(name.startswith("held_out/source") for name in metrics)  # there is but one
     assert entropy(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, np.log(2), 0], abs=1e-12)
+
+
+def test_held_out_metrics_are_given_for_each_source():
+    rows = [pair_row(i, soft_label=0.9, source=source) for i, source in enumerate(["ai", "human", "human", ""])]
+    metrics = measure(scored(rows, [1, 1, -1, -1], [0, 0, 0, 0]))
+    assert metrics["held_out/accuracy"] == 0.5
+    by_source = {name: metrics[f"held_out/source/{name}/accuracy"] for name in ("ai", "human", "unstated")}
+    assert by_source == {"ai": 1.0, "human": 0.5, "unstated": 0.0}
+    assert metrics["held_out/source/human/n"] == 2
+
+
+def pair_row(i, soft_label=1.0, is_tie=False, source="ai", group=None):
+    talk = (Message("user", f"request {i if group is None else group}"),)
+    sides = ((Message("assistant", "yes"),), (Message("assistant", "no"),))
+    prompt_id = f"prompt-{i if group is None else group}"
+    return PairRow(f"pair-{i}", prompt_id, talk, *sides, soft_label, is_tie, source=source)
+
+
+def test_the_floor_is_what_a_calibrated_model_shows():
+    """Labels drawn from the probabilities themselves: the error seen is the floor on average, and above it 1 in 20."""
+    rng = np.random.default_rng(1)
+    p = rng.random(400)
+    seen = [ece(p, (rng.random(400) < p).astype(float)) for _ in range(400)]
+    floor = ece_floor(p, np.ones(400))
+    assert np.mean(seen) == pytest.approx(floor.mean, rel=0.05)
+    assert np.mean(np.array(seen) > floor.high) == pytest.approx(0.05, abs=0.03)
+
+
+def test_the_floor_of_soft_labels_is_lower_by_as_much_as_they_vary_less():
+    rng = np.random.default_rng(2)
+    p = 0.3 + 0.4 * rng.random(400)
+    seen = [ece(p, p + 0.05 * rng.normal(size=400)) for _ in range(200)]
+    floor = ece_floor(p, p + 0.05 * rng.normal(size=400))
+    assert np.mean(seen) == pytest.approx(floor.mean, rel=0.15)
+    assert floor.mean < 0.2 * ece_floor(p, np.ones(400)).mean
+    assert ece_floor(p, p).high == 0
+    too_sure = 0.5 + 0.7 * (p - 0.5) + 0.05 * rng.normal(size=400)
+    assert ece(p, too_sure) > 5 * floor.high
+    assert ece_floor(p, too_sure).mean < 1.2 * floor.mean  # what is wrong with the model is not taken for noise
+
+
+def test_the_interval_of_the_calibration_error_counts_prompts_not_pairs():
+    """Ten copies of a pair say no more than one of them."""
+    rng = np.random.default_rng(3)
+    p = rng.random(100)
+    label = np.clip(p + 0.15, 0, 1)
+    label[::3] = 0.2
+    names = [f"prompt-{i}" for i in range(100)]
+    once = ece_interval(p, label, names)
+    copied = ece_interval(np.tile(p, 10), np.tile(label, 10), names * 10)
+    assert once.low < once.value < once.high
+    assert copied.value == pytest.approx(once.value)
+    assert copied.high - copied.low == pytest.approx(once.high - once.low, rel=0.05)
+
+
+def test_intervals_are_finite_even_of_one_prompt():
+    rows = [pair_row(i, soft_label=0.9, group=0) for i in range(5)]
+    found = intervals(scored(rows, [1, 2, 3, -1, 5], [0] * 5))
+    assert set(found) == {"held_out/accuracy", "held_out/brier", "held_out/ece"}
+    assert all(0 <= rate.low <= rate.value <= rate.high <= 1 and rate.n == 5 for rate in found.values())
+    assert intervals(scored([], [], [])) == {}
+
+
+def test_meta_has_intervals_and_accounts_for_every_row(trained):
+    meta = trained[1]
+    for name, found in meta["intervals"].items():
+        assert found["low"] <= meta["metrics"][name] == found["value"] <= found["high"]
+    assert meta["n_rows"] + meta["n_held_out"] + meta["n_rejected"] == 200
+    assert 0 < meta["metrics"]["held_out/ece_floor"] < meta["metrics"]["held_out/ece_floor_95"]
+
+
+def messages_or_nothing(kind, rng):
+    return {"text": assistant("sure " + sentence(rng)), "empty": assistant(""), "none": [], "null": None}[kind]
+
+
+def random_row(i, rng):
+    """One preference row of a random kind, and the reason it must be refused for, or None."""
+    label = rng.choice([0.0, 0.5, 1.0, rng.random()] * 5 + [math.nan, -0.1, 1.5, math.inf, None])
+    chosen, rejected = (rng.choice(["text"] * 16 + ["empty"] * 4 + ["none", "null"]) for _ in range(2))
+    weight = rng.choice([None, 1.0, 0.25, 3.0] * 5 + [0.0, -1.0, math.nan, math.inf])
+    source = rng.choice([None, "", "ai", "human", "verifier"] * 5 + ["oracle"])
+    pair_id = rng.choice([None] + [f"pair-{i}"] * 20)
+    row = {
+        "prompt": user(f"how {rng.randrange(2000)}"), "chosen": messages_or_nothing(chosen, rng),
+        "rejected": messages_or_nothing(rejected, rng), "soft_label": label, "is_tie": label == 0.5,
+        "pair_id": pair_id, "prompt_id": f"prompt-{rng.randrange(3000)}", "weight": weight, "source": source,
+    }  # fmt: skip
+    if chosen == "text" and rng.random() < 0.2:
+        row["rejected"] = row["chosen"]
+    reasons = {
+        "no_id": pair_id is None,
+        "no_messages": not row["chosen"] or not row["rejected"],
+        "soft_label_out_of_range": label is None or not 0 <= label <= 1,
+        "identical_responses": row["chosen"] == row["rejected"],
+        "weight_broken": weight is not None and (weight < 0 or not math.isfinite(weight)),
+        "weight_zero": weight == 0,
+        "unknown_source": source == "oracle",
+    }
+    return row, next((reason for reason, holds in reasons.items() if holds), None)
+
+
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_ten_thousand_random_rows_are_each_kept_or_refused_with_the_reason(tmp_path, model, labels):
+    rng = random.Random(7)
+    made = [random_row(i, rng) for i in range(10_000)]
+    pq.write_table(pa.Table.from_pylist([row for row, _ in made]), tmp_path / "pairs.parquet")
+    pairs, rejects = read_pairs(tmp_path / "pairs.parquet")
+    assert [p.pair_id for p in pairs] == [row["pair_id"] for row, reason in made if reason is None]
+    assert [reject.reason for reject in rejects] == [reason for _, reason in made if reason is not None]
+    assert len(Counter(reject.reason for reject in rejects)) == 7
+    assert all(reject.detail for reject in rejects)
+    assert {p.weight for p in pairs} == {1.0, 0.25, 3.0} and {p.source for p in pairs} == {
+        "",
+        "ai",
+        "human",
+        "verifier",
+    }
+    assert any(p.chosen[-1].content == "" for p in pairs)  # an empty response is a response
+    assert {0.0, 0.5, 1.0} < {p.soft_label for p in pairs}
+
+    config = RewardModelConfig(max_length=40, held_out=0.25, labels=labels)
+    prepared = prepare_rows(RewardModelJob(model=model, data=tmp_path / "pairs.parquet", out=tmp_path, config=config))
+    facts = prepared.facts
+    assert facts["n_rows"] + facts["n_held_out"] + facts["n_rejected"] == 10_000
+    assert sum(facts["rejected"].values()) == len(prepared.rejects)
+    trained_on = {row.soft_label for row in prepared.training.rows}
+    assert trained_on == {0.0, 1.0} if labels == "hard" else len(trained_on) > 100
+    assert ("tie" in facts["rejected"]) == (labels == "hard")
+    assert any(row.soft_label == 0.5 for row in prepared.held_out.rows)  # measured alike, whatever was trained on
+    no_straddle(prepared.training.rows, prepared.held_out.rows)
+
+
+def test_a_column_of_another_type_is_the_files_problem(tmp_path):
+    row = random_row(0, random.Random(0))[0]
+    pq.write_table(pa.Table.from_pylist([{**row, "weight": "much"}]), tmp_path / "pairs.parquet")
+    with pytest.raises(DataError, match="column 'weight' must hold numbers, it is string"):
+        read_pairs(tmp_path / "pairs.parquet")
+
+
+def no_straddle(training, held_out):
+    for key in (lambda row: row.prompt, lambda row: row.prompt_id):
+        assert not {key(row) for row in training} & {key(row) for row in held_out}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_prompt_straddles_whatever_its_ids(seed):
+    """Prompts under several ids, and ids of several prompts: as few or as many as chance has it."""
+    rng = random.Random(seed)
+    n, n_texts, n_ids = rng.randint(1, 300), rng.randint(1, 300), rng.randint(1, 300)
+    rows = [
+        pair_row(i)._replace(
+            prompt=(Message("user", str(rng.randrange(n_texts))),), prompt_id=str(rng.randrange(n_ids))
+        )
+        for i in range(n)
+    ]
+    split = split_rows(rows, share=rng.random())
+    assert sorted(r.pair_id for r in split.training + split.held_out) == sorted(r.pair_id for r in rows)
+    no_straddle(split.training, split.held_out)
+    again = split_rows(rows[::-1], share=1.0)
+    assert not again.training and len(again.held_out) == n
+
+
+def test_a_weight_is_as_many_copies(tmp_path, model):
+    """Weights 3, 1, 1 and the first row three times: the same loss and the same weights of the model."""
+    rows = pq.read_table(write_pairs(tmp_path / "p.parquet", 3)).to_pylist()
+    pq.write_table(
+        pa.Table.from_pylist([{**r, "weight": w} for r, w in zip(rows, (3, 1, 1), strict=True)]),
+        tmp_path / "weighted.parquet",
+    )
+    pq.write_table(pa.Table.from_pylist([rows[0], rows[0], *rows]), tmp_path / "copied.parquet")
+    config = RewardModelConfig(learning_rate=1e-3, epochs=4, batch_size=8, max_length=40, held_out=0)
+    weighted, copied = (
+        run(
+            reward_model.STAGE,
+            RewardModelJob(model=model, data=tmp_path / f"{name}.parquet", out=tmp_path / name, config=config),
+        )
+        for name in ("weighted", "copied")
+    )
+    for name in ("loss/first", "loss/last"):
+        assert weighted["metrics"][name] == pytest.approx(copied["metrics"][name], abs=1e-5)
+    assert weighted["metrics"]["loss/last"] < weighted["metrics"]["loss/first"]
+
+
+def test_micro_batches_add_up_to_the_whole_batch(tmp_path, model):
+    """Uneven parts and uneven weights, and still the same identity, losses and scores."""
+    job = job_for(tmp_path, model, n=41, epochs=2)
+    rows = [{**r, "weight": 0.5 + i % 4} for i, r in enumerate(pq.read_table(job.data).to_pylist())]
+    pq.write_table(pa.Table.from_pylist(rows), job.data)
+    whole = run(reward_model.STAGE, job)
+    parts = run(reward_model.STAGE, job.model_copy(update={"out": tmp_path / "parts", "micro_batch": 3}))
+    assert parts["job_digest"] == whole["job_digest"]
+    curves = [
+        [json.loads(line)["loss"] for line in (tmp_path / out / "metrics.jsonl").open()] for out in ("out", "parts")
+    ]
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
+    assert parts["metrics"]["held_out/loss"] == pytest.approx(whole["metrics"]["held_out/loss"], abs=1e-4)
+
+
+def pairs_of_every_shape(rng, vocabulary=24):
+    """Much, little and nothing shared; one conversation the beginning of the other; one token alone."""
+
+    def ids(n):
+        return [rng.randrange(2, vocabulary) for _ in range(n)]
+
+    shared = ids(12)
+    return (
+        [shared + ids(3), ids(5), shared, shared + [7], [3], shared[:1] + ids(9)],
+        [shared + ids(6), ids(8), shared + ids(4), shared, [4], shared[:1] + ids(2)],
+    )  # fmt: skip
+
+
+def test_a_shared_prefix_changes_neither_loss_nor_gradients(model):
+    chosen, rejected = pairs_of_every_shape(random.Random(0))
+    labels = torch.linspace(0, 1, len(chosen))
+    scorer = PairScorer(reward_model.new_reward_model(model, 1), 1)
+    found = {}
+    for shared in (True, False):
+        scorer.zero_grad()
+        loss = soft_preference_loss(*scorer(chosen, rejected, shared), labels).mean()
+        loss.backward()
+        found[shared] = (loss.item(), {name: p.grad.clone() for name, p in scorer.named_parameters()})
+    assert found[True][0] == pytest.approx(found[False][0], abs=1e-6)
+    for name, gradient in found[True][1].items():
+        torch.testing.assert_close(gradient, found[False][1][name], atol=1e-5, rtol=1e-4)
+
+
+def test_a_row_of_a_pair_by_hand():
+    """Shared 5 6, then 7 of chosen, then 8 9 of rejected, which does not see the 7."""
+    rows = PairRows.of([[5, 6, 7]], [[5, 6, 8, 9]], pad_token_id=1)
+    assert rows.ids.tolist() == [[5, 6, 7, 8, 9]]
+    assert rows.positions.tolist() == [[0, 1, 2, 2, 3]]
+    assert rows.ends.tolist() == [[2], [4]]
+    sees = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 0, 1, 0], [1, 1, 0, 1, 1]]
+    assert rows.mask[0, 0].int().tolist() == sees
+
+
+def test_a_model_that_does_not_see_everything_before_is_refused_a_shared_prefix():
+    from transformers import MistralConfig, MistralForSequenceClassification
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=24, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, sliding_window=4, num_labels=1, pad_token_id=1, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    scorer = PairScorer(MistralForSequenceClassification(config), 1)
+    chosen, rejected = pairs_of_every_shape(random.Random(0))
+    with pytest.raises(ConfigError, match="set `shared_prefix: false`"):
+        reward_model.check_shared_prefix(scorer, Pairs([], chosen, rejected))
+
+
+@pytest.fixture(scope="module")
+def second_objective(tmp_path_factory, model):
+    """A model that prefers what the first one does not, from pairs of its own."""
+    folder = tmp_path_factory.mktemp("second")
+    job = job_for(folder, model, epochs=3, n=120)
+    rows = [{**r, "soft_label": 1 - r["soft_label"]} for r in pq.read_table(job.data).to_pylist()]
+    pq.write_table(pa.Table.from_pylist(rows), job.data)
+    run(reward_model.STAGE, job)
+    return job
+
+
+TALKS = [RewardInput("p", (Message("user", "how"),), text, 3, False) for text in ("sorry no", "sure fine", "tea", "")]
+
+
+def test_two_objectives_make_one_reward_with_the_stated_weights(trained, second_objective):
+    terms = [
+        RewardModelTerm(name="harmless", weight=1.0, models=(trained[0].out,)),
+        RewardModelTerm(name="helpful", weight=0.25, models=(second_objective.out,)),
+    ]
+    rewards = build_rewards(terms, ())
+    found = rewards.score(TALKS)
+    for reward, talk in zip(found, TALKS, strict=True):
+        one, other = (RewardModel.load(job.out).score([talk.conversation])[0] for job in (trained[0], second_objective))
+        assert reward.parts == pytest.approx({"harmless": one, "helpful": other}, abs=1e-4)
+        assert reward.total == pytest.approx(one + 0.25 * other, abs=1e-4)
+    assert (found[0].parts["harmless"] - found[1].parts["harmless"]) > 0
+    assert (found[0].parts["helpful"] - found[1].parts["helpful"]) < 0
+
+
+def test_an_ensemble_is_measured_as_the_reward_combines_it(tmp_path, trained, second_objective):
+    paths = [trained[0].out, second_objective.out]
+    scores = np.array([RewardModel.load(path).score([t.conversation for t in TALKS]) for path in paths])
+    assert conservative(scores, 0.5) == pytest.approx(RewardModels.load(paths, 0.5).score(TALKS), abs=1e-4)
+
+    found = measure_ensemble([paths[0], paths[0]], trained[0].data, 0.5)
+    assert found["ensemble"].pop("disagreement") == 0
+    assert found["ensemble"] == found["models"][str(paths[0])]
+    assert found["ensemble"]["accuracy"] == trained[1]["metrics"]["held_out/accuracy"]
+    apart = measure_ensemble(paths, trained[0].data, 0.5)
+    assert apart["ensemble"]["disagreement"] > 0.1
+
+
+def test_an_ensemble_that_held_out_different_prompts_cannot_be_measured(tmp_path, trained, model):
+    other = job_for(tmp_path, model, epochs=1, held_out=0.5)
+    run(reward_model.STAGE, other)
+    with pytest.raises(ConfigError, match="`held_out` must be the same"):
+        measure_ensemble([trained[0].out, other.out], trained[0].data, 0.0)

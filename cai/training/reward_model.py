@@ -4,20 +4,22 @@ accelerate: TRL's reward trainer has no per-row soft targets.
 Alone: `python -m cai.training.reward_model --job job.json`
 """
 
+import math
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from cai.errors import TrainingError
-from cai.records import Reject
+from cai.errors import ConfigError
 from cai.training.batches import batches, n_steps
-from cai.training.chat import context_length, encode_texts, load_tokenizer, render, save_tokenizer
+from cai.training.chat import save_tokenizer
 from cai.training.checkpoints import checkpoint_step, new_checkpoint
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import RewardModelJob
 from cai.training.progress import Progress
-from cai.training.reward_metrics import HeldOut, measure, reliability
+from cai.training.reward_metrics import HeldOut, intervals, measure, reliability
+from cai.training.reward_pairs import Pairs, Prepared, prepare_rows, scored
 from cai.training.rollouts import METRICS, append
-from cai.training.rows import PairRow, in_held_out, read_pairs, write_rejects
+from cai.training.rows import write_rejects
 from cai.training.workspace import Workspace
 
 HELP = """Train a reward model on preference pairs with soft labels: cross-entropy of σ(score difference) against
@@ -29,73 +31,29 @@ job.json:
    "config": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 32, "max_length": 256, "held_out": 0.1}}
 
 preferences.parquet has the columns `prompt`, `chosen`, `rejected` (lists of {role, content}), `soft_label` in [0, 1],
-`is_tie`, `pair_id`, `prompt_id`. Prompts, not pairs, are held out for measuring. Pairs that cannot be used are listed
-with their reason in out/rejects.jsonl.
+`is_tie`, `pair_id`, `prompt_id`, and may have `weight` (of the row in the loss, which is a weighted mean; 1 where it is
+absent) and `source` (`ai`, `human`, `verifier`; held-out metrics are then given for each). Prompts, not pairs, are held
+out for measuring. Pairs that cannot be used are listed with their reason in out/rejects.jsonl.
 
-`out` appears once it is complete, with meta.json. Run the same command again after a kill: it goes on from the last
-whole checkpoint and ends with the same weights.
+Settings: "labels": "hard" rounds the labels and leaves ties out; "shared_prefix": false computes both conversations of
+a pair in full; beside "config", "micro_batch": N puts N pairs through the model at once, to the same end.
+
+`out` appears once it is complete, with meta.json: held-out metrics, their 95 % intervals, the reliability diagram. Run
+the same command again after a kill: it goes on from the last whole checkpoint and ends with the same weights.
+
+An ensemble is one job a seed, and several objectives (harmlessness, helpfulness) are one file of pairs and one job
+each. The reward of RL combines them, in its job or profile:
+
+\b
+  "rewards": [{"kind": "reward_model", "name": "harmless", "weight": 1.0, "conservatism": 0.5,
+               "models": ["models/harmless-0", "models/harmless-1"]},
+              {"kind": "reward_model", "name": "helpful", "weight": 0.5, "models": ["models/helpful"]}]
 
 \b
   python -m cai.training.reward_model --job job.json --dry-run     pairs, tokens and steps, without training
   python -m cai.training.reward_model --job job.json
+  python -m cai.training.reward_ensemble --help                    how good an ensemble is on held-out pairs
 """
-
-
-class Pairs(NamedTuple):
-    """Tokenised pairs: `chosen[i]` against `rejected[i]`."""
-
-    rows: list[PairRow]
-    chosen: list[list[int]]
-    rejected: list[list[int]]
-
-    def lengths(self) -> list[int]:
-        return [max(len(a), len(b)) for a, b in zip(self.chosen, self.rejected, strict=True)]
-
-
-class Prepared(NamedTuple):
-    tokenizer: Any
-    training: Pairs
-    held_out: Pairs
-    rejects: list[Reject]
-    facts: dict[str, Any]
-
-
-def prepare_rows(job: RewardModelJob) -> Prepared:
-    """Read, check, tokenise and split by prompt.
-
-    Raises:
-        DataError: no rows or wrong columns.
-        TrainingError: no pair is left to train on.
-    """
-    rows, rejects = read_pairs(job.data)
-    tokenizer = load_tokenizer(job.model)
-    held = [row for row in rows if in_held_out(row.prompt_id, job.config.held_out)]
-    kept = [row for row in rows if not in_held_out(row.prompt_id, job.config.held_out)]
-    if not kept:
-        raise TrainingError(
-            f"no pair of {job.data} is left to train on: {len(rejects)} of {len(rows) + len(rejects)} were rejected "
-            f"and {len(held)} are held out (held_out={job.config.held_out}); add pairs or hold out fewer prompts"
-        )
-    limit = min(job.config.max_length, context_length(job.model))
-    training, cut = _encode(tokenizer, kept, limit)
-    held_out, cut_held_out = _encode(tokenizer, held, limit)
-    facts = {
-        "n_rows": len(kept),
-        "n_held_out": len(held),
-        "n_ties": sum(row.is_tie for row in kept),
-        "n_rejected": len(rejects),
-        "n_truncated": cut + cut_held_out,
-        "n_tokens": sum(map(len, training.chosen)) + sum(map(len, training.rejected)),
-    }
-    return Prepared(tokenizer, training, held_out, rejects, facts)
-
-
-def _encode(tokenizer: Any, rows: list[PairRow], max_length: int) -> tuple[Pairs, int]:
-    if not rows:
-        return Pairs([], [], []), 0
-    chosen = encode_texts(tokenizer, render(tokenizer, [r.prompt + r.chosen for r in rows]), max_length)
-    rejected = encode_texts(tokenizer, render(tokenizer, [r.prompt + r.rejected for r in rows]), max_length)
-    return Pairs(rows, chosen.ids, rejected.ids), chosen.n_truncated + rejected.n_truncated
 
 
 def plan(job: RewardModelJob) -> dict[str, Any]:
@@ -122,7 +80,11 @@ def train(job: RewardModelJob, workspace: Workspace, progress: Progress) -> Trai
     held_out = run.held_out()
     metrics = {**run.loss_summary(), **measure(held_out)}
     bins = reliability(held_out.probability, held_out.soft_label) if prepared.held_out.rows else []
-    facts = {**prepared.facts, "reliability": [b._asdict() for b in bins]}
+    facts = {
+        **prepared.facts,
+        "intervals": {name: asdict(found) for name, found in intervals(held_out).items()},
+        "reliability": [b._asdict() for b in bins],
+    }
     return Trained(fill, {**facts, "n_steps": run.n_steps, "metrics": metrics})
 
 
@@ -133,6 +95,8 @@ class Run:
         import torch
         from accelerate import Accelerator
 
+        from cai.training.scoring import PairScorer
+
         self._job, self._pairs, self._prepared = job, prepared.training, prepared
         self._folder, self._progress = folder, progress
         self._pad = prepared.tokenizer.pad_token_id
@@ -141,13 +105,16 @@ class Run:
             cpu=not torch.cuda.is_available(), mixed_precision="bf16" if torch.cuda.is_available() else "no"
         )
         torch.manual_seed(job.seed)  # the head is new, and random
-        model = new_reward_model(job.model, self._pad)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=job.config.learning_rate, weight_decay=0.0)
-        self._model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        scorer = PairScorer(new_reward_model(job.model, self._pad), self._pad)
+        optimizer = torch.optim.AdamW(scorer.parameters(), lr=job.config.learning_rate, weight_decay=0.0)
+        self._scorer, self._optimizer = self._accelerator.prepare(scorer, optimizer)
         self._losses: list[float] = []
+        if job.config.shared_prefix:
+            check_shared_prefix(self._accelerator.unwrap_model(self._scorer), self._pairs)
 
     def unwrapped(self) -> Any:
-        return self._accelerator.unwrap_model(self._model)
+        """The reward model itself."""
+        return self._accelerator.unwrap_model(self._scorer).model
 
     def resume(self, checkpoint: Path) -> None:
         """Take over weights, optimiser and losses from a whole checkpoint; the step number is the rest of the state."""
@@ -162,7 +129,7 @@ class Run:
 
     def to_the_end(self) -> None:
         lengths, config = self._pairs.lengths(), self._job.config
-        self._model.train()
+        self._scorer.train()
         while len(self._losses) < self.n_steps:
             epoch, first = divmod(len(self._losses), len(batches(lengths, config.batch_size, self._job.seed, 0)))
             for batch in batches(lengths, config.batch_size, self._job.seed, epoch)[first:]:
@@ -173,33 +140,44 @@ class Run:
                     return
 
     def _step(self, batch: list[int]) -> None:
-        """One optimiser step on the mean loss of `batch`, with a learning rate that falls in a line to 0."""
+        """One optimiser step on the weighted mean loss of `batch`, with a learning rate that falls in a line to 0."""
         import torch
 
         from cai.training.guards import require_finite
-        from cai.training.losses import soft_preference_loss
-        from cai.training.scoring import forward
 
         step = len(self._losses)
         torch.manual_seed(self._job.seed * 1_000_003 + step)  # dropout, where the model has any
-        ids = [self._pairs.chosen[i] for i in batch] + [self._pairs.rejected[i] for i in batch]
-        with self._accelerator.autocast():
-            scores = forward(self._model, ids, self._pad)
-        chosen, rejected = scores[: len(batch)], scores[len(batch) :]
-        labels = torch.tensor([self._pairs.rows[i].soft_label for i in batch], device=scores.device)
-        loss = soft_preference_loss(chosen, rejected, labels).mean()
-        self._accelerator.backward(loss)
-        norm = float(self._accelerator.clip_grad_norm_(self._model.parameters(), 1.0))
-        value = float(loss.detach())
-        require_finite(value, norm, step + 1, self._folder)
+        weight = math.fsum(self._pairs.rows[i].weight for i in batch)
+        size = self._job.micro_batch or len(batch)
+        parts = [self._backward(batch[start : start + size], weight) for start in range(0, len(batch), size)]
+        loss, margin = (math.fsum(column) for column in zip(*parts, strict=True))
+        norm = float(self._accelerator.clip_grad_norm_(self._scorer.parameters(), 1.0))
+        require_finite(loss, norm, step + 1, self._folder)
         for group in self._optimizer.param_groups:
             group["lr"] = self._job.config.learning_rate * (1 - step / self.n_steps)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._losses.append(value)
-        self._progress.report(
-            step + 1, self.n_steps, loss=value, grad_norm=norm, margin=float((chosen - rejected).detach().mean())
-        )
+        self._losses.append(loss)
+        self._progress.report(step + 1, self.n_steps, loss=loss, grad_norm=norm, margin=margin / len(batch))
+
+    def _backward(self, part: list[int], weight: float) -> tuple[float, float]:
+        """Add the gradients of Σ w·L / `weight` over the pairs `part`; that sum, and the sum of their margins.
+
+        `weight` is the whole batch's, so that its parts add up to the batch's weighted mean.
+        """
+        import torch
+
+        from cai.training.losses import soft_preference_loss
+
+        pairs, rows = self._pairs, [self._pairs.rows[i] for i in part]
+        chosen_ids, rejected_ids = [pairs.chosen[i] for i in part], [pairs.rejected[i] for i in part]
+        with self._accelerator.autocast():
+            chosen, rejected = self._scorer(chosen_ids, rejected_ids, self._job.config.shared_prefix)
+        labels = torch.tensor([row.soft_label for row in rows], device=chosen.device)
+        weights = torch.tensor([row.weight / weight for row in rows], device=chosen.device)
+        loss = (weights * soft_preference_loss(chosen, rejected, labels)).sum()
+        self._accelerator.backward(loss)
+        return float(loss.detach()), float((chosen - rejected).detach().sum())
 
     def _save(self) -> None:
         import torch
@@ -218,19 +196,35 @@ class Run:
 
     def held_out(self) -> HeldOut:
         """Scores of the pairs whose prompts were never trained on."""
-        import numpy as np
-
         from cai.training.scoring import score_ids
 
-        held = self._prepared.held_out
-        model = self.unwrapped()
-        return HeldOut(
-            np.array(score_ids(model, held.chosen, self._pad)),
-            np.array(score_ids(model, held.rejected, self._pad)),
-            np.array([row.soft_label for row in held.rows]),
-            np.array([row.is_tie for row in held.rows], dtype=bool),
-            np.array([len(row) for row in held.chosen], dtype=float),
-            np.array([len(row) for row in held.rejected], dtype=float),
+        held, model = self._prepared.held_out, self.unwrapped()
+        with self._accelerator.autocast():
+            chosen, rejected = (score_ids(model, side, self._pad) for side in (held.chosen, held.rejected))
+        lengths = [[len(ids) for ids in side] for side in (held.chosen, held.rejected)]
+        return scored(held.rows, chosen, rejected, lengths)
+
+
+def check_shared_prefix(scorer: Any, pairs: Pairs) -> None:
+    """Score the longest pairs both ways.
+
+    Raises:
+        ConfigError: the model's layers see more, or less, than all that comes before; the scores would be wrong.
+    """
+    import torch
+
+    from cai.training.scoring import PairScorer
+
+    lengths = pairs.lengths()
+    longest = sorted(range(len(lengths)), key=lambda i: -lengths[i])[:2]
+    sides = [pairs.chosen[i] for i in longest], [pairs.rejected[i] for i in longest]
+    scorer.eval()
+    with torch.no_grad():  # by the class: in mixed precision accelerate has replaced the object's own `forward`
+        shared, full = (PairScorer.forward(scorer, *sides, shared_prefix) for shared_prefix in (True, False))
+    if not torch.allclose(shared, full, rtol=1e-3, atol=1e-4):
+        raise ConfigError(
+            "`shared_prefix` wants a model whose every layer attends to all tokens before; scores of the longest pairs "
+            f"are {shared.tolist()} with it and {full.tolist()} without; set `shared_prefix: false`"
         )
 
 

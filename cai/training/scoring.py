@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -77,3 +77,68 @@ def forward(model: Any, ids: Sequence[Sequence[int]], pad_token_id: int) -> torc
     device = next(model.parameters()).device
     logits = model(input_ids=padded.to(device), attention_mask=mask.to(device)).logits
     return logits[:, 0].float()
+
+
+class PairScorer(torch.nn.Module):
+    """A reward model that scores pairs. Both conversations mostly begin alike: what they share is computed once.
+
+    A pair becomes one row [shared | rest of chosen | rest of rejected]. Each rest sees what is shared and itself, at
+    the positions it has in its own conversation, so that the scores are those of the conversations one by one. That
+    holds where every layer attends causally to everything before it.
+    """
+
+    def __init__(self, model: Any, pad_token_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self._pad = pad_token_id
+
+    def forward(
+        self, chosen: Sequence[Sequence[int]], rejected: Sequence[Sequence[int]], shared_prefix: bool
+    ) -> torch.Tensor:
+        """Scores of both sides, `(2, batch)`, float32."""
+        if not shared_prefix:
+            return forward(self.model, [*chosen, *rejected], self._pad).view(2, -1)
+        rows = PairRows.of(chosen, rejected, self._pad)
+        device = next(self.model.parameters()).device
+        hidden = self.model.base_model(
+            input_ids=rows.ids.to(device), attention_mask=rows.mask.to(device), position_ids=rows.positions.to(device)
+        ).last_hidden_state
+        last = hidden[torch.arange(len(chosen), device=device), rows.ends.to(device)]
+        return self.model.score(last)[:, :, 0].float()
+
+
+class PairRows(NamedTuple):
+    """Pairs as rows of one tensor; `time` is the longest row's."""
+
+    ids: torch.Tensor
+    """`(batch, time)`"""
+    positions: torch.Tensor
+    """Of each token in its own conversation, `(batch, time)`"""
+    mask: torch.Tensor
+    """Whether token i sees token j, `(batch, 1, time, time)`"""
+    ends: torch.Tensor
+    """Where chosen and rejected end, `(2, batch)`"""
+
+    @staticmethod
+    def of(chosen: Sequence[Sequence[int]], rejected: Sequence[Sequence[int]], pad_token_id: int) -> "PairRows":
+        pairs = [(a, b, shared_length(a, b)) for a, b in zip(chosen, rejected, strict=True)]
+        width = max(len(a) + len(b) - k for a, b, k in pairs)
+        ids = torch.full((len(pairs), width), pad_token_id, dtype=torch.long)
+        positions = torch.zeros((len(pairs), width), dtype=torch.long)
+        segments = torch.full((len(pairs), width), 3, dtype=torch.long)  # 0 shared, 1 chosen, 2 rejected, 3 padding
+        for row, (a, b, k) in enumerate(pairs):
+            n = len(a) + len(b) - k
+            ids[row, :n] = torch.tensor([*a, *b[k:]])
+            positions[row, : len(a)] = torch.arange(len(a))
+            positions[row, len(a) : n] = torch.arange(k, len(b))
+            segments[row, :k], segments[row, k : len(a)], segments[row, len(a) : n] = 0, 1, 2
+        sees = (segments[:, None, :] == 0) | (segments[:, :, None] == segments[:, None, :])
+        mask = sees & torch.ones(width, width, dtype=torch.bool).tril()
+        ends = torch.tensor([[len(a) - 1 for a, _, _ in pairs], [len(a) + len(b) - k - 1 for a, b, k in pairs]])
+        return PairRows(ids, positions, mask[:, None], ends)
+
+
+def shared_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two conversations share; the last token of either is its own, where its score is read."""
+    limit = min(len(a), len(b)) - 1
+    return next((i for i in range(limit) if a[i] != b[i]), max(limit, 0))
