@@ -14,6 +14,7 @@ from cai.training.batches import prompt_order
 from cai.training.chat import as_dicts, context_length, end_tokens, load_tokenizer, render
 from cai.training.checkpoints import checkpoint_step, disk_errors
 from cai.training.command import Stage, Trained, run_command
+from cai.training.guard import hold_aside
 from cai.training.jobs import GRPOJob
 from cai.training.libraries import without_vllm
 from cai.training.progress import Progress
@@ -45,20 +46,25 @@ metrics.jsonl, and measure with something else than the reward model.
   python -m cai.training.grpo --job job.json
 """
 
+ENDS = (("first", 0), ("last", -1))
+
 
 class Prepared(NamedTuple):
     tokenizer: Any
     prompts: list[PromptRow]
+    held_aside: list[PromptRow]
+    """For the guard: never trained on."""
     rejects: list[Reject]
     facts: dict[str, Any]
 
 
 def prepare_rows(job: GRPOJob) -> Prepared:
-    """Read the prompts; those that are too long become rejects.
+    """Read the prompts; those that are too long become rejects, and some are held aside for the guard.
 
     Raises:
         DataError: no rows or wrong columns.
         TrainingError: no prompt is left.
+        ConfigError: the guard would leave none.
     """
     rows = read_prompts(job.data)
     limit = min(job.config.max_prompt_tokens, context_length(job.model) - job.config.max_tokens)
@@ -82,14 +88,16 @@ def prepare_rows(job: GRPOJob) -> Prepared:
             f"all {len(rows)} prompts of {job.data} are longer than {limit} tokens, the lesser of "
             "max_prompt_tokens and the model's context without max_tokens; raise one or lower the other"
         )
+    training, held_aside = hold_aside(prompts, job.config.guard)
     facts = {
-        "n_rows": len(prompts),
+        "n_rows": len(training),
+        "n_held_aside": len(prompts) - len(training),
         "n_rejected": len(rejects),
         "n_truncated": 0,
         "n_prompt_tokens": sum(length for length in lengths if length <= limit),
         "n_samples": job.config.steps * job.config.prompts_per_step * job.config.samples_per_prompt,
     }
-    return Prepared(tokenizer, prompts, rejects, facts)
+    return Prepared(tokenizer, training, held_aside, rejects, facts)
 
 
 def plan(job: GRPOJob) -> dict[str, Any]:
@@ -126,11 +134,10 @@ def build_trainer(job: GRPOJob, prepared: Prepared, folder: Path) -> Any:
 
     config = job.config
     samples: list[Any] = []
+    rewards = build_rewards(config.rewards, job.reward_models)
     trainer = sealed(RecordingTrainer)(
         model=load_policy(job.model),
-        reward_funcs=Reward(
-            build_rewards(config.rewards, job.reward_models), end_tokens(prepared.tokenizer, job.model), samples
-        ),
+        reward_funcs=Reward(rewards, end_tokens(prepared.tokenizer, job.model), samples),
         args=TrainerConfig(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             max_steps=config.steps,
@@ -146,7 +153,7 @@ def build_trainer(job: GRPOJob, prepared: Prepared, folder: Path) -> Any:
         train_dataset=as_dataset(job, prepared.prompts),
         processing_class=prepared.tokenizer,
     )
-    trainer.samples = samples
+    trainer.samples, trainer.rewards = samples, rewards
     return trainer
 
 
@@ -154,7 +161,8 @@ def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:
     prepared = prepare_rows(job)
     if prepared.rejects:
         progress.note("prompts too long", n_rejected=len(prepared.rejects))
-    from cai.training.trainer import Watch, run, save_policy
+    from cai.training.gold import open_guard
+    from cai.training.trainer import Watch, load_policy, run, save_policy
 
     checkpoint = workspace.open(progress)
     done = 0 if checkpoint is None else checkpoint_step(checkpoint)
@@ -162,17 +170,25 @@ def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:
     rewind(rollouts, done)
     rewind(metrics, done)
     trainer = build_trainer(job, prepared, workspace.folder)
+    guard = open_guard(
+        job, prepared.tokenizer, prepared.held_aside, trainer.rewards, trainer.ref_model, workspace.folder
+    )
 
     def record(step: int, numbers: dict[str, float]) -> dict[str, float]:
-        kept = step_metrics(numbers, trainer.samples)
+        seen = guard.look(step, trainer.model, numbers["loss"], numbers.get("grad_norm", 0.0))
+        kept = {**step_metrics(numbers, trainer.samples), **seen}
         with disk_errors(f"write the rollouts of step {step}"):
             append(rollouts, map(as_row, trainer.samples))
             append(metrics, [{"step": step, **kept}])
+        trainer.best_step = guard.best_step()
         return kept
 
-    trainer.add_callback(Watch(workspace.folder, progress, record))
-    steps = run(trainer, checkpoint)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    guard.start(trainer.model)
+    trainer.add_callback(Watch(workspace.folder, progress, record, guard))
+    steps = done if guard.decision().must_stop else run(trainer, checkpoint)
+    kept = guard.kept(job.model)
+    model = trainer.accelerator.unwrap_model(trainer.model) if kept is None else load_policy(kept)
+    guard.close()
     samples, numbers = read(rollouts), read(metrics)
 
     def fill(out: Path) -> None:
@@ -181,15 +197,15 @@ def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:
         write_parquet(samples, out / "rollouts.parquet")
         append(out / METRICS, numbers)
 
-    facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples)}
+    facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples), **guard.facts()}
     return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
 
 
-def summary(numbers: list[dict[str, Any]]) -> dict[str, float]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The first and last value of every number that a run is judged by."""
-    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss")
-    ends = {"first": numbers[0], "last": numbers[-1]}
-    return {f"{name}/{end}": row[name] for name in named for end, row in ends.items() if name in row}
+    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss", "gold/mean", "proxy/mean", "guard/kl")
+    values = {name: [row[name] for row in rows if name in row] for name in named}
+    return {f"{name}/{end}": found[at] for name, found in values.items() if found for end, at in ENDS}
 
 
 STAGE = Stage(GRPOJob, plan, train)

@@ -176,7 +176,7 @@ class Run:
         """One optimiser step on the mean loss of `batch`, with a learning rate that falls in a line to 0."""
         import torch
 
-        from cai.training.guards import require_finite
+        from cai.training.guard import require_finite
         from cai.training.losses import soft_preference_loss
         from cai.training.scoring import forward
 
