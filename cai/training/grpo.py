@@ -38,8 +38,11 @@ max_prompt_tokens are left out and listed in out/rejects.jsonl.
 (reward, KL, length, entropy, loss, clip rate of every step). Run the same command again after a kill: it goes on from
 the last whole checkpoint and ends with the same weights.
 
-More steps are not better: the policy learns to please the reward model, and past some point only that. Look at
-metrics.jsonl, and measure with something else than the reward model.
+More steps are not better: the policy learns to please the reward model, and past some point only that. Let it be
+guarded: "guard": {"gold": [{"kind": "verifier", "name": "truth", "check": "my_package.checks:is_right"}], "every": 5,
+"gold_prompts": 64, "kl_budget": 20} holds 64 prompts aside, scores replies to them with rewards that are never trained
+on, stops once gold has fallen beyond its noise three times in a row (or the KL is spent), and publishes the checkpoint
+that was best; meta.json says under `guard` where and why it stopped.
 
 \b
   python -m cai.training.grpo --job job.json --dry-run     prompts, samples and steps, without training
