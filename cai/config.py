@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from cai.errors import ConfigError
 from cai.records import Sampling, digest
@@ -214,21 +214,32 @@ AnyRewardTerm = Annotated[
 
 
 class GuardConfig(Config):
-    """When RL stops by itself, and which checkpoint it then keeps."""
+    """When RL stops by itself, and which checkpoint it then keeps: the best by gold, or the last that was sound.
+
+    Everything is measured on replies to the same held-aside prompts, at step 0, every `every` steps, and at the end.
+    """
 
     gold: tuple[AnyRewardTerm, ...] = ()
     """Rewards that are measured and never trained on; none: no gold score."""
     every: Positive = 5
-    """Steps between two gold scores."""
-    gold_prompts: Positive = 64
+    """Steps between two scores."""
+    gold_prompts: Annotated[int, Field(ge=2)] = 64
+    """Prompts held aside: never trained on, one reply each."""
     patience: Positive = 3
     """Gold scores in a row below the best, beyond their noise, before it stops."""
     kl_budget: Annotated[float, Field(gt=0)] | None = None
-    """Nats per response, from the reference."""
+    """Nats per response, from the model it started from."""
     min_entropy: Annotated[float, Field(ge=0)] | None = None
-    """Nats per token, mean of a step."""
+    """Nats per token, mean over the replies."""
     max_repetition: Share | None = None
-    """Share of trigrams said before, mean of a step."""
+    """Share of trigrams said before, mean over the replies."""
+
+    @model_validator(mode="after")
+    def _gold_is_not_the_proxy(self) -> "GuardConfig":
+        for term in self.gold:
+            if isinstance(term, RewardModelTerm) and not term.models:
+                raise ValueError(f"gold {term.name!r} names no `models`, so it would be the proxy itself; name others")
+        return self
 
 
 class PolicyConfig(Config):

@@ -10,6 +10,7 @@ from cai.agreement import order_agreement
 from cai.evaluation import from_json, win_rates_from_json
 from cai.models import read_meta
 from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision
+from cai.report.curves import overoptimisation
 from cai.report.data import (
     Answer,
     Chain,
@@ -257,6 +258,9 @@ def _curves(run: RunFolder) -> Iterable[Curve]:
             if len(points) > 1:
                 xs, ys = zip(*points, strict=True)
                 yield Curve(group, title, "step", unit, (Line(title, xs, ys),))
+        guard = (read_meta(path.parent) or {}).get("guard")
+        if guard and (parted := overoptimisation(group, rows, guard)) is not None:
+            yield parted
 
 
 def _reliability(run: RunFolder) -> Reliability | None:

@@ -9,6 +9,7 @@ import pytest
 
 from cai.intervals import Rate, WinRate
 from cai.report.build import build_report
+from cai.report.curves import overoptimisation
 from cai.report.data import (
     Answer,
     Chain,
@@ -30,6 +31,7 @@ from cai.report.data import (
     verdict,
 )
 from cai.report.diff import MAX_WORDS, word_diff
+from cai.report.plots import curve
 from cai.report.targets import demo_targets
 from cai.report.text import before_after_table, results_text
 
@@ -366,3 +368,26 @@ def test_the_text_has_rates_then_win_rates_then_targets():
 def test_without_an_oracle_the_text_is_the_win_rates_alone():
     assert results_text({}, win_rates()).startswith("win rate by the judge")
     assert results_text({}, {}) == "nothing was measured"
+
+
+def scored(step, kl, gold, proxy):
+    """Scores of 4 replies each, standard deviation 2 · sem."""
+    means = {"gold/mean": gold, "gold/sem": 0.25, "gold/n": 4, "proxy/mean": proxy, "proxy/sem": 1.0, "proxy/n": 4}
+    return {"step": step, "guard/kl": kl, **means}
+
+
+def test_proxy_and_gold_are_drawn_as_gains_over_the_root_of_the_kl():
+    rows = [scored(0, 0.0, 0.5, 3.0), {"step": 1}, scored(5, 4.0, 1.0, 5.0), scored(10, 1.0, 0.75, 4.0)]
+    fit = {"alpha": 1.0, "beta": 0.0, "peak_d": None}
+    found = overoptimisation("RL-CAI", rows, {"best_step": 5, "fit": fit, "stopped": None})
+    assert found.lines == (
+        Line("proxy", (0, 1, 2), (0, 0.5, 1)),
+        Line("gold", (0, 1, 2), (0, 0.5, 1)),
+        Line("fit to gold", (0, 1, 2), (0, 2, 4)),
+    )
+    assert found.mark == 2
+    plot = curve(found, "parted")
+    assert "kept at √KL" in plot.note
+    assert plot.svg != curve(dataclasses.replace(found, mark=None), "parted").svg
+    assert overoptimisation("RL-CAI", rows[:2], {"best_step": 0, "fit": None}) is None
+    assert len(overoptimisation("RL-CAI", rows, {"best_step": 5, "fit": None}).lines) == 2

@@ -54,6 +54,10 @@ def jobs(tmp_path_factory):
             "config": {
                 "steps": 24, "prompts_per_step": 3, "samples_per_prompt": 4, "learning_rate": 1e-3, "max_tokens": 8,
                 "max_prompt_tokens": 20, "save_steps": 3,
+                "guard": {
+                    "every": 2, "gold_prompts": 4,
+                    "gold": [{"kind": "reward_model", "name": "gold", "models": [str(folder / "judge")]}],
+                },
             },
         },
         "dpo": {
@@ -116,7 +120,8 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_ends(jobs, killed, stage)
         for name in ("rollouts.parquet", "rejects.jsonl"):
             assert (again.out / name).read_bytes() == (left_alone.out / name).read_bytes()
         steps = [json.loads(line)["step"] for line in (again.out / "metrics.jsonl").read_text().splitlines()]
-        assert steps == list(range(1, 25))
+        assert steps == list(range(25))
+        assert found["guard"] == expected["guard"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

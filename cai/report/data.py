@@ -86,6 +86,8 @@ class Curve:
     x_label: str
     y_label: str
     lines: tuple[Line, ...]
+    mark: float | None = None
+    """Where on the x axis the step lies that was kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,17 +59,19 @@ def rates(results: Results, metrics: Sequence[str], name: str, title: str) -> Pl
 
 
 def curve(data: Curve, name: str) -> Plot:
-    """Lines over steps, named at their ends where there are several."""
+    """Lines over steps, or over what `x_label` says, named at their ends where there are several."""
     lines = [line for line in data.lines if line.x]
     with settings():
         figure, axes = _figure(SMALL, 2.25)
         for place, line in enumerate(lines):
             colour = _series(place + 2 if len(lines) == 1 else place)
             axes.plot(line.x, line.y, color=colour, marker="o" if len(line.x) < 3 else "", markersize=4)
+        if data.mark is not None:
+            axes.axvline(data.mark, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
         if len(lines) > 1:
             _name_ends(axes, data)
         axes.set_xlabel(plain(data.x_label))
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=data.x_label == "step"))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y")
         axes.spines["left"].set_visible(False)
@@ -79,8 +81,9 @@ def curve(data: Curve, name: str) -> Plot:
     shown = _thin(xs)
     points = [dict(zip(line.x, line.y, strict=True)) for line in lines]
     rows = tuple((_number(x), *(_number(of[x]) if x in of else "–" for of in points)) for x in shown)
-    note = f"{len(shown)} of {len(xs)} points" if len(shown) < len(xs) else ""
-    return Plot(title, svg, (data.x_label, *(line.name for line in lines)), rows, note)
+    notes = [f"{len(shown)} of {len(xs)} points"] if len(shown) < len(xs) else []
+    notes += [f"kept at {data.x_label} {_number(data.mark)}"] if data.mark is not None else []
+    return Plot(title, svg, (data.x_label, *(line.name for line in lines)), rows, "; ".join(notes))
 
 
 def reliability(data: Reliability, name: str) -> Plot:

@@ -19,7 +19,9 @@ from cai.errors import StorageError
 from cai.models import META
 
 KEPT = 2
-"""Whole checkpoints kept: the last, and the one before it in case the disk lost the last."""
+"""Whole checkpoints kept: the last, and the one before it in case the disk lost the last. A guarded run has one more,
+the best.
+"""
 
 
 @contextmanager
@@ -119,26 +121,37 @@ def discard_torn(folder: Path) -> list[str]:
     return [path.name for path in torn]
 
 
-def keep_newest(folder: Path, kept: int = KEPT) -> None:
-    """Bound the disk used: remove all but the `kept` newest checkpoints. Call it after sealing a new one."""
+def keep_newest(folder: Path, kept: int = KEPT, best: int | None = None) -> None:
+    """Bound the disk used: remove all but the `kept` newest checkpoints, and that of step `best`."""
     for path in checkpoints(folder)[:-kept]:
+        if checkpoint_step(path) == best:
+            continue
         (path / META).unlink(missing_ok=True)  # first, so that a kill half-way leaves a torn directory, not a whole one
         shutil.rmtree(path)
 
 
 @contextmanager
-def new_checkpoint(folder: Path, step: int, **facts: Any) -> Iterator[Path]:
-    """A directory to fill; on leaving it becomes `checkpoint-{step}`, whole, by one rename."""
-    temporary, final = folder / f"tmp-checkpoint-{step}", folder / f"checkpoint-{step}"
-    with disk_errors(f"write checkpoint {final}"):
+def new_checkpoint(folder: Path, step: int, best: int | None = None, **facts: Any) -> Iterator[Path]:
+    """A directory to fill; on leaving it becomes `checkpoint-{step}`, whole, by one rename.
+
+    Older ones are removed, but not that of step `best`.
+    """
+    temporary = folder / f"tmp-checkpoint-{step}"
+    with disk_errors(f"write checkpoint-{step} in {folder}"):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary
-        seal(temporary, step, **facts)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        fsync_dir(folder)
-        keep_newest(folder)
+        put_in_place(temporary, folder, step, best, **facts)
+
+
+def put_in_place(temporary: Path, folder: Path, step: int, best: int | None = None, **facts: Any) -> None:
+    """Seal a filled directory of the same disk, rename it to `checkpoint-{step}`, and bound the number kept."""
+    final = folder / f"checkpoint-{step}"
+    seal(temporary, step, **facts)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    fsync_dir(folder)
+    keep_newest(folder, best=best)
 
 
 def _sha256(path: Path) -> str:

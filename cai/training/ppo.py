@@ -49,8 +49,9 @@ def train(job: PPOJob, workspace: Workspace, progress: Progress) -> Trained:
     if prepared.rejects:
         progress.note("prompts too long", n_rejected=len(prepared.rejects))
     from cai.rewards.build import build_rewards
+    from cai.training.gold import open_guard
     from cai.training.ppo_trainer import Run
-    from cai.training.trainer import save_policy
+    from cai.training.trainer import load_policy, save_policy
 
     checkpoint = workspace.open(progress)
     rollouts, metrics = workspace.folder / ROLLOUTS, workspace.folder / METRICS
@@ -63,22 +64,28 @@ def train(job: PPOJob, workspace: Workspace, progress: Progress) -> Trained:
             append(metrics, [{"step": step, **numbers}])
 
     rewards = build_rewards(job.config.rewards, job.reward_models)
+    run = Run(job, prepared, rewards, workspace.folder, progress)
+    if checkpoint is not None:
+        run.resume(checkpoint)
+    reference = run.learner.reference
+    guard = open_guard(job, prepared.tokenizer, prepared.held_aside, rewards, reference, workspace.folder)
     try:
-        run = Run(job, prepared, rewards, workspace.folder, progress)
-        if checkpoint is not None:
-            run.resume(checkpoint)
-        run.to_the_end(record)
+        guard.start(run.learner.unwrapped())
+        run.to_the_end(record, guard)
     finally:
+        guard.close()
         rewards.close()
+    kept = guard.kept(job.model)
+    model = run.learner.unwrapped() if kept is None else load_policy(kept)
     samples, numbers = read(rollouts), read(metrics)
 
     def fill(out: Path) -> None:
-        save_policy(run.learner.unwrapped(), prepared.tokenizer, job.model, out)
+        save_policy(model, prepared.tokenizer, job.model, out)
         write_rejects(out / "rejects.jsonl", prepared.rejects)
         write_parquet(samples, out / "rollouts.parquet")
         append(out / METRICS, numbers)
 
-    facts = {"n_steps": job.config.steps, "n_unscored": sum(row["reward"] is None for row in samples)}
+    facts = {"n_steps": run.n_done, "n_unscored": sum(row["reward"] is None for row in samples), **guard.facts()}
     return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
 
 

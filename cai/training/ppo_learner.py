@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cai.config import PPOConfig
-from cai.training.guards import require_finite
 from cai.training.losses import k3, masked_variance, ppo_policy_loss, ppo_value_loss, token_entropy, token_logps
 from cai.training.sampling import Sequences
 
@@ -92,6 +91,11 @@ class Learner:
         """The policy."""
         return self._accelerator.unwrap_model(self._policy)
 
+    @property
+    def reference(self) -> Any:
+        """The frozen model that the KL is taken to."""
+        return self._accelerator.unwrap_model(self._reference)
+
     @torch.no_grad()
     def look(self, sequences: Sequences) -> Seen:
         parts = []
@@ -110,17 +114,15 @@ class Learner:
             )
         return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
-    def update(self, experience: Experience, step: int, folder: Path) -> dict[str, float]:
+    def update(self, experience: Experience, step: int) -> dict[str, float]:
         """Several passes over the rollouts, minibatch by minibatch.
 
         They end where a minibatch shows that the policy has moved further than `max_update_kl` from the one that
-        sampled; that minibatch is not learnt from.
+        sampled, or that a loss or a gradient is no number; that minibatch is not learnt from.
 
         Returns:
-            means over the minibatches learnt from, `kl/update` of the last one looked at, and `n_epochs_done`
-
-        Raises:
-            TrainingError: a loss or a gradient is no number.
+            means over the minibatches, `kl/update` of the last one looked at, and `n_epochs_done`; a mean that is no
+            number says that training cannot go on
         """
         config = self._config
         plan = minibatches(len(experience.logps), config.minibatch_size, config.epochs, self._seed, step)
@@ -133,12 +135,10 @@ class Learner:
                 self._zero_grad()
                 break
             numbers |= self._clip_gradients()
-            require_finite(
-                numbers["loss/policy"] + numbers["loss/value"],
-                numbers["grad_norm"] + numbers["grad_norm/value"],
-                step,
-                folder,
-            )
+            if not all(map(math.isfinite, numbers.values())):
+                self._zero_grad()
+                learnt.append(numbers)
+                break
             self._policy_optimizer.step()
             self._value_optimizer.step()
             self._zero_grad()
@@ -193,11 +193,13 @@ class Learner:
         self._value_optimizer.zero_grad()
 
     def save(self, folder: Path) -> None:
-        """Weights and optimisers into `folder`."""
+        """Weights and optimisers into `folder`, which can be read as the policy's model directory."""
         from safetensors.torch import save_model
 
+        self.unwrapped().config.save_pretrained(str(folder))
         for name, model, optimizer in self._parts():
-            save_model(self._accelerator.unwrap_model(model), str(folder / f"{name}.safetensors"))
+            weights = str(folder / f"{name}.safetensors")
+            save_model(self._accelerator.unwrap_model(model), weights, metadata={"format": "pt"})
             torch.save(optimizer.state_dict(), folder / f"{name}_optimizer.pt")
 
     def load(self, folder: Path) -> None:
@@ -211,7 +213,7 @@ class Learner:
 
     def _parts(self) -> tuple[tuple[str, Any, Any], ...]:
         return (
-            ("policy", self._policy, self._policy_optimizer),
+            ("model", self._policy, self._policy_optimizer),
             ("value", self._value, self._value_optimizer),
         )
 

@@ -18,6 +18,7 @@ from cai.rewards.base import Rewarded, RewardInput, Rewards
 from cai.training.batches import prompt_order
 from cai.training.chat import end_tokens, render
 from cai.training.checkpoints import checkpoint_step, new_checkpoint
+from cai.training.guard import Guard
 from cai.training.jobs import PPOJob
 from cai.training.losses import adapted_kl_coef, gae, k1, k3, kl_rewards, masked_mean, whiten
 from cai.training.ppo_learner import Experience, Learner, Seen, ValueModel, explained_variance
@@ -32,6 +33,8 @@ Record = Callable[[int, dict[str, float], list[Sample]], None]
 MISSING_EOS = "missing_eos"
 """The part of a reward that `missing_eos_penalty` is."""
 CHECKPOINT = "state.pt"
+FINITE = (("loss/policy", "loss/value"), ("grad_norm", "grad_norm/value"))
+"""What must be numbers for the run to go on: losses, gradient norms."""
 
 
 class Run:
@@ -64,19 +67,33 @@ class Run:
         state = torch.load(checkpoint / CHECKPOINT, weights_only=True, map_location="cpu")
         self._kl_coef, self._done = state["kl_coef"], checkpoint_step(checkpoint)
 
-    def to_the_end(self, record: Record) -> None:
-        """Do the steps that are left. `record` gets each one's numbers and samples before it can be checkpointed."""
-        while self._done < self._config.steps:
+    @property
+    def n_done(self) -> int:
+        return self._done
+
+    def to_the_end(self, record: Record, guard: Guard) -> None:
+        """Do the steps that are left, or those that `guard` allows. `record` gets each one's numbers and samples before
+        it can be checkpointed.
+
+        Raises:
+            TrainingError: a loss or a gradient is no number, and there is no guard to stop at it.
+        """
+        while self._done < self._config.steps and not guard.decision().must_stop:
             started = time.monotonic()
             step = self._done + 1
             numbers, samples = self._step(step)
+            loss, norm = (math.fsum(numbers.get(n, 0.0) for n in names) for names in FINITE)
+            numbers |= guard.look(step, self.learner.unwrapped(), loss, norm)
             numbers["step_s"] = time.monotonic() - started
             numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
             record(step, numbers, samples)
             self._done = step
-            if step % self._config.save_steps == 0 and step < self._config.steps:
-                self._save()
+            is_saved = step % self._config.save_steps == 0 and step < self._config.steps
+            if (is_saved or guard.is_due(step)) and not guard.is_broken:
+                self._save(guard.best_step())
             self._progress.report(step, self._config.steps, **numbers)
+        if guard.decision().must_stop:
+            self._progress.note("stopped by the guard", **guard.decision()._asdict())
 
     def _step(self, step: int) -> tuple[dict[str, float], list[Sample]]:
         # 1. Sample replies, and see what each model says of them.
@@ -97,7 +114,7 @@ class Run:
             )
             mask = experience.sequences.mask
             numbers["explained_variance"] = explained_variance(experience.values, experience.returns, mask)
-            numbers |= self.learner.update(experience, step, self._folder)
+            numbers |= self.learner.update(experience, step)
         else:
             self._progress.note("no reply could be scored, nothing was learnt", step=step, reason=earned[0].reason)
         # 4. Steer the KL.
@@ -140,8 +157,8 @@ class Run:
         total = None if earned.total is None else earned.total + penalty
         return Rewarded(total, {**earned.parts, MISSING_EOS: penalty}, earned.reason)
 
-    def _save(self) -> None:
-        with new_checkpoint(self._folder, self._done) as folder:
+    def _save(self, best_step: int | None) -> None:
+        with new_checkpoint(self._folder, self._done, best_step) as folder:
             self.learner.save(folder)
             torch.save({"kl_coef": self._kl_coef}, folder / CHECKPOINT)
 

@@ -7,6 +7,7 @@ from cai.models import resolve_model
 from cai.records import Reject
 from cai.training.batches import prompt_order
 from cai.training.chat import as_dicts, context_length, load_tokenizer, render
+from cai.training.guard import hold_aside
 from cai.training.jobs import PolicyJob
 from cai.training.rows import PromptRow, read_prompts
 
@@ -14,16 +15,19 @@ from cai.training.rows import PromptRow, read_prompts
 class Prepared(NamedTuple):
     tokenizer: Any
     prompts: list[PromptRow]
+    held_aside: list[PromptRow]
+    """For the guard: never trained on."""
     rejects: list[Reject]
     facts: dict[str, Any]
 
 
 def prepare_prompts(job: PolicyJob) -> Prepared:
-    """Read the prompts; those that are too long become rejects.
+    """Read the prompts; those that are too long become rejects, and some are held aside for the guard.
 
     Raises:
         DataError: no rows or wrong columns.
         TrainingError: no prompt is left.
+        ConfigError: the guard would leave none.
     """
     rows = read_prompts(job.data)
     limit = min(job.config.max_prompt_tokens, context_length(job.model) - job.config.max_tokens)
@@ -47,14 +51,16 @@ def prepare_prompts(job: PolicyJob) -> Prepared:
             f"all {len(rows)} prompts of {job.data} are longer than {limit} tokens, the lesser of "
             "max_prompt_tokens and the model's context without max_tokens; raise one or lower the other"
         )
+    training, held_aside = hold_aside(prompts, job.config.guard)
     facts = {
-        "n_rows": len(prompts),
+        "n_rows": len(training),
+        "n_held_aside": len(prompts) - len(training),
         "n_rejected": len(rejects),
         "n_truncated": 0,
         "n_prompt_tokens": sum(length for length in lengths if length <= limit),
         "n_samples": job.config.steps * job.config.prompts_per_step * job.config.samples_per_prompt,
     }
-    return Prepared(tokenizer, prompts, rejects, facts)
+    return Prepared(tokenizer, training, held_aside, rejects, facts)
 
 
 def as_dataset(job: PolicyJob, prompts: list[PromptRow]) -> Any:

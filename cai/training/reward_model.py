@@ -143,7 +143,7 @@ class Run:
         """One optimiser step on the weighted mean loss of `batch`, with a learning rate that falls in a line to 0."""
         import torch
 
-        from cai.training.guards import require_finite
+        from cai.training.guard import require_finite
 
         step = len(self._losses)
         torch.manual_seed(self._job.seed * 1_000_003 + step)  # dropout, where the model has any

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 ROLLOUTS = "rollouts.jsonl"
 METRICS = "metrics.jsonl"
+ENDS = (("first", 0), ("last", -1))
 
 SCHEMA = pa.schema(
     [
@@ -89,11 +90,11 @@ def term_means(samples: Sequence[Sample]) -> dict[str, float]:
     return {f"rewards/{name}": math.fsum(values) / len(values) for name, values in scored.items() if values}
 
 
-def summary(numbers: list[dict[str, Any]]) -> dict[str, float]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     """The first and last value of every number that a run is judged by."""
-    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss")
-    ends = {"first": numbers[0], "last": numbers[-1]}
-    return {f"{name}/{end}": row[name] for name in named for end, row in ends.items() if name in row}
+    named = ("reward/mean", "kl/k3", "length/mean", "entropy", "loss", "gold/mean", "proxy/mean", "guard/kl")
+    values = {name: [row[name] for row in rows if name in row] for name in named}
+    return {f"{name}/{end}": found[at] for name, found in values.items() if found for end, at in ENDS}
 
 
 def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""What SFT and GRPO share of the Hugging Face trainer: arguments, sealed checkpoints, progress, and stopping at NaN.
+"""What the stages on TRL share of the Hugging Face trainer: arguments, whole checkpoints, progress, and stopping.
 
 TRL is imported by the stages, not here.
 """
@@ -12,8 +12,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from cai.models import resolve_model
 from cai.training.chat import save_tokenizer
-from cai.training.checkpoints import checkpoint_step, disk_errors, keep_newest, seal
-from cai.training.guards import require_finite
+from cai.training.checkpoints import checkpoint_step, disk_errors, put_in_place
+from cai.training.guard import Guard, require_finite
 from cai.training.progress import Progress
 
 
@@ -69,39 +69,71 @@ def save_policy(model: Any, tokenizer: Any, parent: Path, out: Path) -> None:
 
 
 class Watch(TrainerCallback):
-    """Hears every step: stops the run at a loss that is no number, and reports what `select` makes of the others."""
+    """Hears every step: reports what `select` makes of its numbers, and stops the run where it must.
+
+    Without a guard a loss that is no number is an error; a guard has it among its reasons to stop, asks for a
+    checkpoint of each step it has scored, and never for one of broken weights.
+    """
 
     def __init__(
-        self, folder: Path, progress: Progress, select: Callable[[int, dict[str, float]], dict[str, float]]
+        self,
+        folder: Path,
+        progress: Progress,
+        select: Callable[[int, dict[str, float]], dict[str, float]],
+        guard: Guard | None = None,
     ) -> None:
         self._folder = folder
         self._progress = progress
         self._select = select
+        self._guard = guard
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if not logs or "loss" not in logs:
             return
-        step, loss = state.global_step, float(logs["loss"])
+        step = state.global_step
         numbers = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
-        require_finite(loss, numbers.get("grad_norm", 0.0), step, self._folder)
+        if self._guard is None:
+            require_finite(numbers["loss"], numbers.get("grad_norm", 0.0), step, self._folder)
         self._progress.report(step, state.max_steps, **self._select(step, numbers))
+        if self._guard is not None:
+            wanted = control.should_save or self._guard.is_due(step)
+            control.should_save = wanted and not self._guard.is_broken
+            decision = self._guard.decision()
+            if decision.must_stop:
+                control.should_training_stop = True
+                self._progress.note("stopped by the guard", **decision._asdict())
 
 
 def sealed(trainer: type[Any]) -> type[Any]:
-    """The trainer class, with checkpoints that are whole or do not count, and no model card written beside them."""
+    """The trainer class, with checkpoints that are whole or do not count, and no model card written beside them.
+
+    A checkpoint is filled in a temporary run directory and then renamed into the real one. Set `best_step` to the step
+    whose checkpoint outlives newer ones.
+    """
 
     class Sealed(trainer):
+        best_step: int | None = None
+        _saving_in: Path | None = None
+
         def create_model_card(self, *args: Any, **kwargs: Any) -> None:
             return None
 
+        def _get_output_dir(self, trial: Any) -> str:
+            return str(self._saving_in or super()._get_output_dir(trial))
+
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             folder, step = Path(self.args.output_dir), self.state.global_step
+            temporary = folder / f"tmp-{step}"
             with disk_errors(f"write checkpoint-{step} in {folder}"):
-                super()._save_checkpoint(model, trial)
+                self._saving_in = temporary
+                try:
+                    super()._save_checkpoint(model, trial)
+                finally:
+                    self._saving_in = None
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
-                    seal(folder / f"checkpoint-{step}", step)
-                    keep_newest(folder)
+                    put_in_place(temporary / f"checkpoint-{step}", folder, step, self.best_step)
+                    temporary.rmdir()
 
     return Sealed
 

@@ -55,11 +55,10 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
 
     config = job.config
     samples: list[Any] = []
+    rewards = build_rewards(config.rewards, job.reward_models)
     trainer = sealed(recording(library.trainer))(
         model=load_policy(job.model),
-        reward_funcs=Reward(
-            build_rewards(config.rewards, job.reward_models), end_tokens(prepared.tokenizer, job.model), samples
-        ),
+        reward_funcs=Reward(rewards, end_tokens(prepared.tokenizer, job.model), samples),
         args=library.arguments(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             max_steps=config.steps,
@@ -78,7 +77,7 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
         train_dataset=as_dataset(job, prepared.prompts),
         processing_class=prepared.tokenizer,
     )
-    trainer.samples = samples
+    trainer.samples, trainer.rewards = samples, rewards
     return trainer
 
 
@@ -88,7 +87,8 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
     prepared = prepare_prompts(job)
     if prepared.rejects:
         progress.note("prompts too long", n_rejected=len(prepared.rejects))
-    from cai.training.trainer import Watch, run, save_policy
+    from cai.training.gold import open_guard
+    from cai.training.trainer import Watch, load_policy, run, save_policy
 
     checkpoint = workspace.open(progress)
     done = 0 if checkpoint is None else checkpoint_step(checkpoint)
@@ -96,17 +96,28 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
     rewind(rollouts, done)
     rewind(metrics, done)
     trainer = build(job, prepared, workspace.folder)
+    guard = open_guard(
+        job, prepared.tokenizer, prepared.held_aside, trainer.rewards, trainer.ref_model, workspace.folder
+    )
 
     def record(step: int, numbers: dict[str, float]) -> dict[str, float]:
-        kept = step_metrics(numbers, trainer.samples)
+        seen = guard.look(step, trainer.model, numbers["loss"], numbers.get("grad_norm", 0.0))
+        kept = {**step_metrics(numbers, trainer.samples), **seen}
         with disk_errors(f"write the rollouts of step {step}"):
             append(rollouts, map(as_row, trainer.samples))
             append(metrics, [{"step": step, **kept}])
+        trainer.best_step = guard.best_step()
         return kept
 
-    trainer.add_callback(Watch(workspace.folder, progress, record))
-    steps = run(trainer, checkpoint)
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    try:
+        guard.start(trainer.model)
+        trainer.add_callback(Watch(workspace.folder, progress, record, guard))
+        steps = done if guard.decision().must_stop else run(trainer, checkpoint)
+    finally:
+        guard.close()
+        trainer.rewards.close()
+    kept = guard.kept(job.model)
+    model = trainer.accelerator.unwrap_model(trainer.model) if kept is None else load_policy(kept)
     samples, numbers = read(rollouts), read(metrics)
 
     def fill(out: Path) -> None:
@@ -115,5 +126,5 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
         write_parquet(samples, out / "rollouts.parquet")
         append(out / METRICS, numbers)
 
-    facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples)}
+    facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples), **guard.facts()}
     return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
