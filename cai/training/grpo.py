@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from cai.errors import TrainingError
 from cai.models import resolve_model
 from cai.records import Reject
+from cai.training import processes
 from cai.training.batches import prompt_order
 from cai.training.chat import as_dicts, context_length, end_tokens, load_tokenizer, render
 from cai.training.checkpoints import checkpoint_step, disk_errors
@@ -122,7 +123,7 @@ def build_trainer(job: GRPOJob, prepared: Prepared, folder: Path) -> Any:
 
         from cai.training.policy_trainer import RecordingTrainer, Reward
     from cai.rewards.build import build_rewards
-    from cai.training.trainer import arguments, load_policy, sealed
+    from cai.training.trainer import arguments, batching, load_policy, sealed
 
     config = job.config
     samples: list[Any] = []
@@ -134,7 +135,7 @@ def build_trainer(job: GRPOJob, prepared: Prepared, folder: Path) -> Any:
         args=TrainerConfig(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             max_steps=config.steps,
-            per_device_train_batch_size=config.prompts_per_step * config.samples_per_prompt,
+            **batching(job),
             num_generations=config.samples_per_prompt,
             max_completion_length=config.max_tokens,
             temperature=config.temperature,
@@ -154,29 +155,33 @@ def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:
     prepared = prepare_rows(job)
     if prepared.rejects:
         progress.note("prompts too long", n_rejected=len(prepared.rejects))
-    from cai.training.trainer import Watch, run, save_policy
+    from cai.training.trainer import Watch, gathered_weights, run, save_policy
 
     checkpoint = workspace.open(progress)
     done = 0 if checkpoint is None else checkpoint_step(checkpoint)
     rollouts, metrics = workspace.folder / ROLLOUTS, workspace.folder / METRICS
-    rewind(rollouts, done)
-    rewind(metrics, done)
+    if processes.is_main():
+        rewind(rollouts, done)
+        rewind(metrics, done)
     trainer = build_trainer(job, prepared, workspace.folder)
 
     def record(step: int, numbers: dict[str, float]) -> dict[str, float]:
-        kept = step_metrics(numbers, trainer.samples)
-        with disk_errors(f"write the rollouts of step {step}"):
-            append(rollouts, map(as_row, trainer.samples))
-            append(metrics, [{"step": step, **kept}])
+        samples = processes.gathered(trainer.samples)
+        kept = step_metrics(numbers, samples)
+        if processes.is_main():
+            with disk_errors(f"write the rollouts of step {step}"):
+                append(rollouts, map(as_row, samples))
+                append(metrics, [{"step": step, **kept}])
         return kept
 
     trainer.add_callback(Watch(workspace.folder, progress, record))
     steps = run(trainer, checkpoint)
+    weights = gathered_weights(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
     samples, numbers = read(rollouts), read(metrics)
 
     def fill(out: Path) -> None:
-        save_policy(model, prepared.tokenizer, job.model, out)
+        save_policy(model, prepared.tokenizer, job.model, out, weights)
         write_rejects(out / "rejects.jsonl", prepared.rejects)
         write_parquet(samples, out / "rollouts.parquet")
         append(out / METRICS, numbers)
