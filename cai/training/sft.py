@@ -154,8 +154,8 @@ def _reported(step: int, numbers: dict[str, float]) -> dict[str, float]:
 def train(job: SFTJob, workspace: Workspace, progress: Progress) -> Trained:
     if job.config.lora_rank is not None and processes.is_split():
         raise ConfigError(
-            f"lora_rank {job.config.lora_rank} was asked for under FSDP or DeepSpeed, which split the model so that the "
-            "adapter cannot be merged; launch with deployments/accelerate/multi-gpu.yaml, or train without LoRA"
+            f"lora_rank {job.config.lora_rank} was asked for under FSDP or DeepSpeed, which split the model so that "
+            "the adapter cannot be merged; launch with deployments/accelerate/multi-gpu.yaml, or train without LoRA"
         )
     prepared = prepare_rows(job)
     if prepared.rejects or prepared.facts["n_truncated"]:
