@@ -108,6 +108,19 @@ def test_numbers_that_do_not_divide_are_refused(made, tmp_path, monkeypatch):
     assert processes.share(grpo_job(made, tmp_path, micro_batch=2)) == (2, 3)
 
 
+@pytest.mark.parametrize("config", [{"batch_size": 12}, {"packing": True, "batch_size": 5}], ids=str)
+def test_rows_are_evened_out_with_rows_that_carry_no_loss(made, tmp_path, config):
+    """accelerate would fill the last batches with rows from the beginning, which would then be trained on twice."""
+    from cai.training import sft
+
+    job = sft_job(made, tmp_path, config=config)
+    dataset = sft.as_dataset(job, sft.prepare_rows(job).examples)
+    evened = sft.evened(dataset, 1, job.step_rows)
+    assert len(dataset) % job.step_rows and not len(evened) % job.step_rows
+    assert evened[: len(dataset)] == dataset[:]
+    assert {label for row in evened[len(dataset) :]["labels"] for label in row} == {-100}
+
+
 def test_a_job_for_one_process_says_so(made, tmp_path, monkeypatch):
     from cai.training import reward_model
     from cai.training.command import run

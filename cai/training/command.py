@@ -44,6 +44,7 @@ def run(stage: Stage[J], job: J, progress: Progress | None = None) -> dict[str, 
     Raises:
         CAIError: see `cai.errors`.
     """
+    processes.begin(job)
     progress = progress or Progress(job.stage)
     workspace = Workspace(job)
     if (done := workspace.finished()) is not None:
@@ -51,7 +52,7 @@ def run(stage: Stage[J], job: J, progress: Progress | None = None) -> dict[str, 
             workspace.tidy()
         return {**done, "status": "already done"}
     prepare()
-    processes.start(job)
+    processes.meet()
     started = time.monotonic()
     with memory_errors(job):
         trained = stage.train(job, workspace, progress)
@@ -69,7 +70,7 @@ def run(stage: Stage[J], job: J, progress: Progress | None = None) -> dict[str, 
     if processes.is_main():
         meta = workspace.publish(trained.fill, meta)
     processes.wait()
-    processes.stop()
+    processes.part()
     return {**meta, "status": "trained"}
 
 

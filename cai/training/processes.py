@@ -32,11 +32,11 @@ def is_split() -> bool:
     return any(os.environ.get(f"ACCELERATE_USE_{how}", "").lower() == "true" for how in ("FSDP", "DEEPSPEED"))
 
 
-def start(job: AnyJob) -> None:
-    """Meet the other processes of this job, if there are any. Call it before anything is written.
+def begin(job: AnyJob) -> None:
+    """Call it first, in every process: from here on none outlives its launcher.
 
     Raises:
-        ConfigError: this job runs in one process only.
+        ConfigError: there are several, and this job runs in one only.
     """
     if count() == 1:
         return
@@ -46,13 +46,18 @@ def start(job: AnyJob) -> None:
             f"be shared; start it with `python -m cai.training.{job.stage}`, not with `accelerate launch`"
         )
     _die_with(os.getppid())
-    import torch
-    from accelerate import PartialState
-
-    PartialState(cpu=not torch.cuda.is_available())
 
 
-def stop() -> None:
+def meet() -> None:
+    """Find the other processes, if there are any. Before it none may wait for another."""
+    if count() > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available())
+
+
+def part() -> None:
     """Take leave of the others; what comes after must need none of them."""
     if count() > 1:
         import torch.distributed

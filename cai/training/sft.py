@@ -99,8 +99,8 @@ def as_dataset(job: SFTJob, examples: list[Example]) -> Any:
 
 
 def evened(dataset: Any, pad_token_id: int, rows: int) -> Any:
-    """`dataset` with rows that carry no loss at its end, up to a multiple of `rows`: each of several processes gets as
-    many. Without them accelerate would train on some rows twice.
+    """`dataset` with rows that carry no loss at its end, up to a multiple of `rows`: a whole batch, so that each of
+    several processes has as many. Without them accelerate would train on some rows twice.
     """
     from datasets import Dataset, concatenate_datasets
 
@@ -120,7 +120,7 @@ def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
     config = job.config
     dataset = as_dataset(job, prepared.examples)
     if processes.count() > 1:
-        dataset = evened(dataset, prepared.tokenizer.pad_token_id, processes.share(job).micro_batch * processes.count())
+        dataset = evened(dataset, prepared.tokenizer.pad_token_id, job.step_rows)
     return sealed(SFTTrainer)(
         model=load_policy(job.model),
         args=TrainerConfig(
