@@ -50,11 +50,16 @@ def begin(job: AnyJob) -> None:
 
 def meet() -> None:
     """Find the other processes, if there are any. Before it none may wait for another."""
-    if count() > 1:
-        import torch
-        from accelerate import PartialState
+    if count() == 1:
+        return
+    import torch
+    from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        # accelerate would number the CPU by process, and torch loads no checkpoint to "cpu:1".
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState(cpu=not on_gpu)
 
 
 def part() -> None:

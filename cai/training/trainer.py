@@ -40,6 +40,7 @@ def arguments(folder: Path, seed: int, learning_rate: float, save_steps: int) ->
         "use_cpu": not on_gpu,
         "gradient_checkpointing": on_gpu,
         "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,  # every parameter is used; looking for others costs a pass a step
     }
 
 
