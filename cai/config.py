@@ -360,6 +360,10 @@ class Profile(Config):
     reward_model: RewardModelConfig = RewardModelConfig()
     rl: RLConfig = GRPOConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    accelerate: Path | None = None
+    """A file for `accelerate launch`, under which SFT and GRPO then run; see `deployments/accelerate/`. None: one
+    process.
+    """
 
     @property
     def judge(self) -> EngineConfig:
@@ -379,7 +383,7 @@ def load_profile(path: Path) -> Profile:
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
         profile = Profile.model_validate(body)
-        return profile.model_copy(update={"constitution": _found(profile.constitution)})
+        return profile.model_copy(update={"constitution": found(profile.constitution)})
     except yaml.YAMLError as error:
         raise ConfigError(f"profile {path} is not YAML: {error}") from error
     except ValidationError as error:
@@ -390,7 +394,8 @@ def load_profile(path: Path) -> Profile:
         raise ConfigError(f"profile {path} cannot be used: {problems}") from error
 
 
-def _found(path: Path) -> Path:
+def found(path: Path) -> Path:
+    """The file itself, or the shipped one of that name where it is not there."""
     shipped = SHIPPED / path
     return shipped if not path.exists() and shipped.is_file() else path
 

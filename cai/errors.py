@@ -11,6 +11,7 @@ CAIError
 │   └── PromptTooLong      the prompt does not fit the context: one row's problem, not the run's
 ├── StorageError           a table that cannot be read or written (a full disk, a torn file)
 └── TrainingError          a training step that cannot go on (NaN, a torn checkpoint, no rows)
+    └── OutOfMemory        it does not fit; fewer rows at once may
 
 A message says what was expected, what came, where, and what to do. Whatever concerns one row becomes a
 `Reject` row; an error is for what concerns the run.
@@ -66,6 +67,10 @@ class StorageError(CAIError):
 
 
 class TrainingError(CAIError):
+    pass
+
+
+class OutOfMemory(TrainingError):
     pass
 
 

@@ -25,8 +25,9 @@ from cai.training.jobs import (
 )
 from flows import artifacts
 from flows.generation import generation, release
-from flows.runs import RunFolder, open_run, write_atomically
-from flows.supervise import StepFailed, run_step
+from flows.runs import RunFolder, open_run
+from flows.supervise import StepFailed
+from flows.training import MOST_HALVINGS, run_training
 
 LAST_STEP = {
     "prompts": "prompts",
@@ -64,25 +65,29 @@ def generate(home: str, run_id: str, name: str, step: str, arguments: dict[str, 
     return result
 
 
-@task(task_run_name="{name}", retries=1, retry_delay_seconds=5, retry_condition_fn=_is_transient)
+def _may_fit_or_pass(_task: object, task_run: Any, state: Any) -> bool:
+    """Retry with fewer rows at once as long as that may help, and whatever may pass by itself once."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StepFailed) and (
+        error.is_out_of_memory or (error.is_transient and task_run.run_count <= 1)
+    )
+
+
+@task(task_run_name="{name}", retries=MOST_HALVINGS, retry_delay_seconds=5, retry_condition_fn=_may_fit_or_pass)
 def train(home: str, run_id: str, name: str, model: str, job: AnyJob) -> dict[str, Any]:
-    """One training command in a child of its own; what comes of it is the row `model` of the `models` table."""
+    """One training command in a child of its own; what comes of it is the row `model` of the `models` table.
+
+    Where it ran out of memory, the retry has half as many rows in memory at once, and as many in a batch.
+    """
     run = open_run(Path(home), run_id)
     done = run.result(name)
     if done is not None:
         get_run_logger().info("%s is finished already: %s", name, done["path"])
         return done
     release(run)
-    path = run.path / "jobs" / f"{name}.json"
-    write_atomically(path, job.model_dump_json(indent=1))
     started = time.monotonic()
     with artifacts.Progress(name) as progress:
-        run_step(
-            [f"cai.training.{job.stage}", "--job", str(path)],
-            log=artifacts.child_log(),
-            logfile=run.logs / f"{name}.log",
-            on_progress=progress.update,
-        )
+        run_training(run, name, job, log=artifacts.child_log(), on_progress=progress.update)
     meta = read_meta(job.out)
     assert meta is not None, "a training command that ends well has written meta.json"
     result = {"path": str(job.out), "model_digest": meta["model_digest"], **meta["metrics"]}

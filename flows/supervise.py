@@ -29,6 +29,10 @@ POLL_S = 0.1
 TAIL = 30
 # Lines a child writes for its parent rather than for people: `progress {...}`, `result {...}`, `failed {...}`.
 MARKS = ("progress", "result", "failed")
+SUPERVISED = "CAI_SUPERVISED"  # tells a command that `failed {...}` is heard
+MEMORY = "out of memory is the usual reason (see `dmesg`)"
+WORKER_KILLED = "Signal 9 (SIGKILL) received by PID"
+"""In the last words of torch's launcher, whose own exit code is 1 whatever ended its workers."""
 
 
 class StepFailed(CAIError):
@@ -41,7 +45,12 @@ class StepFailed(CAIError):
     @property
     def is_transient(self) -> bool:
         """Worth another try: an engine that died. A server that does not answer was waited for by the engine itself."""
-        return self.kind in {"EngineDied", "killed"}
+        return self.kind in {"EngineDied", "killed", "signal"}
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """It did not fit: so said the step, or it had no time to (the kernel ends with SIGKILL who asks too much)."""
+        return self.kind in {"OutOfMemory", "killed"}
 
 
 Log = Callable[[str], None]
@@ -78,7 +87,7 @@ class Child:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**_threads(), **os.environ, **(env or {}), "PYTHONUNBUFFERED": "1"},
+            env={**_threads(), **os.environ, **(env or {}), "PYTHONUNBUFFERED": "1", SUPERVISED: "1"},
         )
         os.close(read)
         logfile.parent.mkdir(parents=True, exist_ok=True)
@@ -137,9 +146,11 @@ class Child:
         if self._failure is not None:
             raise StepFailed(str(self._failure["error"]), str(self._failure["message"]))
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            hint = "; out of memory is the usual reason (see `dmesg`)" if code == -signal.SIGKILL else ""
-            raise StepFailed("killed", f"the step was ended by {name}{hint}", self._tail)
+            if code != -signal.SIGKILL:
+                raise StepFailed("signal", f"the step was ended by {signal.Signals(-code).name}", self._tail)
+            raise StepFailed("killed", f"the step was ended by SIGKILL; {MEMORY}", self._tail)
+        if any(WORKER_KILLED in line for line in self._tail):
+            raise StepFailed("killed", f"a process of the step was ended by SIGKILL; {MEMORY}", self._tail)
         raise StepFailed("exit", f"the step exited with code {code}", self._tail)
 
     def is_alive(self) -> bool:

@@ -1,20 +1,24 @@
 """What the training commands share: the command line, the check for finished work, errors, and the summary."""
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn
 
 import click
 
-from cai.errors import CAIError, ConfigError
-from cai.training.jobs import J, load_job
+from cai.errors import CAIError, OutOfMemory
+from cai.training import processes
+from cai.training.jobs import AnyJob, J, load_job
 from cai.training.libraries import prepare, versions
-from cai.training.progress import Progress
+from cai.training.progress import Progress, report_failure
 from cai.training.workspace import Workspace
+
+NO_CPU_MEMORY = "can't allocate memory"
+"""What torch's CPU allocator says; it has no error class of its own."""
 
 
 class Trained(NamedTuple):
@@ -40,16 +44,18 @@ def run(stage: Stage[J], job: J, progress: Progress | None = None) -> dict[str, 
     Raises:
         CAIError: see `cai.errors`.
     """
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise ConfigError("training runs in one process; start it with `python -m`, not with `accelerate launch`")
+    processes.begin(job)
     progress = progress or Progress(job.stage)
     workspace = Workspace(job)
     if (done := workspace.finished()) is not None:
-        workspace.tidy()
+        if processes.is_main():
+            workspace.tidy()
         return {**done, "status": "already done"}
     prepare()
+    processes.meet()
     started = time.monotonic()
-    trained = stage.train(job, workspace, progress)
+    with memory_errors(job):
+        trained = stage.train(job, workspace, progress)
     meta = {
         "stage": job.stage,
         "job_digest": workspace.digest,
@@ -61,7 +67,34 @@ def run(stage: Stage[J], job: J, progress: Progress | None = None) -> dict[str, 
         **trained.facts,
         "seconds": round(time.monotonic() - started, 2),
     }
-    return {**workspace.publish(trained.fill, meta), "status": "trained"}
+    if processes.is_main():
+        meta = workspace.publish(trained.fill, meta)
+    processes.wait()
+    processes.part()
+    return {**meta, "status": "trained"}
+
+
+@contextmanager
+def memory_errors(job: AnyJob) -> Iterator[None]:
+    """Turn an allocation that failed, on a GPU or not, into `OutOfMemory`."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(job, error) from error
+    except RuntimeError as error:
+        if NO_CPU_MEMORY not in str(error):
+            raise
+        raise _out_of_memory(job, error) from error
+
+
+def _out_of_memory(job: AnyJob, error: Exception) -> OutOfMemory:
+    at_once = job.micro_batch or job.step_rows // processes.count()
+    return OutOfMemory(
+        f"out of memory with {at_once} rows at once ({str(error).splitlines()[0][:200]}); set a lower `micro_batch` in "
+        "the job: the result is the same, and the work goes on from the last whole checkpoint"
+    )
 
 
 def run_command(stage: Stage[J], help: str) -> NoReturn:
@@ -74,12 +107,13 @@ def run_command(stage: Stage[J], help: str) -> NoReturn:
         try:
             summary = _summary(stage, load_job(path, stage.kind), dry_run)
         except CAIError as error:
-            click.echo(f"error: {error}", err=True)
+            report_failure(error)
             sys.exit(1)
         except KeyboardInterrupt:
             click.echo("stopped; run the same command again to go on from the last whole checkpoint", err=True)
             sys.exit(130)
-        sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
+        if processes.is_main():
+            sys.stdout.write(json.dumps(summary, ensure_ascii=False) + "\n")
 
     command(prog_name=f"python -m cai.training.{stage.kind.stage}")
     raise SystemExit(0)  # click has exited already; this tells the type checker so

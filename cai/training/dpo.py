@@ -150,7 +150,7 @@ def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
         from trl.trainer.dpo_config import DPOConfig as TrainerConfig
 
         from cai.training.dpo_trainer import Collator, SoftDPOTrainer
-    from cai.training.trainer import arguments, load_policy, sealed
+    from cai.training.trainer import arguments, batching, load_policy, sealed
 
     config = job.config
     return sealed(SoftDPOTrainer)(
@@ -159,7 +159,7 @@ def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
         args=TrainerConfig(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             num_train_epochs=config.epochs,
-            per_device_train_batch_size=config.batch_size,
+            **batching(job),
             beta=config.beta,
             disable_dropout=True,
             remove_unused_columns=False,

@@ -45,6 +45,11 @@ class Job(Config):
     def models(self) -> dict[str, Path]:
         return {"model": self.model}
 
+    @property
+    def is_parallel(self) -> bool:
+        """Whether several processes can share it, under `accelerate launch`."""
+        return False
+
 
 class SFTJob(Job):
     """Teach `model` the replies in `data` (columns `prompt`, `completion`)."""
@@ -52,12 +57,25 @@ class SFTJob(Job):
     stage: ClassVar[Stage] = "sft"
     config: SFTConfig = SFTConfig()
 
+    @property
+    def is_parallel(self) -> bool:
+        return True
+
+    @property
+    def step_rows(self) -> int:
+        """Rows that make one optimiser step, however many go through the model at once."""
+        return self.config.batch_size
+
 
 class RewardModelJob(Job):
     """Turn `model` into a reward model with the pairs in `data` (`prompt`, `chosen`, `rejected`, `soft_label`, …)."""
 
     stage: ClassVar[Stage] = "reward_model"
     config: RewardModelConfig = RewardModelConfig()
+
+    @property
+    def step_rows(self) -> int:
+        return self.config.batch_size
 
 
 class PolicyJob(Job):
@@ -89,10 +107,18 @@ class PolicyJob(Job):
             found |= {f"reward_model/{term.name}/{i}": path for i, path in enumerate(term.models)}
         return found
 
+    @property
+    def step_rows(self) -> int:
+        return self.config.prompts_per_step * self.config.samples_per_prompt
+
 
 class GRPOJob(PolicyJob):
     stage: ClassVar[Stage] = "grpo"
     config: GRPOConfig = GRPOConfig()
+
+    @property
+    def is_parallel(self) -> bool:
+        return self.config.guard is None
 
 
 class RLOOJob(PolicyJob):
@@ -104,6 +130,10 @@ class PPOJob(PolicyJob):
     stage: ClassVar[Stage] = "ppo"
     config: PPOConfig = PPOConfig()
 
+    @property
+    def step_rows(self) -> int:
+        return self.config.minibatch_size
+
 
 class DPOJob(Job):
     """Train the policy `model`, which is also the reference, on the pairs in `data` (as `RewardModelJob`)."""
@@ -111,9 +141,21 @@ class DPOJob(Job):
     stage: ClassVar[Stage] = "dpo"
     config: DPOConfig = DPOConfig()
 
+    @property
+    def step_rows(self) -> int:
+        return self.config.batch_size
+
 
 AnyJob = SFTJob | RewardModelJob | GRPOJob | RLOOJob | PPOJob | DPOJob
 J = TypeVar("J", SFTJob, RewardModelJob, GRPOJob, RLOOJob, PPOJob, DPOJob)
+
+
+def halved(job: AnyJob, n_processes: int = 1) -> AnyJob | None:
+    """The same work with at most half as many rows at once, or None where it is one row already."""
+    rows = job.step_rows // n_processes
+    now = min(job.micro_batch or rows, rows)
+    smaller = next((n for n in range(now // 2, 0, -1) if rows % n == 0), None)
+    return None if smaller is None else job.model_copy(update={"micro_batch": smaller})
 
 
 def load_job(path: Path, kind: type[J]) -> J:

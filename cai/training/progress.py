@@ -1,12 +1,20 @@
-"""What a training command says while it works: `progress {json}` lines on stderr, at most one every two seconds."""
+"""What a training command says while it works: `progress {json}` lines on stderr, at most one every two seconds. Of
+several processes only the main one speaks, unless it fails.
+"""
 
 import json
 import math
+import os
 import sys
 import time
 from typing import TextIO
 
+from cai.errors import CAIError
+from cai.training import processes
+
 EVERY_S = 2.0
+SUPERVISED = "CAI_SUPERVISED"
+"""Set where a program listens (`flows.supervise`), which wants an error's name as well."""
 
 
 class Progress:
@@ -31,5 +39,16 @@ class Progress:
         self._write("note", {"stage": self._stage, "event": event, **facts})
 
     def _write(self, kind: str, body: dict[str, object]) -> None:
+        if not processes.is_main():
+            return
         self._stream.write(f"{kind} {json.dumps(body, ensure_ascii=False)}\n")
         self._stream.flush()
+
+
+def report_failure(error: CAIError) -> None:
+    """Say why the command ends: one line on stderr."""
+    if os.environ.get(SUPERVISED):
+        sys.stderr.write(f"failed {json.dumps({'error': type(error).__name__, 'message': str(error)})}\n")
+    else:
+        sys.stderr.write(f"error: {error}\n")
+    sys.stderr.flush()

@@ -6,10 +6,10 @@ Alone: `python -m cai.training.sft --job job.json`
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.errors import TrainingError
+from cai.errors import ConfigError, TrainingError
 from cai.records import Reject
-from cai.training import batches
-from cai.training.chat import Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
+from cai.training import batches, processes
+from cai.training.chat import IGNORED, Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import SFTJob
 from cai.training.libraries import without_vllm
@@ -98,20 +98,35 @@ def as_dataset(job: SFTJob, examples: list[Example]) -> Any:
     return pack_dataset(dataset, job.config.max_length, "bfd")
 
 
+def evened(dataset: Any, pad_token_id: int, rows: int) -> Any:
+    """`dataset` with rows that carry no loss at its end, up to a multiple of `rows`: a whole batch, so that each of
+    several processes has as many. Without them accelerate would train on some rows twice.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    empty = {"input_ids": [pad_token_id], "labels": [IGNORED], "seq_lengths": [1]}
+    missing = -len(dataset) % rows
+    columns = {name: [empty[name]] * missing for name in dataset.column_names}
+    return concatenate_datasets([dataset, Dataset.from_dict(columns, features=dataset.features)])
+
+
 def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
     """TRL's trainer over rows that we tokenised ourselves, so that labels and truncation are ours to count."""
     with without_vllm():
         from trl.trainer.sft_config import SFTConfig as TrainerConfig
         from trl.trainer.sft_trainer import SFTTrainer
-    from cai.training.trainer import arguments, load_policy, sealed
+    from cai.training.trainer import arguments, batching, load_policy, sealed
 
     config = job.config
+    dataset = as_dataset(job, prepared.examples)
+    if processes.count() > 1:
+        dataset = evened(dataset, prepared.tokenizer.pad_token_id, job.step_rows)
     return sealed(SFTTrainer)(
         model=load_policy(job.model),
         args=TrainerConfig(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             num_train_epochs=config.epochs,
-            per_device_train_batch_size=config.batch_size,
+            **batching(job),
             max_length=config.max_length,
             packing=config.packing,
             packing_strategy="bfd",
@@ -119,7 +134,7 @@ def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
             warmup_steps=0.03,  # a share of all steps
             dataset_kwargs={"skip_prepare_dataset": True},
         ),
-        train_dataset=as_dataset(job, prepared.examples),
+        train_dataset=dataset,
         processing_class=prepared.tokenizer,
         peft_config=None if config.lora_rank is None else _lora(config.lora_rank),
     )
@@ -137,21 +152,27 @@ def _reported(step: int, numbers: dict[str, float]) -> dict[str, float]:
 
 
 def train(job: SFTJob, workspace: Workspace, progress: Progress) -> Trained:
+    if job.config.lora_rank is not None and processes.is_split():
+        raise ConfigError(
+            f"lora_rank {job.config.lora_rank} was asked for under FSDP or DeepSpeed, which split the model so that "
+            "the adapter cannot be merged; launch with deployments/accelerate/multi-gpu.yaml, or train without LoRA"
+        )
     prepared = prepare_rows(job)
     if prepared.rejects or prepared.facts["n_truncated"]:
         progress.note("rows cut", n_rejected=len(prepared.rejects), n_truncated=prepared.facts["n_truncated"])
-    from cai.training.trainer import Watch, run, save_policy
+    from cai.training.trainer import Watch, gathered_weights, run, save_policy
 
     checkpoint = workspace.open(progress)
     trainer = build_trainer(job, prepared, workspace.folder)
     trainer.add_callback(Watch(workspace.folder, progress, _reported))
     steps = run(trainer, checkpoint)
+    weights = gathered_weights(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
     if job.config.lora_rank is not None:
         model = model.merge_and_unload()
 
     def fill(out: Path) -> None:
-        save_policy(model, load_tokenizer(job.model), job.model, out)
+        save_policy(model, load_tokenizer(job.model), job.model, out, weights)
         write_rejects(out / "rejects.jsonl", prepared.rejects)
         append(out / METRICS, ({"step": e["step"], **_reported(e["step"], e)} for e in logged))
 

@@ -14,6 +14,8 @@ from cai.models import resolve_model
 from cai.training.chat import save_tokenizer
 from cai.training.checkpoints import checkpoint_step, disk_errors, put_in_place
 from cai.training.guard import Guard, require_finite
+from cai.training.jobs import AnyJob
+from cai.training.processes import is_split, share, wait
 from cai.training.progress import Progress
 
 
@@ -38,7 +40,14 @@ def arguments(folder: Path, seed: int, learning_rate: float, save_steps: int) ->
         "use_cpu": not on_gpu,
         "gradient_checkpointing": on_gpu,
         "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,  # every parameter is used; looking for others costs a pass a step
     }
+
+
+def batching(job: AnyJob) -> dict[str, int]:
+    """Trainer arguments that give every optimiser step the rows the config asks for, on any number of processes."""
+    micro_batch, accumulation = share(job)
+    return {"per_device_train_batch_size": micro_batch, "gradient_accumulation_steps": accumulation}
 
 
 def load_policy(model: Path) -> Any:
@@ -51,10 +60,34 @@ def load_policy(model: Path) -> Any:
     )
 
 
-def save_policy(model: Any, tokenizer: Any, parent: Path, out: Path) -> None:
-    """Write `model` as its parent was written: same precision, tokenizer, chat template and generation settings."""
+def gathered_weights(trainer: Any) -> dict[str, Any] | None:
+    """The whole weights of a model that is split over the processes, None where it is not. Every process must call it;
+    only the main one gets them all.
+    """
+    if not is_split():
+        return None
+    weights: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return weights
+
+
+def save_policy(model: Any, tokenizer: Any, parent: Path, out: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write `model` as its parent was written: same precision, tokenizer, chat template and generation settings.
+    `weights` are those to write where `model` has but a part of them.
+    """
     source = resolve_model(parent)
     config = AutoConfig.from_pretrained(str(source), local_files_only=True)
+    if weights is not None:
+        model.save_pretrained(str(out), state_dict={name: w.to(config.dtype or w.dtype) for name, w in weights.items()})
+        (out / "config.json").write_bytes((source / "config.json").read_bytes())
+    else:
+        _save_whole(model, config, out)
+    save_tokenizer(tokenizer, parent, out)
+    settings = source / "generation_config.json"
+    if settings.is_file():
+        (out / settings.name).write_bytes(settings.read_bytes())
+
+
+def _save_whole(model: Any, config: Any, out: Path) -> None:
     if config.dtype is not None:
         model.to(config.dtype)
     # A model's digest must depend neither on where its parent lay nor on what the trainer set for its own use.
@@ -62,10 +95,6 @@ def save_policy(model: Any, tokenizer: Any, parent: Path, out: Path) -> None:
     model.config.pad_token_id = config.pad_token_id
     model.config.use_cache = config.use_cache
     model.save_pretrained(str(out))
-    save_tokenizer(tokenizer, parent, out)
-    settings = source / "generation_config.json"
-    if settings.is_file():
-        (out / settings.name).write_bytes(settings.read_bytes())
 
 
 class Watch(TrainerCallback):
@@ -144,4 +173,5 @@ def run(trainer: Any, checkpoint: Path | None) -> int:
     trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     steps = int(trainer.state.global_step)
     assert checkpoint is None or steps >= checkpoint_step(checkpoint)
+    wait()  # what the main process wrote about the last step is there for all
     return steps

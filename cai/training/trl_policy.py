@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cai.errors import ConfigError
-from cai.training import prompts
+from cai.training import processes, prompts
 from cai.training.chat import end_tokens
 from cai.training.checkpoints import checkpoint_step, disk_errors
 from cai.training.command import Trained
@@ -51,7 +51,7 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
     """`library`'s trainer of the job's policy against its rewards; `trainer.samples` are the replies of its step."""
     from cai.rewards.build import build_rewards
     from cai.training.policy_trainer import Reward, recording
-    from cai.training.trainer import arguments, load_policy, sealed
+    from cai.training.trainer import arguments, batching, load_policy, sealed
 
     config = job.config
     samples: list[Any] = []
@@ -62,7 +62,7 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
         args=library.arguments(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             max_steps=config.steps,
-            per_device_train_batch_size=config.prompts_per_step * config.samples_per_prompt,
+            **batching(job),
             num_generations=config.samples_per_prompt,
             max_completion_length=config.max_tokens,
             temperature=config.temperature,
@@ -88,13 +88,14 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
     if prepared.rejects:
         progress.note("prompts too long", n_rejected=len(prepared.rejects))
     from cai.training.gold import open_guard
-    from cai.training.trainer import Watch, load_policy, run, save_policy
+    from cai.training.trainer import Watch, gathered_weights, load_policy, run, save_policy
 
     checkpoint = workspace.open(progress)
     done = 0 if checkpoint is None else checkpoint_step(checkpoint)
     rollouts, metrics = workspace.folder / ROLLOUTS, workspace.folder / METRICS
-    rewind(rollouts, done)
-    rewind(metrics, done)
+    if processes.is_main():
+        rewind(rollouts, done)
+        rewind(metrics, done)
     trainer = build(job, prepared, workspace.folder)
     guard = open_guard(
         job, prepared.tokenizer, prepared.held_aside, trainer.rewards, trainer.ref_model, workspace.folder
@@ -102,10 +103,12 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
 
     def record(step: int, numbers: dict[str, float]) -> dict[str, float]:
         seen = guard.look(step, trainer.model, numbers["loss"], numbers.get("grad_norm", 0.0))
-        kept = {**step_metrics(numbers, trainer.samples), **seen}
-        with disk_errors(f"write the rollouts of step {step}"):
-            append(rollouts, map(as_row, trainer.samples))
-            append(metrics, [{"step": step, **kept}])
+        samples = processes.gathered(trainer.samples)
+        kept = {**step_metrics(numbers, samples), **seen}
+        if processes.is_main():
+            with disk_errors(f"write the rollouts of step {step}"):
+                append(rollouts, map(as_row, samples))
+                append(metrics, [{"step": step, **kept}])
         trainer.best_step = guard.best_step()
         return kept
 
@@ -116,12 +119,13 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
     finally:
         guard.close()
         trainer.rewards.close()
+    weights = gathered_weights(trainer)
     kept = guard.kept(job.model)
     model = trainer.accelerator.unwrap_model(trainer.model) if kept is None else load_policy(kept)
     samples, numbers = read(rollouts), read(metrics)
 
     def fill(out: Path) -> None:
-        save_policy(model, prepared.tokenizer, job.model, out)
+        save_policy(model, prepared.tokenizer, job.model, out, weights)
         write_rejects(out / "rejects.jsonl", prepared.rejects)
         write_parquet(samples, out / "rollouts.parquet")
         append(out / METRICS, numbers)

@@ -11,6 +11,7 @@ from typing import Any
 
 from cai.errors import ConfigError
 from cai.models import META, content_digest, read_meta
+from cai.training import processes
 from cai.training.checkpoints import discard_torn, disk_errors, fsync_dir, fsync_tree, last_whole_checkpoint, write_json
 from cai.training.jobs import AnyJob, check_heads, input_digests, job_digest
 from cai.training.progress import Progress
@@ -53,7 +54,18 @@ class Workspace:
         return meta
 
     def open(self, progress: Progress) -> Path | None:
-        """Make the folder ready to work in; returns the checkpoint to go on from, if there is one."""
+        """Make the folder ready to work in; returns the checkpoint to go on from, if there is one. Of several processes
+        the main one does it, and all get the same checkpoint.
+        """
+        if processes.is_main():
+            self._make_ready(progress)
+        processes.wait()
+        checkpoint = last_whole_checkpoint(self.folder)
+        if checkpoint is not None:
+            progress.note("resuming", checkpoint=checkpoint.name)
+        return checkpoint
+
+    def _make_ready(self, progress: Progress) -> None:
         with disk_errors(f"prepare {self.folder}"):
             if self.folder.exists() and self._owner() != self.digest:
                 progress.note("discarded the unfinished work of another job", folder=str(self.folder))
@@ -62,10 +74,6 @@ class Workspace:
             write_json(self.folder / JOB, {"job_digest": self.digest})
             if torn := discard_torn(self.folder):
                 progress.note("discarded torn checkpoints", names=torn)
-        checkpoint = last_whole_checkpoint(self.folder)
-        if checkpoint is not None:
-            progress.note("resuming", checkpoint=checkpoint.name)
-        return checkpoint
 
     def publish(self, fill: Callable[[Path], None], meta: dict[str, Any]) -> dict[str, Any]:
         """Let `fill` write the result into a temporary directory, add `meta.json`, rename it to `out`, tidy up."""

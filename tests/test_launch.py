@@ -1,0 +1,406 @@
+"""However a job is launched, it does the same work: in micro-batches, in several processes, short of memory."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+from training_fixtures import assistant, build_model, sentence, user, write_job, write_pairs, write_prompts, write_sft
+
+from cai.config import GRPOConfig, RewardModelConfig, SFTConfig, load_profile
+from cai.errors import ConfigError
+from cai.training import processes
+from cai.training.jobs import GRPOJob, RewardModelJob, SFTJob, halved
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "deployments" / "accelerate").glob("*.yaml"))
+ONE_SFT = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8, "max_length": 32, "save_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A policy, a reward model, and data."""
+    from cai.training import reward_model
+    from cai.training.command import run
+
+    folder = tmp_path_factory.mktemp("launch")
+    policy = build_model(folder / "tiny")
+    config = RewardModelConfig(epochs=1, learning_rate=1e-3, batch_size=16, max_length=40)
+    pairs = write_pairs(folder / "pairs.parquet", 40)
+    run(reward_model.STAGE, RewardModelJob(model=policy, data=pairs, out=folder / "reward", config=config))
+    write_sft(folder / "sft.parquet", 32)
+    write_prompts(folder / "prompts.parquet", 10)
+    return folder
+
+
+def sft_job(folder, out, **extra):
+    config = SFTConfig(**{**ONE_SFT, **extra.pop("config", {})})
+    return SFTJob(model=folder / "tiny", data=folder / "sft.parquet", out=out, config=config, seed=3, **extra)
+
+
+def grpo_job(folder, out, **extra):
+    config = GRPOConfig(
+        steps=3, prompts_per_step=3, samples_per_prompt=4, learning_rate=1e-3, max_tokens=8, max_prompt_tokens=20
+    )
+    data, reward = folder / "prompts.parquet", folder / "reward"
+    return GRPOJob(model=folder / "tiny", reward_models=[reward], data=data, out=out, config=config, seed=1, **extra)
+
+
+def curve(out, name="loss"):
+    return [json.loads(line)[name] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out):
+    from safetensors.torch import load_file
+
+    return load_file(out / "model.safetensors")
+
+
+def assert_same_training(one, other, tolerance):
+    import torch
+
+    assert curve(one) == pytest.approx(curve(other), abs=tolerance)
+    for name, tensor in weights(one).items():
+        torch.testing.assert_close(tensor, weights(other)[name], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("config", [{}, {"batch_size": 12}, {"packing": True, "batch_size": 4}], ids=str)
+def test_micro_batches_train_sft_as_the_whole_batch_does(made, tmp_path, config):
+    """32 rows in batches of 12 leave a part of a batch at the end of the epoch; rows of a batch differ in length."""
+    from cai.training import sft
+    from cai.training.command import run
+
+    whole = sft_job(made, tmp_path / "whole", config=config)
+    run(sft.STAGE, whole)
+    run(sft.STAGE, sft_job(made, tmp_path / "micro", config=config, micro_batch=2))
+    assert_same_training(whole.out, tmp_path / "micro", 2e-5)
+
+
+def test_micro_batches_train_grpo_as_the_whole_batch_does(made, tmp_path):
+    """A micro-batch may hold a part of a group: advantages are there before the batch is cut."""
+    from cai.training import grpo
+    from cai.training.command import run
+
+    run(grpo.STAGE, grpo_job(made, tmp_path / "whole"))
+    run(grpo.STAGE, grpo_job(made, tmp_path / "micro", micro_batch=3))
+    assert_same_training(tmp_path / "whole", tmp_path / "micro", 2e-5)
+    for name in ("reward/mean", "length/mean"):
+        assert curve(tmp_path / "whole", name) == pytest.approx(curve(tmp_path / "micro", name), abs=2e-5)
+
+
+def test_numbers_that_do_not_divide_are_refused(made, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="micro_batch 3 must divide the 8 rows"):
+        processes.share(sft_job(made, tmp_path, micro_batch=3))
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="8 rows a step cannot be divided over 3 processes"):
+        processes.share(sft_job(made, tmp_path))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert processes.share(sft_job(made, tmp_path)) == (4, 1)
+    assert processes.share(sft_job(made, tmp_path, micro_batch=8)) == (4, 1)
+    assert processes.share(grpo_job(made, tmp_path, micro_batch=2)) == (2, 3)
+
+
+@pytest.mark.parametrize("config", [{"batch_size": 12}, {"packing": True, "batch_size": 5}], ids=str)
+def test_rows_are_evened_out_with_rows_that_carry_no_loss(made, tmp_path, config):
+    """accelerate would fill the last batches with rows from the beginning, which would then be trained on twice."""
+    from cai.training import sft
+
+    job = sft_job(made, tmp_path, config=config)
+    dataset = sft.as_dataset(job, sft.prepare_rows(job).examples)
+    evened = sft.evened(dataset, 1, job.step_rows)
+    assert len(dataset) % job.step_rows and not len(evened) % job.step_rows
+    assert evened[: len(dataset)] == dataset[:]
+    assert {label for row in evened[len(dataset) :]["labels"] for label in row} == {-100}
+
+
+def test_a_job_for_one_process_says_so(made, tmp_path, monkeypatch):
+    from cai.training import reward_model
+    from cai.training.command import run
+
+    job = RewardModelJob(model=made / "tiny", data=made / "pairs.parquet", out=tmp_path / "out")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="reward_model runs in one process, and was started in 2"):
+        run(reward_model.STAGE, job)
+
+
+def test_adapters_are_refused_where_the_model_is_split(made, tmp_path, monkeypatch):
+    from cai.training import sft
+    from cai.training.command import run
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="lora_rank 4 was asked for under FSDP or DeepSpeed"):
+        run(sft.STAGE, sft_job(made, tmp_path / "out", config={"lora_rank": 4}))
+
+
+def test_a_micro_batch_is_halved_down_to_one_row_and_always_divides(made, tmp_path):
+    job, tried = sft_job(made, tmp_path, config={"batch_size": 96}), []
+    while job is not None:
+        tried.append(job.micro_batch)
+        job = halved(job)
+    assert tried == [None, 48, 24, 12, 6, 3, 1]
+    assert halved(sft_job(made, tmp_path), n_processes=2).micro_batch == 2
+    assert halved(sft_job(made, tmp_path, micro_batch=1)) is None
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_shipped_launch_file_has_nothing_accelerate_does_not_know(path):
+    """accelerate itself refuses an unknown key at the top, and takes any below."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+
+    config = load_config_from_file(str(path))
+    known = set(vars(launch_command_parser().parse_args(["script"])))
+    assert set(config.fsdp_config) <= known
+    assert set(config.deepspeed_config) <= known
+    args = launch_command_parser().parse_args(["--config_file", str(path), "-m", "cai.training.sft"])
+    checked, _, _ = _validate_launch_command(args)
+    assert checked.multi_gpu + checked.use_fsdp + checked.use_deepspeed == 1
+    assert checked.num_processes == config.num_processes > 1
+
+
+def launch(job: Path, **kwargs) -> subprocess.Popen:
+    config = ROOT / "deployments" / "accelerate" / "cpu-2.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "-m", "cai.training.sft"]
+    return subprocess.Popen(
+        [*map(str, command), "--job", str(job)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+        **kwargs,
+    )
+
+
+@pytest.fixture(scope="module")
+def in_two(made):
+    """One SFT job done by two processes on gloo; what they printed."""
+    job = sft_job(made, made / "two")
+    path = write_job(made / "two.json", **json.loads(job.model_dump_json()))
+    done = launch(path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = done.communicate()
+    assert done.returncode == 0, err
+    return job, out, err
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_publish_once(made, in_two, tmp_path):
+    from cai.training import sft
+    from cai.training.command import run
+
+    job, out, err = in_two
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["trained"]
+    steps = [json.loads(line.partition(" ")[2])["step"] for line in err.splitlines() if line.startswith("progress ")]
+    assert steps == sorted(set(steps)), "only the main process reports"
+    assert not job.out.with_name("two.unfinished").exists()
+    run(sft.STAGE, sft_job(made, tmp_path / "one"))
+    assert_same_training(job.out, tmp_path / "one", 2e-5)
+    assert run(sft.STAGE, job)["status"] == "already done"
+
+
+def named(text: str) -> set[int]:
+    """Ids of the processes whose command line has the text."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text in path.read_bytes().decode(errors="replace"):
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_die_with_whoever_started_them_and_go_on_to_the_same_bits(made, in_two, tmp_path):
+    """torch starts its workers in sessions of their own: a signal to their launcher's group does not reach them."""
+    job = sft_job(made, tmp_path / "out")
+    path = write_job(tmp_path / "job-of-two.json", **json.loads(job.model_dump_json()))
+    config = ROOT / "deployments" / "accelerate" / "cpu-2.yaml"
+    argv = ["accelerate.commands.launch", "--config_file", str(config), "-m", "cai.training.sft", "--job", str(path)]
+    code = (
+        "import pathlib; from flows.supervise import run_step\n"
+        f"run_step({argv!r}, log=print, logfile=pathlib.Path({str(tmp_path / 'log')!r}))"
+    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    while not list((tmp_path / "out.unfinished").glob("checkpoint-*/meta.json")):
+        assert parent.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.005)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while named(str(path)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert named(str(path)) == set()
+    assert not job.out.exists()
+    again = launch(path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    _, err = again.communicate()
+    assert again.returncode == 0, err
+    assert '"resuming"' in err
+    assert (job.out / "model.safetensors").read_bytes() == (in_two[0].out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_known_as_killed(tmp_path, monkeypatch):
+    """torch's launcher ends with code 1 whatever happened; out of memory is the usual reason for SIGKILL."""
+    from flows.supervise import StepFailed, run_step
+
+    body = "import os, signal\nif os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
+    (tmp_path / "worker_under_test.py").write_text(body)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    config = ROOT / "deployments" / "accelerate" / "cpu-2.yaml"
+    argv = ["accelerate.commands.launch", "--config_file", str(config), "-m", "worker_under_test"]
+    with pytest.raises(StepFailed, match="a process of the step was ended by SIGKILL") as error:
+        run_step(argv, log=print, logfile=tmp_path / "log")
+    assert error.value.is_out_of_memory
+
+
+LIMITED = """
+import atexit, os, pathlib, resource, sys
+if "cai.training.sft" in sys.orig_argv:
+    if limit := os.environ.get("TEST_MEMORY_LIMIT"):
+        resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
+    if report := os.environ.get("TEST_MEMORY_REPORT"):
+        atexit.register(lambda: pathlib.Path(report).write_text(pathlib.Path("/proc/self/status").read_text()))
+"""
+
+
+@pytest.fixture
+def roomy_job(made, tmp_path):
+    """A batch of about 15,000 tokens: what the layers keep of it is more than a hundred megabytes."""
+    import random
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = random.Random(0)
+    rows = [
+        {"prompt": user(sentence(rng, 25, 25)), "completion": assistant(sentence(rng, 25, 25))} for _ in range(1024)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "long.parquet")
+    config = {"batch_size": 256, "max_length": 64, "epochs": 1}
+    return sft_job(made, tmp_path / "out", config=config).model_copy(update={"data": tmp_path / "long.parquet"})
+
+
+def small_run(folder: Path):
+    """A run over the scripted engine, whose models need no memory."""
+    from flows.runs import create_run
+
+    (folder / "prompts.txt").write_text("how do i bake a cake?\n")
+    (folder / "script.yaml").write_text(yaml.safe_dump({"rules": []}))
+    profile = {
+        "name": "small",
+        "constitution": "constitution/smallworld.yaml",
+        "engine": {"kind": "scripted", "model": "scripted", "script": str(folder / "script.yaml")},
+        "prompts": [{"path": str(folder / "prompts.txt")}],
+    }
+    (folder / "profile.yaml").write_text(yaml.safe_dump(profile))
+    return create_run(load_profile(folder / "profile.yaml"), folder / "home")
+
+
+@pytest.mark.slow
+def test_what_runs_out_of_memory_is_tried_again_with_half_the_rows_at_once(roomy_job, tmp_path, monkeypatch):
+    """For real: a limit on the address space that lets half of the batch through and not the whole of it."""
+    from flows import stages
+
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(LIMITED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(ROOT)]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    half = roomy_job.model_copy(update={"micro_batch": 128, "out": tmp_path / "half"})
+    path = write_job(tmp_path / "half.json", **json.loads(half.model_dump_json()))
+    report = {"TEST_MEMORY_REPORT": str(tmp_path / "status")}
+    command = [sys.executable, "-m", "cai.training.sft", "--job", str(path)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, env={**os.environ, **report})
+    peak_kib = int((tmp_path / "status").read_text().partition("VmPeak:")[2].split()[0])
+    monkeypatch.setenv("TEST_MEMORY_LIMIT", str(peak_kib * 1024 + 30 * 2**20))
+
+    run = small_run(tmp_path)
+    run.finish("sft_set", {"versions": {}})
+    train = stages.train.with_options(retry_delay_seconds=0)
+
+    @flow
+    def one_step() -> dict:
+        return train(str(run.home), run.run_id, "sft", "sl_cai", roomy_job)
+
+    with prefect_test_harness():
+        result = one_step()
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # it says goodbye at exit, when stderr is closed
+    assert json.loads((run.path / "jobs" / "sft.json").read_text())["micro_batch"] == 128
+    log = (run.logs / "sft.log").read_text()
+    assert "out of memory with 256 rows at once" in log
+    meta = json.loads((tmp_path / "half" / "meta.json").read_text())
+    assert result["model_digest"] == meta["model_digest"]
+
+
+def test_only_memory_and_what_passes_by_itself_are_tried_again():
+    from prefect.client.schemas.objects import TaskRun
+    from prefect.states import Failed
+
+    from flows.stages import _may_fit_or_pass
+    from flows.supervise import StepFailed
+
+    def again(kind: str, run_count: int) -> bool:
+        state = Failed(data=StepFailed(kind, "as told"))
+        return _may_fit_or_pass(None, TaskRun.model_construct(run_count=run_count), state)
+
+    assert again("OutOfMemory", 1) and again("OutOfMemory", 7) and again("killed", 7)
+    assert again("EngineDied", 1) and not again("EngineDied", 2)
+    assert not again("too_large", 1) and not again("ConfigError", 1)
+
+
+def test_the_job_file_remembers_what_was_tried_and_only_for_the_same_job(made, tmp_path):
+    from flows.training import as_last_tried
+
+    job, path = sft_job(made, tmp_path / "out"), tmp_path / "job.json"
+    assert as_last_tried(job, path) == job
+    path.write_text(job.model_copy(update={"micro_batch": 2}).model_dump_json())
+    assert as_last_tried(job, path).micro_batch == 2
+    other = sft_job(made, tmp_path / "out", config={"epochs": 3})
+    assert as_last_tried(other, path).micro_batch is None
+
+
+def test_a_profile_s_launch_file_goes_before_the_module_and_must_say_how_many_processes(tmp_path):
+    from flows.training import Launcher
+
+    assert Launcher(None).argv() == []
+    found = Launcher(Path("deployments/accelerate/cpu-2.yaml"))
+    assert found.n_processes == 2
+    assert found.argv()[:2] == ["accelerate.commands.launch", "--config_file"] and Path(found.argv()[2]).is_file()
+    (tmp_path / "a.yaml").write_text("num_processes: many\n")
+    with pytest.raises(ConfigError, match="expected num_processes to be a positive number, got 'many'"):
+        Launcher(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match="no accelerate configuration at"):
+        Launcher(tmp_path / "none.yaml")
+
+
+def test_a_supervised_command_names_its_error_and_any_other_says_it_in_one_line(capsys, monkeypatch):
+    from cai.errors import OutOfMemory
+    from cai.training.progress import SUPERVISED, report_failure
+
+    monkeypatch.delenv(SUPERVISED, raising=False)
+    report_failure(OutOfMemory("too much"))
+    monkeypatch.setenv(SUPERVISED, "1")
+    report_failure(OutOfMemory("too much"))
+    assert capsys.readouterr().err.splitlines() == [
+        "error: too much", 'failed {"error": "OutOfMemory", "message": "too much"}'
+    ]  # fmt: skip
+
+
+def test_only_the_main_process_reports(monkeypatch):
+    from cai.training.progress import Progress
+
+    said = io.StringIO()
+    monkeypatch.setenv("RANK", "1")
+    Progress("sft", said).note("resuming")
+    assert said.getvalue() == ""
+    monkeypatch.setenv("RANK", "0")
+    Progress("sft", said).note("resuming")
+    assert "resuming" in said.getvalue()
