@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from cai.config import EngineConfig, Profile, PromptSource, load_profile, replace_sources
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
-from cai.models import model_digest, resolve_model
-from cai.records import digest
+from cai.models import model_digest, read_meta, resolve_model
+from cai.records import Run, digest
 from cai.smallworld import world
 
 
@@ -109,6 +109,35 @@ def open_run(home: Path, run_id: str) -> RunFolder:
         constitution.without(without) if without else constitution,
         without,
     )
+
+
+def run_row(run: RunFolder, status: Literal["running", "completed", "failed"]) -> Run:
+    """The run as the table `runs` has it."""
+    body = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    return Run(
+        run_id=run.run_id,
+        profile=run.profile.name,
+        started_at=body["started_at"],
+        constitution_digest=run.constitution.digest(),
+        config=json.dumps(body["profile"], sort_keys=True),
+        status=status,
+        base_digest=base_digest(run),
+        ended_at="" if status == "running" else now(),
+    )
+
+
+def base_digest(run: RunFolder) -> str:
+    """The model that the reward model and the policy of this run start from; "" until one is trained or trained from.
+
+    It is read from what training reported, not from the profile: a path there may lead to other weights by now.
+    """
+    if (sft := run.result("sft")) is not None:
+        return str(sft["model_digest"])
+    if run.profile.sft is not None:
+        return ""
+    trained = [result for step in ("reward_model", "rl") if (result := run.result(step)) is not None]
+    metas = [meta for result in trained if (meta := read_meta(Path(result["path"]))) is not None]
+    return str(metas[0]["parent_digest"]) if metas else ""
 
 
 def profile_with(

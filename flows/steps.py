@@ -24,12 +24,12 @@ from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, t
 from cai.feedback import Labelling, ResponsePair, label, make_pairs
 from cai.models import read_meta
 from cai.preferences import derive
-from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, Run, digest
+from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, digest
 from cai.report.build import build_report
 from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
-from flows.runs import RunFolder, open_run, write_atomically
+from flows.runs import RunFolder, now, open_run, run_row, write_atomically
 from flows.supervise import mark
 from storage.exports import export_preferences, export_prompts, export_sft
 from storage.imports import read_sources
@@ -55,11 +55,7 @@ class Session:
 
     def record(self, status: Literal["running", "completed"]) -> None:
         """Write the run's own row, whatever it said before."""
-        run = self.run
-        body = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
-        config = json.dumps(body["profile"], sort_keys=True)
-        row = Run(run.run_id, run.profile.name, body["started_at"], run.constitution.digest(), config, status)
-        self.store.upsert([row])
+        self.store.upsert([run_row(self.run, status)])
 
     def prompts(self, shard: int) -> list[Prompt]:
         """The prompts of one shard, in the order of their import."""
@@ -249,6 +245,8 @@ def register(session: Session, name: str, path: str) -> dict[str, Any]:
         inputs=meta["inputs"] | pinned,
         metrics=meta["metrics"],
         run_id=session.run.run_id,
+        created_at=now(),
+        meta=json.dumps(meta, sort_keys=True),
     )
     session.store.append([model, *left_by_training(Path(path), session.run.run_id)])
     return {"model_digest": model.model_digest}
