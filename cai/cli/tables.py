@@ -31,7 +31,7 @@ def home_option() -> _Decorator:
     )
 
 
-def _checked_home(home: Path) -> Path:
+def checked_home(home: Path) -> Path:
     if not (home / "tables").is_dir():
         raise DataError(f"no tables under {home}; run `cai demo` or `cai run` first, or name another --home")
     return home
@@ -49,7 +49,7 @@ def tables(ctx: click.Context, home: Path, style: Literal["text", "json"]) -> No
     ctx.obj = home
     if ctx.invoked_subcommand is not None:
         return
-    summary = _summary(_checked_home(home))
+    summary = _summary(checked_home(home))
     if style == "json":
         click.echo(json.dumps(summary, indent=2, allow_nan=False))
         return
@@ -80,7 +80,7 @@ def compact(home: Path) -> None:
     """Rewrite many small files into few, sorted by prompt. Runs may go on meanwhile."""
     from storage.store import Store
 
-    done = Store(_checked_home(home)).compact()
+    done = Store(checked_home(home)).compact()
     for name, (before, after) in done.items():
         click.echo(f"{name}: {before} files -> {after}")
     if not done:
@@ -96,7 +96,7 @@ def vacuum(home: Path, keep_days: int) -> None:
 
     from storage.store import Store
 
-    n_deleted = Store(_checked_home(home)).vacuum(timedelta(days=keep_days))
+    n_deleted = Store(checked_home(home)).vacuum(timedelta(days=keep_days))
     click.echo(f"deleted {n_deleted} files")
 
 
@@ -106,7 +106,7 @@ def verify(ctx: click.Context) -> None:
     """Read every stored file and check it against the log; exit 1 where something is wrong."""
     from storage.store import Store
 
-    store = Store(_checked_home(ctx.obj))
+    store = Store(checked_home(ctx.obj))
     problems = store.verify()
     for problem in problems:
         click.echo(problem)
@@ -136,7 +136,7 @@ def sql(query: str | None, home: Path, style: str, limit: int | None, listing: b
         return
     if query is None:
         raise click.UsageError("name a query or give SQL; `cai sql --list` shows the names")
-    connection = catalog.connect(_checked_home(home))
+    connection = catalog.connect(checked_home(home))
     names, rows = catalog.query_rows(connection, named.resolve(query))
     shown = limit or (TABLE_ROWS if style == "table" else len(rows))
     click.echo(_FORMATS[style](names, rows[:shown]), nl=style != "csv")
@@ -167,19 +167,19 @@ def _cell(value: Any, width: int) -> str:
 
 
 def _json_text(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON has it: NaN and infinities become null, whatever JSON has no word for becomes text."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float | Decimal):
         return float(value) if isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value)
 
 
@@ -193,7 +193,7 @@ def _as_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_json_text(v) if isinstance(v, list | tuple | dict) else _plain(v) for v in row])
+        writer.writerow([_json_text(v) if isinstance(v, list | tuple | dict) else plain(v) for v in row])
     return out.getvalue()
 
 
@@ -242,7 +242,7 @@ def export_sft(
     from storage import exports
     from storage.store import Store
 
-    store = Store(_checked_home(home))
+    store = Store(checked_home(home))
     _report(exports.export_sft(store, out, rounds=rounds, revision_ids=_read_ids(ids), model_digest=model_digest))
 
 
@@ -256,7 +256,7 @@ def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | No
     from storage import exports
     from storage.store import Store
 
-    store = Store(_checked_home(home))
+    store = Store(checked_home(home))
     _report(exports.export_preferences(store, out, pair_ids=_read_ids(ids), include_ties=include_ties))
 
 
@@ -270,4 +270,4 @@ def export_prompts(out: Path, home: Path, split: Literal["train", "eval"] | None
     from storage import exports
     from storage.store import Store
 
-    _report(exports.export_prompts(Store(_checked_home(home)), out, prompt_ids=_read_ids(ids), split=split))
+    _report(exports.export_prompts(Store(checked_home(home)), out, prompt_ids=_read_ids(ids), split=split))
