@@ -55,6 +55,20 @@ class RunFolder:
         column: list[str] = pq.read_table(self.path / "ids" / f"{name}.parquet")["id"].to_pylist()
         return column
 
+    def ids_of(self, name: str) -> list[str]:
+        """The row ids that a step left, one shard after the other where it worked in shards.
+
+        Raises:
+            DataError: the step is not finished.
+        """
+        if (self.path / "ids" / f"{name}.parquet").is_file():
+            return self.ids(name)
+        prompts = self.result("prompts")
+        shards = [f"{name}-{i}" for i in range(0 if prompts is None else int(prompts["n_shards"]))]
+        if not shards or not all((self.path / "ids" / f"{shard}.parquet").is_file() for shard in shards):
+            raise DataError(f"run {self.run_id} has not made all its {name} yet; start it again to go on with it")
+        return [row_id for shard in shards for row_id in self.ids(shard)]
+
     def save_ids(self, name: str, ids: Collection[str]) -> None:
         path = self.path / "ids" / f"{name}.parquet"
         table = pa.table({"id": pa.array(list(ids), pa.string())})

@@ -66,10 +66,6 @@ class Session:
     def n_shards(self) -> int:
         return -(-len(self.run.ids("prompts")) // SHARD)
 
-    def ids_of(self, name: str) -> list[str]:
-        """The ids that the shards of a step left, one shard after the other."""
-        return [row_id for shard in range(self.n_shards()) for row_id in self.run.ids(f"{name}-{shard}")]
-
     def pairs(self, shard: int) -> tuple[list[ResponsePair], list[Reject]]:
         ids = self.run.ids(f"candidates-{shard}")
         found = self.store.find_all(Response, ids)
@@ -133,7 +129,7 @@ def sft_set(session: Session) -> dict[str, Any]:
     run = session.run
     sft = run.profile.sft
     which = "last-revisions" if sft is None or sft.rounds == "last" else "revisions"
-    ids = session.ids_of(which)
+    ids = run.ids_of(which)
     made = export_sft(session.store, run.path / "sft.parquet", rounds="all", revision_ids=ids)
     return {"n_in": len(ids), "n_out": made.n_rows, "digest": made.digest, "versions": made.versions}
 

@@ -216,12 +216,22 @@ _OUT = click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 _IDS = click.option(
     "--ids",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Only the rows whose ids stand in this file, one a line; without it, all that were ever stored.",
+    help="Only the rows whose ids stand in this file, one a line; without it and --run, all that were ever stored.",
 )
 
 
-def _read_ids(path: Path | None) -> list[str] | None:
-    return None if path is None else path.read_text(encoding="utf-8").split()
+_RUN = click.option("--run", "run_id", metavar="RUN", help="Only the rows of this run; `cai sql runs` names them.")
+
+
+def _chosen(home: Path, ids: Path | None, run_id: str | None, name: str) -> list[str] | None:
+    """The ids to export: those of a file, those that a run left as `name`, or None for all that were ever stored."""
+    if ids is not None and run_id is not None:
+        raise click.UsageError("--ids and --run both say which rows; give one of them")
+    if run_id is not None:
+        from flows.runs import open_run
+
+        return open_run(home, run_id).ids_of(name)
+    return None if ids is None else ids.read_text(encoding="utf-8").split()
 
 
 def _report(result: Any) -> None:
@@ -235,29 +245,40 @@ def _report(result: Any) -> None:
 @click.option("--rounds", type=click.Choice(["all", "last"]), default="last", show_default=True)
 @click.option("--model", "model_digest", help="Only what the model with this digest wrote.")
 @_IDS
+@_RUN
 def export_sft(
-    out: Path, home: Path, rounds: Literal["all", "last"], model_digest: str | None, ids: Path | None
+    out: Path,
+    home: Path,
+    rounds: Literal["all", "last"],
+    model_digest: str | None,
+    ids: Path | None,
+    run_id: str | None,
 ) -> None:
     """Revisions as `prompt` and `completion`, both lists of messages."""
     from storage import exports
     from storage.store import Store
 
     store = Store(checked_home(home))
-    _report(exports.export_sft(store, out, rounds=rounds, revision_ids=_read_ids(ids), model_digest=model_digest))
+    chosen = _chosen(home, ids, run_id, "revisions")
+    _report(exports.export_sft(store, out, rounds=rounds, revision_ids=chosen, model_digest=model_digest))
 
 
-@export.command("preferences", epilog="\b\nExample:\n  cai export preferences pairs.jsonl --no-ties")
+@export.command(
+    "preferences", epilog="\b\nExample:\n  cai export preferences pairs.jsonl --run demo-1f2e3d4c5b --no-ties"
+)
 @_OUT
 @home_option()
 @click.option("--include-ties/--no-ties", default=True, show_default=True, help="DPO wants none.")
 @_IDS
-def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | None) -> None:
+@_RUN
+def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | None, run_id: str | None) -> None:
     """Pairs as `prompt`, `chosen` and `rejected`, lists of messages, with `soft_label`."""
     from storage import exports
     from storage.store import Store
 
     store = Store(checked_home(home))
-    _report(exports.export_preferences(store, out, pair_ids=_read_ids(ids), include_ties=include_ties))
+    chosen = _chosen(home, ids, run_id, "preferences")
+    _report(exports.export_preferences(store, out, pair_ids=chosen, include_ties=include_ties))
 
 
 @export.command("prompts", epilog="\b\nExample:\n  cai export prompts prompts.jsonl --split eval")
@@ -265,9 +286,14 @@ def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | No
 @home_option()
 @click.option("--split", type=click.Choice(["train", "eval"]), help="Only this split.")
 @_IDS
-def export_prompts(out: Path, home: Path, split: Literal["train", "eval"] | None, ids: Path | None) -> None:
+@_RUN
+def export_prompts(
+    out: Path, home: Path, split: Literal["train", "eval"] | None, ids: Path | None, run_id: str | None
+) -> None:
     """Prompts as `prompt`, a list of messages; `cai run --prompts` reads the file again."""
     from storage import exports
     from storage.store import Store
 
-    _report(exports.export_prompts(Store(checked_home(home)), out, prompt_ids=_read_ids(ids), split=split))
+    store = Store(checked_home(home))
+    chosen = _chosen(home, ids, run_id, "prompts")
+    _report(exports.export_prompts(store, out, prompt_ids=chosen, split=split))
