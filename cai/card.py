@@ -133,9 +133,9 @@ def _limits(registry: Registry, model: Model) -> str:
         "The record names no licence: those of the base model and of the data apply.",
     ]
     if n.get("n_truncated"):
-        lines.append(f"{n['n_truncated']} rows were longer than the training length and were cut.")
+        lines.append(f"Rows cut to the training length: {n['n_truncated']}.")
     if n.get("n_rejected"):
-        lines.append(f"{n['n_rejected']} rows could not be used; each is listed with its reason in `rejects.jsonl`.")
+        lines.append(f"Rows that could not be used: {n['n_rejected']}; `rejects.jsonl` has each with its reason.")
     if model.stage == "reward_model":
         lines.append(
             "Scores are meant for responses like those of the model it was trained from; for another policy, train it "

@@ -237,7 +237,7 @@ def test_compare_shows_metrics_side_by_side_and_only_what_differs(home):
     assert (harm["metric"], harm["apart"], harm["a"]["n"]) == ("harm", True, 50)
     assert harm["difference"] == pytest.approx(-0.25)
     text = run(home, "compare", a.model_digest, b.model_digest).stdout
-    assert "0.4 (0.3 to 0.5)" in text and "settings that differ" in text
+    assert "0.4 (0.3 to 0.5)" in text and "settings, where they differ" in text
 
 
 # promote
@@ -335,7 +335,7 @@ def test_a_card_says_what_was_recorded_and_names_no_licence(home):
         "| beta | 0.1 |",
         "| seed | 3 |",
         f"| trained against | {scorer.model_digest[:8]} (reward\\_model) |",
-        "1 rows were longer",
+        "Rows cut to the training length: 1.",
         "AutoModelForCausalLM.from_pretrained",
     ):
         assert said in card, said

@@ -194,7 +194,7 @@ def compare(a: str, b: str, home: Path, style: str) -> None:
             ("metrics", ["metric", *names, "difference"], [list(row.values()) for row in body["metrics"]]),
             ("evaluations", ["set", "metric", *names, "difference", "intervals apart"], measured),
             *(
-                (f"{title} that differ", [title, *names], [list(row.values()) for row in body[title]])
+                (f"{title}, where they differ", ["name", *names], [list(row.values()) for row in body[title]])
                 for title in ("settings", "inputs", "code")
             ),
         ]
@@ -208,7 +208,7 @@ def _compared(registry: "Registry", a: "Model", b: "Model") -> dict[str, Any]:
 
     measured = [registry.measured(model) for model in (a, b)]
     both = [(measured[0][key], measured[1][key]) for key in measured[0] if key in measured[1]]
-    inputs = [{"parent": m.parent_digest, **m.inputs, "seed": meta_of(m).get("seed")} for m in (a, b)]
+    inputs = [{**m.inputs, "seed": meta_of(m).get("seed")} for m in (a, b)]
     made_by = [{**meta_of(m).get("code", {}), **meta_of(m).get("versions", {})} for m in (a, b)]
     return {
         "a": _in_short(registry, a),
