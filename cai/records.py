@@ -264,7 +264,11 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A trained model and everything it came from."""
+    """A trained model and everything it came from. `run_id` is the run that trained it; later ones may have found it.
+
+    `inputs` are digests by name, and table versions as `tables/NAME`; `meta` is the directory's `meta.json` as it was
+    written (config, seed, code, versions, counts), so that the record outlives the directory.
+    """
 
     model_digest: str
     name: str
@@ -274,11 +278,39 @@ class Model:
     inputs: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     run_id: str = ""
+    created_at: str = ""
+    meta: str = "{}"
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A model was put to use under the name of a channel. Nothing changes it; the highest `number` of a channel counts.
+
+    `stale` says why the model was stale at that time, "" where it was not.
+    """
+
+    promotion_id: str
+    channel: str
+    number: int
+    model_digest: str
+    previous_digest: str
+    promoted_at: str
+    note: str = ""
+    stale: str = ""
+
+    @staticmethod
+    def make_id(channel: str, number: int) -> str:
+        """One row a channel and number: of two promotions at once, one is stored and the other counts on."""
+        return digest("promotion", channel, number)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What ran, on what. `config` is the resolved profile as JSON."""
+    """What ran, on what. `config` is the resolved profile as JSON.
+
+    `base_digest` is the model that its reward model and its policy start from, "" until there is one; `ended_at` is
+    when the run last completed or failed.
+    """
 
     run_id: str
     profile: str
@@ -286,10 +318,23 @@ class Run:
     constitution_digest: str
     config: str
     status: Literal["running", "completed", "failed"] = "running"
+    base_digest: str = ""
+    ended_at: str = ""
 
 
 Record = (
-    Prompt | Response | Revision | Comparison | PreferencePair | Reject | Evaluation | Score | Rollout | Model | Run
+    Prompt
+    | Response
+    | Revision
+    | Comparison
+    | PreferencePair
+    | Reject
+    | Evaluation
+    | Score
+    | Rollout
+    | Model
+    | Promotion
+    | Run
 )
 R = TypeVar("R", bound=Record)
 

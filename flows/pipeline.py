@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from flows import stages
 from flows.generation import generation
+from flows.recording import failure_recorded
 from flows.runs import create_run, profile_with
 
 Until = Literal["prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report"]
@@ -59,7 +60,7 @@ def constitutional_ai(
     )
     run = create_run(plan, Path(home), without=without)
     last = ORDER.index(until)
-    with generation(run) as engine:
+    with failure_recorded(run), generation(run) as engine:
         if last > 0 and not stages.is_finished(run, until):
             engine.warm_up()  # it starts while the first flow does
         stages.import_prompts(home, run.run_id)
@@ -75,5 +76,5 @@ def constitutional_ai(
             stages.train_rl(home, run.run_id)
         if last >= 6:
             stages.evaluate(home, run.run_id)
-    stages.report(home, run.run_id)
+        stages.report(home, run.run_id)
     return run.run_id

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from cai.config import EngineConfig, Profile, PromptSource, load_profile, replace_sources
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
-from cai.models import model_digest, resolve_model
-from cai.records import digest
+from cai.models import model_digest, read_meta, resolve_model
+from cai.records import Run, digest
 from cai.smallworld import world
 
 
@@ -54,6 +54,20 @@ class RunFolder:
         """A list of row ids that a step left for the next ones."""
         column: list[str] = pq.read_table(self.path / "ids" / f"{name}.parquet")["id"].to_pylist()
         return column
+
+    def ids_of(self, name: str) -> list[str]:
+        """The row ids that a step left, one shard after the other where it worked in shards.
+
+        Raises:
+            DataError: the step is not finished.
+        """
+        if (self.path / "ids" / f"{name}.parquet").is_file():
+            return self.ids(name)
+        prompts = self.result("prompts")
+        shards = [f"{name}-{i}" for i in range(0 if prompts is None else int(prompts["n_shards"]))]
+        if not shards or not all((self.path / "ids" / f"{shard}.parquet").is_file() for shard in shards):
+            raise DataError(f"run {self.run_id} has not made all its {name} yet; start it again to go on with it")
+        return [row_id for shard in shards for row_id in self.ids(shard)]
 
     def save_ids(self, name: str, ids: Collection[str]) -> None:
         path = self.path / "ids" / f"{name}.parquet"
@@ -109,6 +123,35 @@ def open_run(home: Path, run_id: str) -> RunFolder:
         constitution.without(without) if without else constitution,
         without,
     )
+
+
+def run_row(run: RunFolder, status: Literal["running", "completed", "failed"]) -> Run:
+    """The run as the table `runs` has it."""
+    body = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    return Run(
+        run_id=run.run_id,
+        profile=run.profile.name,
+        started_at=body["started_at"],
+        constitution_digest=run.constitution.digest(),
+        config=json.dumps(body["profile"], sort_keys=True),
+        status=status,
+        base_digest=base_digest(run),
+        ended_at="" if status == "running" else now(),
+    )
+
+
+def base_digest(run: RunFolder) -> str:
+    """The model that the reward model and the policy of this run start from; "" until one is trained or trained from.
+
+    It is read from what training reported, not from the profile: a path there may lead to other weights by now.
+    """
+    if (sft := run.result("sft")) is not None:
+        return str(sft["model_digest"])
+    if run.profile.sft is not None:
+        return ""
+    trained = [result for step in ("reward_model", "rl") if (result := run.result(step)) is not None]
+    metas = [meta for result in trained if (meta := read_meta(Path(result["path"]))) is not None]
+    return str(metas[0]["parent_digest"]) if metas else ""
 
 
 def profile_with(

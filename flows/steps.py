@@ -24,12 +24,12 @@ from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, t
 from cai.feedback import Labelling, ResponsePair, label, make_pairs
 from cai.models import read_meta
 from cai.preferences import derive
-from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, Run, digest
+from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, digest
 from cai.report.build import build_report
 from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
-from flows.runs import RunFolder, open_run, write_atomically
+from flows.runs import RunFolder, now, open_run, run_row, write_atomically
 from flows.supervise import mark
 from storage.exports import export_preferences, export_prompts, export_sft
 from storage.imports import read_sources
@@ -55,11 +55,7 @@ class Session:
 
     def record(self, status: Literal["running", "completed"]) -> None:
         """Write the run's own row, whatever it said before."""
-        run = self.run
-        body = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
-        config = json.dumps(body["profile"], sort_keys=True)
-        row = Run(run.run_id, run.profile.name, body["started_at"], run.constitution.digest(), config, status)
-        self.store.upsert([row])
+        self.store.upsert([run_row(self.run, status)])
 
     def prompts(self, shard: int) -> list[Prompt]:
         """The prompts of one shard, in the order of their import."""
@@ -69,10 +65,6 @@ class Session:
 
     def n_shards(self) -> int:
         return -(-len(self.run.ids("prompts")) // SHARD)
-
-    def ids_of(self, name: str) -> list[str]:
-        """The ids that the shards of a step left, one shard after the other."""
-        return [row_id for shard in range(self.n_shards()) for row_id in self.run.ids(f"{name}-{shard}")]
 
     def pairs(self, shard: int) -> tuple[list[ResponsePair], list[Reject]]:
         ids = self.run.ids(f"candidates-{shard}")
@@ -137,7 +129,7 @@ def sft_set(session: Session) -> dict[str, Any]:
     run = session.run
     sft = run.profile.sft
     which = "last-revisions" if sft is None or sft.rounds == "last" else "revisions"
-    ids = session.ids_of(which)
+    ids = run.ids_of(which)
     made = export_sft(session.store, run.path / "sft.parquet", rounds="all", revision_ids=ids)
     return {"n_in": len(ids), "n_out": made.n_rows, "digest": made.digest, "versions": made.versions}
 
@@ -249,6 +241,8 @@ def register(session: Session, name: str, path: str) -> dict[str, Any]:
         inputs=meta["inputs"] | pinned,
         metrics=meta["metrics"],
         run_id=session.run.run_id,
+        created_at=now(),
+        meta=json.dumps(meta, sort_keys=True),
     )
     session.store.append([model, *left_by_training(Path(path), session.run.run_id)])
     return {"model_digest": model.model_digest}

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from cai.cli import COMMANDS
+from cai.records import Run
+from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,6 +98,8 @@ def test_missing_prompts_are_one_error(tmp_path, profile):
 def test_an_empty_prompt_file_is_one_error(tmp_path, profile):
     (tmp_path / "empty.jsonl").write_text("")
     assert "empty.jsonl" in run_that_fails(tmp_path / "home", profile(), "--prompts", tmp_path / "empty.jsonl")
+    (run,) = Store(tmp_path / "home").read(Run)
+    assert run.status == "failed" and run.ended_at >= run.started_at
 
 
 @pytest.mark.slow

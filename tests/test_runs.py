@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from cai.cli import tables
 from cai.cli.run import _show
 from cai.config import load_profile
-from cai.errors import ConfigError
-from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision, digest
+from cai.errors import ConfigError, DataError
+from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision, digest
 from flows import reporting
 from flows.runs import create_run, open_run
 from storage.store import Store
@@ -161,6 +163,31 @@ def test_whatever_is_dropped_on_the_way_is_in_the_funnel(tmp_path, profile):
     assert sum(rejected.values()) == len(Store(tmp_path / "home").read(Reject))
     for title, n_in, n_out, n_rejected in reporting.funnel(run):
         assert n_in == n_out + n_rejected, title
+
+
+def test_the_rows_of_one_run_can_be_exported_alone(tmp_path, profile):
+    home, other = tmp_path / "home", CONSTITUTION.replace("kinder", "more kind")
+    first, second = run_to_the_end(home, profile()), run_to_the_end(home, profile(constitution=other))
+    pairs = {run.run_id: export(home, "preferences", run) for run in (first, second)}
+    assert sum(map(len, pairs.values())) == len(Store(home).read(PreferencePair)) > len(pairs[first.run_id])
+    assert {row["pair_id"] for row in pairs[second.run_id]} == set(second.ids("preferences"))
+    assert {row["revision_id"] for row in export(home, "sft", first)} == set(first.ids("last-revisions-0"))
+    assert len(export(home, "prompts", first)) == 40
+
+
+def test_a_run_that_is_not_so_far_has_nothing_to_export(tmp_path, profile):
+    run = create_run(load_profile(profile()), tmp_path / "home")
+    Store(run.home).append([Prompt.make([Message("user", "hello")], "test")])
+    with pytest.raises(DataError, match="has not made all its preferences yet"):
+        export(run.home, "preferences", run)
+
+
+def export(home: Path, what: str, run) -> list[dict]:
+    out = home / f"{what}-{run.run_id}.jsonl"
+    done = CliRunner().invoke(tables.export, [what, str(out), "--home", str(home), "--run", run.run_id])
+    if done.exception:
+        raise done.exception
+    return [json.loads(line) for line in out.read_text().splitlines()]
 
 
 def test_a_second_run_asks_the_model_nothing(tmp_path, profile):

@@ -71,6 +71,7 @@ def test_training_lowers_the_loss_and_the_result_is_a_whole_model(tmp_path, mode
     assert meta["metrics"]["loss/last"] < meta["metrics"]["loss/first"] - 0.2
     assert meta["model_digest"] == content_digest(job.out)
     assert meta["parent_digest"] == content_digest(model) != meta["model_digest"]
+    assert meta["code"]["version"] and meta["code"]["digest"]
     assert not job.out.with_name("out.unfinished").exists()
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"):
         assert (job.out / name).read_bytes() == (model / name).read_bytes()

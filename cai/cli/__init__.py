@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("cai.cli.run", "run", "Run a profile: prompts to preference pairs, models and a report."),
     "ui": ("cai.cli.run", "ui", "Browse the runs in the Prefect UI."),
     "evaluate": ("cai.cli.evaluate", "evaluate", "Measure models on held-out prompts."),
+    "models": ("cai.cli.models", "models", "The trained models: list, show, compare, promote, and write a card."),
     "constitution": ("cai.cli.constitution", "constitution", "Lint, show, compare and import constitutions."),
     "tables": ("cai.cli.tables", "tables", "What is stored: rows, rejects, versions; compact and verify."),
     "sql": ("cai.cli.tables", "sql", "Ask the tables a question, read-only; named queries included."),

@@ -31,7 +31,7 @@ def home_option() -> _Decorator:
     )
 
 
-def _checked_home(home: Path) -> Path:
+def checked_home(home: Path) -> Path:
     if not (home / "tables").is_dir():
         raise DataError(f"no tables under {home}; run `cai demo` or `cai run` first, or name another --home")
     return home
@@ -49,7 +49,7 @@ def tables(ctx: click.Context, home: Path, style: Literal["text", "json"]) -> No
     ctx.obj = home
     if ctx.invoked_subcommand is not None:
         return
-    summary = _summary(_checked_home(home))
+    summary = _summary(checked_home(home))
     if style == "json":
         click.echo(json.dumps(summary, indent=2, allow_nan=False))
         return
@@ -80,7 +80,7 @@ def compact(home: Path) -> None:
     """Rewrite many small files into few, sorted by prompt. Runs may go on meanwhile."""
     from storage.store import Store
 
-    done = Store(_checked_home(home)).compact()
+    done = Store(checked_home(home)).compact()
     for name, (before, after) in done.items():
         click.echo(f"{name}: {before} files -> {after}")
     if not done:
@@ -96,7 +96,7 @@ def vacuum(home: Path, keep_days: int) -> None:
 
     from storage.store import Store
 
-    n_deleted = Store(_checked_home(home)).vacuum(timedelta(days=keep_days))
+    n_deleted = Store(checked_home(home)).vacuum(timedelta(days=keep_days))
     click.echo(f"deleted {n_deleted} files")
 
 
@@ -106,7 +106,7 @@ def verify(ctx: click.Context) -> None:
     """Read every stored file and check it against the log; exit 1 where something is wrong."""
     from storage.store import Store
 
-    store = Store(_checked_home(ctx.obj))
+    store = Store(checked_home(ctx.obj))
     problems = store.verify()
     for problem in problems:
         click.echo(problem)
@@ -136,7 +136,7 @@ def sql(query: str | None, home: Path, style: str, limit: int | None, listing: b
         return
     if query is None:
         raise click.UsageError("name a query or give SQL; `cai sql --list` shows the names")
-    connection = catalog.connect(_checked_home(home))
+    connection = catalog.connect(checked_home(home))
     names, rows = catalog.query_rows(connection, named.resolve(query))
     shown = limit or (TABLE_ROWS if style == "table" else len(rows))
     click.echo(_FORMATS[style](names, rows[:shown]), nl=style != "csv")
@@ -167,19 +167,19 @@ def _cell(value: Any, width: int) -> str:
 
 
 def _json_text(value: Any) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """`value` as JSON has it: NaN and infinities become null, whatever JSON has no word for becomes text."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float | Decimal):
         return float(value) if isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value)
 
 
@@ -193,7 +193,7 @@ def _as_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_json_text(v) if isinstance(v, list | tuple | dict) else _plain(v) for v in row])
+        writer.writerow([_json_text(v) if isinstance(v, list | tuple | dict) else plain(v) for v in row])
     return out.getvalue()
 
 
@@ -216,12 +216,22 @@ _OUT = click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 _IDS = click.option(
     "--ids",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Only the rows whose ids stand in this file, one a line; without it, all that were ever stored.",
+    help="Only the rows whose ids stand in this file, one a line; without it and --run, all that were ever stored.",
 )
 
 
-def _read_ids(path: Path | None) -> list[str] | None:
-    return None if path is None else path.read_text(encoding="utf-8").split()
+_RUN = click.option("--run", "run_id", metavar="RUN", help="Only the rows of this run; `cai sql runs` names them.")
+
+
+def _chosen(home: Path, ids: Path | None, run_id: str | None, name: str) -> list[str] | None:
+    """The ids to export: those of a file, those that a run left as `name`, or None for all that were ever stored."""
+    if ids is not None and run_id is not None:
+        raise click.UsageError("--ids and --run both say which rows; give one of them")
+    if run_id is not None:
+        from flows.runs import open_run
+
+        return open_run(home, run_id).ids_of(name)
+    return None if ids is None else ids.read_text(encoding="utf-8").split()
 
 
 def _report(result: Any) -> None:
@@ -235,29 +245,40 @@ def _report(result: Any) -> None:
 @click.option("--rounds", type=click.Choice(["all", "last"]), default="last", show_default=True)
 @click.option("--model", "model_digest", help="Only what the model with this digest wrote.")
 @_IDS
+@_RUN
 def export_sft(
-    out: Path, home: Path, rounds: Literal["all", "last"], model_digest: str | None, ids: Path | None
+    out: Path,
+    home: Path,
+    rounds: Literal["all", "last"],
+    model_digest: str | None,
+    ids: Path | None,
+    run_id: str | None,
 ) -> None:
     """Revisions as `prompt` and `completion`, both lists of messages."""
     from storage import exports
     from storage.store import Store
 
-    store = Store(_checked_home(home))
-    _report(exports.export_sft(store, out, rounds=rounds, revision_ids=_read_ids(ids), model_digest=model_digest))
+    store = Store(checked_home(home))
+    chosen = _chosen(home, ids, run_id, "revisions")
+    _report(exports.export_sft(store, out, rounds=rounds, revision_ids=chosen, model_digest=model_digest))
 
 
-@export.command("preferences", epilog="\b\nExample:\n  cai export preferences pairs.jsonl --no-ties")
+@export.command(
+    "preferences", epilog="\b\nExample:\n  cai export preferences pairs.jsonl --run demo-1f2e3d4c5b --no-ties"
+)
 @_OUT
 @home_option()
 @click.option("--include-ties/--no-ties", default=True, show_default=True, help="DPO wants none.")
 @_IDS
-def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | None) -> None:
+@_RUN
+def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | None, run_id: str | None) -> None:
     """Pairs as `prompt`, `chosen` and `rejected`, lists of messages, with `soft_label`."""
     from storage import exports
     from storage.store import Store
 
-    store = Store(_checked_home(home))
-    _report(exports.export_preferences(store, out, pair_ids=_read_ids(ids), include_ties=include_ties))
+    store = Store(checked_home(home))
+    chosen = _chosen(home, ids, run_id, "preferences")
+    _report(exports.export_preferences(store, out, pair_ids=chosen, include_ties=include_ties))
 
 
 @export.command("prompts", epilog="\b\nExample:\n  cai export prompts prompts.jsonl --split eval")
@@ -265,9 +286,14 @@ def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | No
 @home_option()
 @click.option("--split", type=click.Choice(["train", "eval"]), help="Only this split.")
 @_IDS
-def export_prompts(out: Path, home: Path, split: Literal["train", "eval"] | None, ids: Path | None) -> None:
+@_RUN
+def export_prompts(
+    out: Path, home: Path, split: Literal["train", "eval"] | None, ids: Path | None, run_id: str | None
+) -> None:
     """Prompts as `prompt`, a list of messages; `cai run --prompts` reads the file again."""
     from storage import exports
     from storage.store import Store
 
-    _report(exports.export_prompts(Store(_checked_home(home)), out, prompt_ids=_read_ids(ids), split=split))
+    store = Store(checked_home(home))
+    chosen = _chosen(home, ids, run_id, "prompts")
+    _report(exports.export_prompts(store, out, prompt_ids=chosen, split=split))

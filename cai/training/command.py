@@ -11,6 +11,7 @@ from typing import Any, Generic, NamedTuple, NoReturn
 import click
 
 from cai.errors import CAIError, OutOfMemory
+from cai.source import code_version
 from cai.training import processes
 from cai.training.jobs import AnyJob, J, load_job
 from cai.training.libraries import prepare, versions
@@ -64,6 +65,7 @@ def run(stage: Stage[J], job: J, progress: Progress | None = None) -> dict[str, 
         "config": job.config.model_dump(mode="json"),
         "seed": job.seed,
         "versions": versions(),
+        "code": code_version(),
         **trained.facts,
         "seconds": round(time.monotonic() - started, 2),
     }

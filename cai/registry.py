@@ -1,0 +1,202 @@
+"""What the tables say of trained models: which is meant, what each came from, which is promoted, which is stale.
+
+Nothing here reads a table (`storage/registry.py` does) or is stored: whether a model is stale follows from the runs.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.errors import ConfigError, DataError
+from cai.models import content_digest, read_meta
+from cai.records import Evaluation, Model, Promotion, Run
+
+CHANNEL = "production"
+SHORT = 8
+"""Digits of a digest that people are shown."""
+_MIN_PREFIX = 4
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Every model, run, promotion and evaluation of one home."""
+
+    models: Mapping[str, Model]
+    """By digest."""
+    runs: tuple[Run, ...]
+    promotions: tuple[Promotion, ...]
+    evaluations: tuple[Evaluation, ...] = ()
+
+    def newest_first(self) -> list[Model]:
+        return sorted(self.models.values(), key=lambda m: (m.created_at, m.name, m.model_digest), reverse=True)
+
+    def find(self, text: str) -> Model:
+        """The model that `text` means: a digest or the beginning of one, a name, a folder's name, or a channel.
+
+        Raises:
+            DataError: it means none, or more than one.
+        """
+        if text in self.models:
+            return self.models[text]
+        current = self.promoted(text)
+        found = [
+            model
+            for model in self.newest_first()
+            if (len(text) >= _MIN_PREFIX and model.model_digest.startswith(text))
+            or text in (model.name, Path(model.path).name)
+            or (current is not None and current.model_digest == model.model_digest)
+        ]
+        if not found:
+            raise DataError(
+                f"no model is called {text!r}; expected a digest or {_MIN_PREFIX} of its first digits or more, a name, "
+                "or a channel: `cai models list` shows them"
+            )
+        if len(found) > 1:
+            listed = ", ".join(f"{m.model_digest[:SHORT]} ({m.name}, {m.created_at or 'no date'})" for m in found[:10])
+            raise DataError(
+                f"{text!r} may mean {len(found)} models; give the digest of one, the newest first: {listed}"
+            )
+        return found[0]
+
+    def label(self, model_digest: str) -> str:
+        """A model in few words: its short digest, and its name where it is known."""
+        model = self.models.get(model_digest)
+        return f"{model_digest[:SHORT]} ({'not trained here' if model is None else model.name})"
+
+    def lineage(self, model: Model) -> list[str]:
+        """Digests from the model's parent up to the seed model, which is the first that was not trained here."""
+        found: list[str] = []
+        parent = model.parent_digest
+        # Training that changes no weight gives a model its parent's digest, so a chain may close.
+        while parent and parent not in found and parent != model.model_digest:
+            found.append(parent)
+            parent = self.models[parent].parent_digest if parent in self.models else ""
+        return found
+
+    def children(self, model: Model) -> list[Model]:
+        """The models trained from this one or against it, oldest first."""
+        made_of = {
+            other.model_digest: {other.parent_digest, *scored_by(other)} - {other.model_digest}
+            for other in self.models.values()
+        }
+        return [other for other in reversed(self.newest_first()) if model.model_digest in made_of[other.model_digest]]
+
+    def promoted(self, channel: str) -> Promotion | None:
+        """The promotion that counts in a channel."""
+        return max((p for p in self.promotions if p.channel == channel), key=lambda p: p.number, default=None)
+
+    def channels(self, model: Model) -> list[str]:
+        """Where the model is promoted now."""
+        return [
+            channel
+            for channel in sorted({p.channel for p in self.promotions})
+            if (current := self.promoted(channel)) is not None and current.model_digest == model.model_digest
+        ]
+
+    def measured(self, model: Model) -> dict[tuple[str, str], Evaluation]:
+        """What the model was evaluated at, by set and metric; of several measurements the one on the most responses."""
+        own = [row for row in self.evaluations if row.model_digest == model.model_digest]
+        return {
+            (row.set, row.metric): row for row in sorted(own, key=lambda r: (r.set, r.metric, r.n, r.evaluation_id))
+        }
+
+    def in_use(self) -> dict[str, Run]:
+        """The run that says what is in use, by line: of its completed runs that have a base, the last to complete."""
+        completed = [r for r in self.runs if r.status == "completed" and r.base_digest and line(r.run_id)]
+        return {line(r.run_id): r for r in sorted(completed, key=lambda r: (r.ended_at, r.run_id))}
+
+    def why_stale(self, model: Model) -> tuple[str, ...]:
+        """Why a reward model, or a policy trained against one, is stale; empty where it is not.
+
+        A reward model is stale where all of this holds: a run of its own line completed after it was made; the last
+        run to do so starts its policy from another base; and no other line has the reward model's base in use.
+        """
+        return tuple(self._reasons(model))
+
+    def _reasons(self, model: Model) -> Iterator[str]:
+        if model.stage != "reward_model":
+            for scorer in scored_by(model):
+                if scorer in self.models and (reason := self._superseded(self.models[scorer])):
+                    yield f"it was trained against reward model {scorer[:SHORT]}: {reason}"
+        elif reason := self._superseded(model):
+            yield reason
+
+    def _superseded(self, reward_model: Model) -> str:
+        in_use = self.in_use()
+        run = in_use.get(line(reward_model.run_id))
+        if run is None or run.ended_at < reward_model.created_at:
+            return ""
+        if any(other.base_digest == reward_model.parent_digest for other in in_use.values()):
+            return ""
+        return (
+            f"its base {self.label(reward_model.parent_digest)} is no longer in use: run {run.run_id}, completed "
+            f"{run.ended_at}, starts from {self.label(run.base_digest)}"
+        )
+
+
+def scored_by(model: Model) -> list[str]:
+    """The digests of the reward models that a policy was trained against, or that guarded it."""
+    return sorted({value for name, value in model.inputs.items() if name.startswith("reward_model")})
+
+
+def meta_of(model: Model) -> dict[str, Any]:
+    """`meta.json` as training wrote it."""
+    meta: dict[str, Any] = json.loads(model.meta)
+    return meta
+
+
+def counts(model: Model) -> dict[str, int]:
+    """Rows, tokens and steps: whatever `meta.json` counts."""
+    return {name: value for name, value in sorted(meta_of(model).items()) if name.startswith("n_")}
+
+
+def settings(model: Model) -> dict[str, Any]:
+    """The resolved config, flat: `rewards.0.weight` and the like."""
+    return dict(_flat(meta_of(model).get("config", {}), ""))
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not inside:
+        yield name, value
+    for key, item in inside:
+        yield from _flat(item, f"{name}.{key}" if name else str(key))
+
+
+def table_versions(model: Model) -> dict[str, str]:
+    """The table versions that its training set was derived from, by table."""
+    return {k.removeprefix("tables/"): v for k, v in sorted(model.inputs.items()) if k.startswith("tables/")}
+
+
+def line(run_id: str) -> str:
+    """A run's id without its digest: runs of one profile, with the same principles left out, are one line."""
+    return run_id.rpartition("-")[0]
+
+
+def check_channel(name: str) -> str:
+    """Raises `ConfigError` unless a channel may be called so."""
+    if not re.fullmatch(r"[a-z][a-z0-9_.-]{0,63}", name):
+        raise ConfigError(f"channel {name!r}: expected lower-case letters, digits, `_`, `.`, `-`, a letter first")
+    return name
+
+
+def check_whole(model: Model) -> None:
+    """Whether the model's directory is there, finished, and holds the bytes that its record names.
+
+    Raises:
+        DataError: it is not.
+    """
+    path = Path(model.path)
+    meta = read_meta(path)
+    if meta is None:
+        problem = "is not finished: it has no meta.json" if path.is_dir() else "is gone"
+        raise DataError(f"model {model.model_digest[:SHORT]} cannot be promoted: {path} {problem}; train it again")
+    found = content_digest(path)
+    if not found == meta.get("model_digest") == model.model_digest:
+        raise DataError(
+            f"model {model.model_digest[:SHORT]} cannot be promoted: {path} holds other bytes now (content "
+            f"{found[:SHORT]}, meta.json says {str(meta.get('model_digest'))[:SHORT]}); restore it or train it again"
+        )
