@@ -116,7 +116,7 @@ def test_helpful_replies_are_mixed_in_by_the_stated_share(store, tmp_path):
     assert mixed(1 / 3, replies[::-1]).digest == done.digest
     assert mixed(0.5, replies).by_source == {"revision": 4, "helpful": 4}
     assert mixed(0.01, replies).by_source == {"revision": 4}, "the nearest row is none"
-    with pytest.raises(DataError, match=r"6 helpful replies .* 4 are there, a share of 0.500: add helpful prompts"):
+    with pytest.raises(DataError, match=r"6 helpful replies .* 4 are there: add .* or lower `share` to 0.500"):
         mixed(0.6, replies)
 
 

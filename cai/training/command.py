@@ -88,8 +88,8 @@ def run_command(stage: Stage[J], help: str) -> NoReturn:
 def _summary(stage: Stage[J], job: J, dry_run: bool) -> dict[str, Any]:
     if not dry_run:
         meta = run(stage, job)
-        named = ("status", "stage", "model_digest", "n_rows", "n_rejected", "n_truncated", "n_tokens")
-        named += ("n_trained_tokens", "n_steps", "metrics", "seconds")
+        counts = [name for name in meta if name.startswith("n_")]
+        named = ("status", "stage", "model_digest", *counts, "metrics", "seconds")
         return {"out": str(job.out), **{name: meta[name] for name in named if name in meta}}
     workspace = Workspace(job)
     done = workspace.finished() is not None
