@@ -139,8 +139,8 @@ def _n_helpful(store: Store, rows: str, values: list[list[str]], share: float, v
     n_helpful = round(n_revisions * share / (1 - share))
     if n_replies < n_helpful:
         raise DataError(
-            f"{n_helpful} helpful replies beside {n_revisions} revisions make a share of {share}, {n_replies} are there: "
-            f"add helpful prompts, or lower `share` to {n_replies / (n_revisions + n_replies):.3f}"
+            f"{n_helpful} helpful replies beside {n_revisions} revisions make a share of {share}, {n_replies} are "
+            f"there: add helpful prompts, or lower `share` to {n_replies / (n_revisions + n_replies):.3f}"
         )
     return n_helpful
 

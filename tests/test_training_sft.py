@@ -75,7 +75,7 @@ def test_truncation_is_counted_and_a_reply_cut_away_is_a_reject(tmp_path, model)
     rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["reason"]) for r in rejects] == [("sft", "reply_beyond_max_length"), ("sft", "no_reply")]
     assert [(r["prompt_id"], r["parent_ids"]) for r in rejects] == [("p2", ["r2"]), ("p3", ["r3"])]
-    # `<|user|> how <|end|> <|assistant|> tea <|end|>`: the reply and its end are trained; the other is cut at 16 tokens.
+    # `<|user|> how <|end|> <|assistant|> tea <|end|>`: the reply and its end are trained; the other is cut at 16.
     assert meta["by_source"] == {
         "helpful": {"n_rows": 1, "n_truncated": 1, "n_tokens": 16, "n_trained_tokens": 12},
         "revision": {"n_rows": 1, "n_truncated": 0, "n_tokens": 6, "n_trained_tokens": 2},
