@@ -173,18 +173,7 @@ async def helpful(session: Session) -> dict[str, Any]:
         rejects = [row for row in group if isinstance(row, Reject)]
         answered = [row for row in group if isinstance(row, Answered)]
         session.store.append([*rejects, *(row.prompt for row in answered)])
-        given = [
-            Response.given(row.prompt.prompt_id, row.answer, row.prompt.source)
-            for row in answered
-            if row.answer is not None
-        ]
-        session.store.append(given)
-        unanswered = [row.prompt for row in answered if row.answer is None]
-        replies = await helpful_replies(session, unanswered, config.response) if unanswered else []
-        cut_off = [_cut_off(reply) for reply in replies if reply.finish_reason == "length"]
-        session.store.append(cut_off)
-        whole = [reply.response_id for reply in replies if reply.finish_reason != "length"]
-        ids += [*(reply.response_id for reply in given), *whole]
+        ids += [reply.response_id for reply in await _replies(session, answered, config.response)]
         prompt_ids += [row.prompt.prompt_id for row in answered]
         not_imported += [row.reject_id for row in rejects]
     run.save_ids("helpful", ids)
@@ -194,11 +183,17 @@ async def helpful(session: Session) -> dict[str, Any]:
     return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids)}
 
 
-async def helpful_replies(session: Session, prompts: Sequence[Prompt], sampling: SamplingConfig) -> list[Response]:
+async def _replies(session: Session, rows: Sequence[Answered], sampling: SamplingConfig) -> list[Response]:
+    """The replies that came with their prompts, and the seed model's to the others, as far as they end."""
+    given = [Response.given(p.prompt_id, text, p.source) for p, text in rows if text is not None]
+    session.store.append(given)
+    prompts = [prompt for prompt, text in rows if text is None]
+    if not prompts:
+        return given
     run = session.run
     engine = await session.engines.get(run.profile.engine, session.seed_model)
     with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Reject)) as ledger:
-        return await sample_responses(
+        sampled = await sample_responses(
             prompts,
             engine=engine,
             ledger=ledger,
@@ -209,6 +204,8 @@ async def helpful_replies(session: Session, prompts: Sequence[Prompt], sampling:
             max_concurrency=run.profile.engine.max_concurrency,
             progress=report_progress,
         )
+    session.store.append([_cut_off(reply) for reply in sampled if reply.finish_reason == "length"])
+    return [*given, *(reply for reply in sampled if reply.finish_reason != "length")]
 
 
 def _cut_off(reply: Response) -> Reject:
@@ -377,7 +374,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     """The models' responses to held-out prompts: rates by the oracle in the small world, win rates by the judge."""
     run = session.run
     rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed)
-    prompts, rejects = held_out(rows, dict.fromkeys(run.ids("prompts"), run.run_id))
+    prompts, rejects = held_out(rows, dict.fromkeys(run.trained_on(), run.run_id))
     session.store.append([*prompts, *rejects])
     with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
         measured = await evaluate_models(
