@@ -287,6 +287,7 @@ def test_helpful_replies_are_mixed_into_the_revisions(tmp_path, profile):
     n_helpful = sum(row["source"] == "helpful" for row in made)
     assert (len(made), n_helpful) == (30, 9), "0.3 of 30"
     assert (run.result("helpful")["n_in"], run.result("helpful")["n_out"]) == (25, 22)
+    assert len(run.trained_on()) == 21 + 24
     reasons = Counter(row.reason for row in Store(tmp_path / "home").read(Reject))
     assert reasons == {"duplicate_prompt": 1, "empty_response": 1, "cut_off": 1}
     assert ("sample helpful replies", 25, 22, 3) in reporting.funnel(run)
