@@ -96,7 +96,8 @@ def train(arm: str, data: Path, model: Path, config: dict[str, Any], seed: int, 
 def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
     mean = statistics.fmean(values)
     half = T_95[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
-    return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4)}
+    ends = {"mean": mean, "low": mean - half, "high": mean + half}
+    return {name: float(f"{value:.4g}") for name, value in ends.items()}
 
 
 def summarize(found: dict[str, list[dict[str, float]]]) -> dict[str, Any]:

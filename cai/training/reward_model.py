@@ -150,7 +150,7 @@ class Run:
         weight = math.fsum(self._pairs.rows[i].weight for i in batch)
         size = self._job.micro_batch or len(batch)
         parts = [self._backward(batch[start : start + size], weight) for start in range(0, len(batch), size)]
-        loss, margin = (math.fsum(column) for column in zip(*parts, strict=True))
+        loss, margin = (sum(column) for column in zip(*parts, strict=True))
         norm = float(self._accelerator.clip_grad_norm_(self._scorer.parameters(), 1.0))
         require_finite(loss, norm, step + 1, self._folder)
         for group in self._optimizer.param_groups:
@@ -221,7 +221,7 @@ def check_shared_prefix(scorer: Any, pairs: Pairs) -> None:
     scorer.eval()
     with torch.no_grad():  # by the class: in mixed precision accelerate has replaced the object's own `forward`
         shared, full = (PairScorer.forward(scorer, *sides, shared_prefix) for shared_prefix in (True, False))
-    if not torch.allclose(shared, full, rtol=1e-3, atol=1e-4):
+    if not torch.allclose(shared, full, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise ConfigError(
             "`shared_prefix` wants a model whose every layer attends to all tokens before; scores of the longest pairs "
             f"are {shared.tolist()} with it and {full.tolist()} without; set `shared_prefix: false`"

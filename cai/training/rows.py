@@ -59,6 +59,9 @@ def read_prompts(path: Path) -> list[PromptRow]:
     return [PromptRow(r["prompt_id"], r["prompt"], r.get("expected")) for r in rows]
 
 
+_SIDES = ("prompt", "chosen", "rejected")
+
+
 class Problem(NamedTuple):
     reason: str
     detail: str
@@ -92,9 +95,6 @@ def read_pairs(path: Path) -> tuple[list[PairRow], list[Reject]]:
     return pairs, rejects
 
 
-_SIDES = ("prompt", "chosen", "rejected")
-
-
 def _pair(row: dict[str, Any]) -> PairRow:
     weight = row.get("weight")
     return PairRow(
@@ -118,7 +118,7 @@ def _pair_problem(row: dict[str, Any]) -> Problem | None:
         return Problem("no_messages", f"{broken[0]}={row[broken[0]]!r:.200}")
     if label is None or not 0 <= label <= 1:  # NaN is in no range
         return Problem("soft_label_out_of_range", f"soft_label={label!r}")
-    if row["chosen"] == row["rejected"]:
+    if _as_messages(row["chosen"]) == _as_messages(row["rejected"]):
         return Problem("identical_responses", f"soft_label={label!r}")
     if weight is not None and (not math.isfinite(weight) or weight < 0):
         return Problem("weight_broken", f"weight={weight!r}")
