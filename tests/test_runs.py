@@ -19,8 +19,9 @@ from cai.cli import tables
 from cai.cli.run import _show
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
-from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision, digest
+from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision, Run, digest
 from flows import reporting, stages
+from flows.recording import failure_recorded
 from flows.rounds import at_round, round_of
 from flows.runs import create_run, open_run
 from flows.steps import Session, import_prompts, sft_set
@@ -192,6 +193,21 @@ def export(home: Path, what: str, run) -> list[dict]:
     if done.exception:
         raise done.exception
     return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def test_a_failure_is_recorded_and_forgotten_when_the_run_is_tried_again(tmp_path, profile):
+    run = create_run(load_profile(profile()), tmp_path / "home")
+
+    def status() -> list[str]:
+        return [row.status for row in Store(run.home).read(Run)]
+
+    with pytest.raises(DataError), failure_recorded(run):
+        raise DataError("nothing to read")
+    assert status() == ["failed"]
+    with pytest.raises(KeyboardInterrupt), failure_recorded(run):
+        assert status() == ["running"]
+        raise KeyboardInterrupt
+    assert status() == ["running"], "an interruption is no failure"
 
 
 def test_a_second_run_asks_the_model_nothing(tmp_path, profile):
