@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,15 +14,16 @@ import pytest
 from training_fixtures import build_model, write_job, write_pairs, write_prompts, write_sft
 
 from cai.config import RewardModelConfig
-from cai.training import grpo, reward_model, sft
+from cai.training import grpo, ppo, reward_model, sft
 from cai.training.checkpoints import checkpoints
 from cai.training.command import run
 from cai.training.jobs import RewardModelJob, load_job
 from cai.training.progress import Progress
+from cai.training.rollouts import METRICS, read
 from cai.training.workspace import Workspace
 
-STAGES = {"sft": sft.STAGE, "reward_model": reward_model.STAGE, "grpo": grpo.STAGE}
-KILL_AFTER = {"sft": 12, "reward_model": 8, "grpo": 6}
+STAGES = {"sft": sft.STAGE, "reward_model": reward_model.STAGE, "grpo": grpo.STAGE, "ppo": ppo.STAGE}
+KILL_AFTER = {"sft": 12, "reward_model": 8, "grpo": 6, "ppo": 6}
 """The checkpoint whose appearance is the signal to kill; each run has several times as many steps."""
 
 
@@ -50,6 +52,13 @@ def jobs(tmp_path_factory):
             "config": {
                 "steps": 24, "prompts_per_step": 3, "samples_per_prompt": 4, "learning_rate": 1e-3, "max_tokens": 8,
                 "max_prompt_tokens": 20, "save_steps": 3,
+            },
+        },
+        "ppo": {
+            **common, "data": write_prompts(folder / "prompts.parquet", 10), "reward_models": [str(folder / "judge")],
+            "config": {
+                "steps": 24, "prompts_per_step": 6, "learning_rate": 1e-3, "max_tokens": 8, "max_prompt_tokens": 20,
+                "minibatch_size": 4, "target_kl": 0.5, "kl_horizon": 50, "save_steps": 3,
             },
         },
     }  # fmt: skip
@@ -100,11 +109,32 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_ends(jobs, killed, stage)
 
     assert found["model_digest"] == expected["model_digest"]
     assert found["metrics"] == expected["metrics"]
-    if stage == "grpo":
+    if stage in ("grpo", "ppo"):
         for name in ("rollouts.parquet", "rejects.jsonl"):
             assert (again.out / name).read_bytes() == (left_alone.out / name).read_bytes()
         steps = [json.loads(line)["step"] for line in (again.out / "metrics.jsonl").read_text().splitlines()]
         assert steps == list(range(1, 25))
+
+
+@pytest.mark.slow
+def test_ppo_killed_at_three_random_points_ends_where_the_uninterrupted_one_ends(jobs, tmp_path):
+    """Each kill comes in the middle of a step, when so many are in metrics.jsonl; some fall between checkpoints."""
+    folder, bodies = jobs
+    path = write_job(tmp_path / "j.json", **bodies["ppo"], out=tmp_path / "out")
+    for steps in sorted(random.Random(5).sample(range(2, 21), 3)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cai.training.ppo", "--job", str(path)], stderr=subprocess.PIPE
+        )
+        while process.poll() is None and len(read(tmp_path / "out.unfinished" / METRICS)) < steps:
+            time.sleep(0.001)
+        process.kill()
+        _, said = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said.decode()
+    found = run(ppo.STAGE, load_job(path, ppo.PPOJob))
+    alone = load_job(write_job(folder / "ppo.json", **bodies["ppo"], out=folder / "ppo"), ppo.PPOJob)
+    expected = run(ppo.STAGE, alone)
+    assert (found["model_digest"], found["metrics"]) == (expected["model_digest"], expected["metrics"])
+    assert (tmp_path / "out" / "rollouts.parquet").read_bytes() == (alone.out / "rollouts.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -112,7 +142,7 @@ def test_a_kill_between_the_last_step_and_the_result_costs_nothing(jobs, tmp_pat
     """All steps done, nothing published yet; and then published, with the unfinished work still there."""
     folder, bodies = jobs
     body = {**bodies[stage], "config": {**bodies[stage]["config"], "epochs": 1, "steps": 6}}
-    del body["config"]["steps" if stage != "grpo" else "epochs"]
+    del body["config"]["epochs" if stage in ("grpo", "ppo") else "steps"]
     job = load_job(write_job(tmp_path / "j.json", **body, out=tmp_path / "out"), STAGES[stage].kind)
     quiet = Progress(stage, io.StringIO())
     STAGES[stage].train(job, Workspace(job), quiet)
