@@ -3,7 +3,21 @@ import math
 import pytest
 import torch
 
-from cai.training.losses import k3, soft_dpo_loss, soft_preference_loss
+from cai.training.losses import (
+    adapted_kl_coef,
+    gae,
+    k1,
+    k3,
+    kl_rewards,
+    masked_mean,
+    ppo_policy_loss,
+    ppo_value_loss,
+    soft_dpo_loss,
+    soft_preference_loss,
+    token_entropy,
+    token_logps,
+    whiten,
+)
 
 
 def loss_of(chosen, rejected, soft_label):
@@ -102,3 +116,120 @@ def test_soft_dpo_gradient_is_beta_times_sigma_of_the_implicit_margin_minus_the_
     delta = (chosen - ref_chosen - rejected + ref_rejected).detach()
     torch.testing.assert_close(chosen.grad, 0.3 * (torch.sigmoid(0.3 * delta) - p), rtol=1e-10, atol=1e-12)
     assert torch.equal(rejected.grad, -chosen.grad)
+
+
+def row(*numbers):
+    return torch.tensor([numbers], dtype=torch.float64)
+
+
+def test_k1_is_zero_where_policy_equals_reference_and_its_expectation_is_the_exact_kl():
+    generator = torch.Generator().manual_seed(0)
+    policy, reference = torch.randn(2, 1, 50, generator=generator, dtype=torch.float64).log_softmax(-1)
+    assert torch.equal(k1(policy, policy), torch.zeros_like(policy))
+    exact = (policy.exp() * (policy - reference)).sum()
+    torch.testing.assert_close((policy.exp() * k1(policy, reference)).sum(), exact)
+    assert exact > 0 and (k1(policy, reference) < 0).any()
+
+
+def test_masked_mean_weighs_every_token_alike():
+    values = torch.tensor([[1.0, 2.0, 99.0], [6.0, 99.0, 99.0]])
+    assert masked_mean(values, torch.tensor([[1, 1, 0], [1, 0, 0]])).item() == 3.0
+
+
+def test_whitening_by_hand():
+    """1, 3, 8 have mean 4 and variance 26/3; the masked 100 does not count and becomes 0."""
+    values, mask = torch.tensor([[1.0, 3.0], [8.0, 100.0]], dtype=torch.float64), torch.tensor([[1, 1], [1, 0]])
+    deviation = math.sqrt(26 / 3)
+    expected = torch.tensor([[-3, -1], [4, 0]], dtype=torch.float64) / deviation
+    torch.testing.assert_close(whiten(values, mask), expected)
+    torch.testing.assert_close(whiten(values, mask, shift_mean=False), (expected + 4) * mask)
+    torch.testing.assert_close(whiten(torch.ones(2, 2), mask), torch.zeros(2, 2))
+
+
+def test_token_logps_and_entropy_by_hand():
+    """Logits ln 1, ln 3 give 1/4 and 3/4; at temperature 1/2 they give 1/10 and 9/10."""
+    logits = torch.tensor([[[0.0, math.log(3)], [0.0, math.log(3)]]], dtype=torch.float64)
+    tokens = torch.tensor([[0, 1]])
+    torch.testing.assert_close(token_logps(logits, tokens, 1.0), row(math.log(0.25), math.log(0.75)))
+    torch.testing.assert_close(token_logps(logits, tokens, 0.5), row(math.log(0.1), math.log(0.9)))
+    entropy = -0.1 * math.log(0.1) - 0.9 * math.log(0.9)
+    torch.testing.assert_close(token_entropy(logits, 0.5), row(entropy, entropy))
+    torch.testing.assert_close(token_entropy(torch.zeros(1, 1, 8), 1.0), torch.full((1, 1), math.log(8)))
+
+
+def test_kl_rewards_add_up_to_the_score_less_the_kl_of_the_response():
+    """Ziegler et al. 2019, equation 2: 2 − 0.5·(0.4 − 0.2) over two tokens; the score comes with the last of them."""
+    kl, mask = torch.tensor([[0.4, -0.2, 9.0], [0.1, 0.1, 0.1]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    rewards = kl_rewards(torch.tensor([2.0, -1.0]), kl, mask, 0.5)
+    torch.testing.assert_close(rewards, torch.tensor([[-0.2, 2.1, 0.0], [-0.05, -0.05, -1.05]]))
+    assert kl_rewards(torch.tensor([2.0]), kl[:1], mask[:1], 1.0).sum() < rewards[0].sum()
+
+
+def test_gae_by_hand():
+    """γ = λ = ½: δ = (−¼, −¼, ½), so Â₃ = ½, Â₂ = −¼ + ¼·½, Â₁ = −¼ + ¼·Â₂."""
+    rewards, values, mask = row(0, 0, 1), row(0.5, 0.5, 0.5), torch.ones(1, 3)
+    found = gae(rewards, values, mask, 0.5, 0.5)
+    torch.testing.assert_close(found.advantages, row(-0.28125, -0.125, 0.5))
+    torch.testing.assert_close(found.returns, row(0.21875, 0.375, 1.0))
+    monte_carlo = gae(rewards, values, mask, 1.0, 1.0)  # λ = 1: what is earned from here on, less the value
+    torch.testing.assert_close(monte_carlo.advantages, row(0.5, 0.5, 0.5))
+    torch.testing.assert_close(monte_carlo.returns, row(1.0, 1.0, 1.0))
+    one_step = gae(rewards, values, mask, 1.0, 0.0)  # λ = 0: the next value stands for all that follows
+    torch.testing.assert_close(one_step.advantages, row(0.0, 0.0, 0.5))
+
+
+def test_gae_sees_nothing_after_the_end_of_a_response():
+    mask = torch.tensor([[1, 1, 0, 0]])
+    padded = gae(row(0, 1, 7, 7), row(0.5, 0.2, 9, -9), mask, 0.9, 0.8)
+    alone = gae(row(0, 1), row(0.5, 0.2), torch.ones(1, 2), 0.9, 0.8)
+    for found, expected in zip(padded, alone, strict=True):
+        torch.testing.assert_close(found, torch.cat([expected, torch.zeros(1, 2, dtype=torch.float64)], 1))
+
+
+def test_the_policy_loss_by_hand():
+    """Ratios 1.5 and 0.5 with either sign of advantage, ε = 0.2: only a move that goes too far the right way is cut."""
+    ratios, advantages = row(1.5, 1.5, 0.5, 0.5), row(1, -1, 1, -1)
+    logps = ratios.log().requires_grad_()
+    found = ppo_policy_loss(logps, torch.zeros(1, 4), advantages, 0.2)
+    torch.testing.assert_close(found.loss, row(-1.2, 1.5, -0.5, 0.8))
+    assert found.is_clipped.tolist() == [[True, False, False, True]]
+    found.loss.sum().backward()
+    torch.testing.assert_close(logps.grad, row(0, 1.5, -0.5, 0))
+
+
+def test_the_policy_loss_falls_where_a_better_token_becomes_more_probable():
+    old = row(-1.0, -1.0)
+    better = ppo_policy_loss(old + 0.01, old, row(2.0, 2.0), 0.2).loss
+    worse = ppo_policy_loss(old + 0.01, old, row(-2.0, -2.0), 0.2).loss
+    still = ppo_policy_loss(old, old, row(2.0, -2.0), 0.2)
+    torch.testing.assert_close(still.loss, row(-2.0, 2.0))
+    assert (better < -2).all() and (worse > 2).all() and not still.is_clipped.any()
+
+
+def test_the_value_loss_by_hand():
+    """Old value 0, return 1, ε = 0.2. At 0.1 nothing is cut; at 0.5 it counts as at 0.2 and no longer pulls; at −0.5
+    the full error counts.
+    """
+    values = row(0.1, 0.5, -0.5).requires_grad_()
+    found = ppo_value_loss(values, torch.zeros(1, 3), torch.ones(1, 3), 0.2)
+    torch.testing.assert_close(found.loss, row(0.5 * 0.81, 0.5 * 0.64, 0.5 * 2.25))
+    assert found.is_clipped.tolist() == [[False, True, False]]
+    found.loss.sum().backward()
+    torch.testing.assert_close(values.grad, row(-0.9, 0.0, -1.5))
+
+
+def test_rounding_is_no_clipping():
+    generator = torch.Generator().manual_seed(0)
+    old, returns = torch.randn(2, 10, 100, generator=generator)
+    values = old + 0.01 * torch.randn(10, 100, generator=generator)
+    assert not ppo_value_loss(values, old, returns, 0.2).is_clipped.any()
+    assert not ppo_policy_loss(values, old, returns, 0.2).is_clipped.any()
+
+
+def test_the_kl_coefficient_grows_where_the_kl_is_above_its_target_and_by_a_fifth_at_most():
+    assert adapted_kl_coef(0.1, 5.5, 5.0, 100, 100) == pytest.approx(0.11)
+    assert adapted_kl_coef(0.1, 4.5, 5.0, 100, 100) == pytest.approx(0.09)
+    assert adapted_kl_coef(0.1, 1000.0, 5.0, 100, 100) == pytest.approx(0.12)
+    assert adapted_kl_coef(0.1, -3.0, 5.0, 100, 100) == pytest.approx(0.08)
+    assert adapted_kl_coef(0.1, 5.0, 5.0, 100, 100) == 0.1
+    assert adapted_kl_coef(0.1, 1000.0, 5.0, 50, 10_000) == pytest.approx(0.1 * (1 + 0.2 / 200))

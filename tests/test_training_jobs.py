@@ -52,7 +52,7 @@ def test_a_job_file_is_read_strictly(tmp_path, model):
         load_job(tmp_path / "none.json", SFTJob)
 
 
-@pytest.mark.parametrize("stage", ["sft", "reward_model", "grpo", "rloo", "dpo"])
+@pytest.mark.parametrize("stage", ["sft", "reward_model", "grpo", "rloo", "ppo", "dpo"])
 def test_help_teaches_with_an_example(stage):
     done = command(stage, "--help")
     assert done.returncode == 0

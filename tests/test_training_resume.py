@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -13,19 +14,21 @@ import pytest
 from training_fixtures import build_model, write_job, write_pairs, write_prompts, write_sft
 
 from cai.config import RewardModelConfig
-from cai.training import dpo, grpo, reward_model, rloo, sft
+from cai.training import dpo, grpo, ppo, reward_model, rloo, sft
 from cai.training.checkpoints import checkpoints
 from cai.training.command import run
 from cai.training.jobs import RewardModelJob, load_job
 from cai.training.progress import Progress
+from cai.training.rollouts import METRICS, read
 from cai.training.workspace import Workspace
 
 STAGES = {
-    "sft": sft.STAGE, "reward_model": reward_model.STAGE, "grpo": grpo.STAGE, "rloo": rloo.STAGE, "dpo": dpo.STAGE,
+    "sft": sft.STAGE, "reward_model": reward_model.STAGE, "grpo": grpo.STAGE, "rloo": rloo.STAGE, "ppo": ppo.STAGE,
+    "dpo": dpo.STAGE,
 }  # fmt: skip
-SAMPLING = ("grpo", "rloo")
+SAMPLING = ("grpo", "rloo", "ppo")
 """The stages whose data are prompts, and whose length is a number of steps."""
-KILL_AFTER = {"sft": 12, "reward_model": 8, "grpo": 6, "rloo": 6, "dpo": 8}
+KILL_AFTER = {"sft": 12, "reward_model": 8, "grpo": 6, "rloo": 6, "ppo": 6, "dpo": 8}
 """The checkpoint whose appearance is the signal to kill; each run has several times as many steps."""
 
 
@@ -37,6 +40,8 @@ def jobs(tmp_path_factory):
     judge = RewardModelConfig(epochs=1, learning_rate=1e-3, batch_size=16, max_length=40)
     run(reward_model.STAGE, RewardModelJob(model=model, data=pairs, out=folder / "judge", config=judge))
     common = {"model": model, "seed": 3}
+    gold = {"kind": "reward_model", "name": "gold", "models": [str(folder / "judge")]}
+    guard = {"every": 2, "gold_prompts": 4, "gold": [gold]}
     bodies = {
         "sft": {
             **common, "data": write_sft(folder / "sft.parquet", 100),
@@ -54,16 +59,20 @@ def jobs(tmp_path_factory):
             "config": {
                 "steps": 24, "prompts_per_step": 3, "samples_per_prompt": 4, "learning_rate": 1e-3, "max_tokens": 8,
                 "max_prompt_tokens": 20, "save_steps": 3,
-                "guard": {
-                    "every": 2, "gold_prompts": 4,
-                    "gold": [{"kind": "reward_model", "name": "gold", "models": [str(folder / "judge")]}],
-                },
+                "guard": guard,
             },
         },
         "dpo": {
             **common, "data": pairs,
             "config": {
                 "epochs": 4, "learning_rate": 1e-3, "batch_size": 16, "max_length": 40, "save_steps": 4, "beta": 0.1,
+            },
+        },
+        "ppo": {
+            **common, "data": write_prompts(folder / "prompts.parquet", 10), "reward_models": [str(folder / "judge")],
+            "config": {
+                "steps": 24, "prompts_per_step": 6, "learning_rate": 1e-3, "max_tokens": 8, "max_prompt_tokens": 20,
+                "minibatch_size": 4, "target_kl": 0.5, "kl_horizon": 50, "save_steps": 3, "guard": guard,
             },
         },
     }  # fmt: skip
@@ -122,6 +131,27 @@ def test_a_killed_run_ends_where_the_uninterrupted_one_ends(jobs, killed, stage)
         steps = [json.loads(line)["step"] for line in (again.out / "metrics.jsonl").read_text().splitlines()]
         assert steps == list(range(25))
         assert found["guard"] == expected["guard"]
+
+
+@pytest.mark.slow
+def test_ppo_killed_at_three_random_points_ends_where_the_uninterrupted_one_ends(jobs, tmp_path):
+    """Each kill comes in the middle of a step, when so many are in metrics.jsonl; some fall between checkpoints."""
+    folder, bodies = jobs
+    path = write_job(tmp_path / "j.json", **bodies["ppo"], out=tmp_path / "out")
+    for steps in sorted(random.Random(5).sample(range(2, 21), 3)):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cai.training.ppo", "--job", str(path)], stderr=subprocess.PIPE
+        )
+        while process.poll() is None and len(read(tmp_path / "out.unfinished" / METRICS)) < steps:
+            time.sleep(0.001)
+        process.kill()
+        _, said = process.communicate()
+        assert process.returncode == -signal.SIGKILL, said.decode()
+    found = run(ppo.STAGE, load_job(path, ppo.PPOJob))
+    alone = load_job(write_job(folder / "ppo.json", **bodies["ppo"], out=folder / "ppo"), ppo.PPOJob)
+    expected = run(ppo.STAGE, alone)
+    assert (found["model_digest"], found["metrics"]) == (expected["model_digest"], expected["metrics"])
+    assert (tmp_path / "out" / "rollouts.parquet").read_bytes() == (alone.out / "rollouts.parquet").read_bytes()
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -160,7 +160,7 @@ class Learner:
         config, mask = self._config, batch.sequences.mask
 
         def part(per_token: Tensor) -> Tensor:
-            return (per_token * mask).sum() / n_tokens
+            return (per_token.to(batch.logps.dtype) * mask).sum() / n_tokens
 
         logits = _reply_logits(self._policy, batch.sequences)
         logps = token_logps(logits, batch.sequences.replies, config.temperature)

@@ -107,9 +107,10 @@ def append(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def rewind(path: Path, step: int) -> None:
     """Drop every line of a step after `step`, and a line that a kill cut short."""
-    kept = [row for row in read(path) if row["step"] <= step]
-    path.unlink(missing_ok=True)
-    append(path, kept)
+    temporary = path.with_name(f"tmp-{path.name}")  # a kill in here must not lose the lines of the steps before
+    temporary.unlink(missing_ok=True)
+    append(temporary, [row for row in read(path) if row["step"] <= step])
+    temporary.rename(path)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
