@@ -18,10 +18,12 @@ from cai.rewards.base import Rewards, Term
 from cai.training import ppo, reward_model
 from cai.training.chat import load_tokenizer
 from cai.training.command import run
+from cai.training.guard import Guard
 from cai.training.jobs import PPOJob, RewardModelJob
 from cai.training.ppo_learner import Learner, Seen, minibatches
 from cai.training.ppo_trainer import Run, make_experience, new_value_model
 from cai.training.progress import Progress
+from cai.training.prompts import prepare_prompts
 from cai.training.sampling import sample_replies, sequences
 from cai.training.trainer import load_policy
 
@@ -184,7 +186,7 @@ def test_a_whole_update_equals_the_second_implementation(world, tmp_path, name, 
     rollouts = sequences([[i] * PROMPT for i in range(7)], world.replies, torch.device("cpu"))
     seen = learner.look(rollouts)
     experience = make_experience(rollouts, seen, torch.tensor(world.scores), config.kl_coef, config)
-    found = learner.update(experience, 5, tmp_path)
+    found = learner.update(experience, 5)
 
     plan = minibatches(7, 3, 3, seed=11, step=5)
     policy, value, expected = second_implementation(world, config, plan)
@@ -329,8 +331,9 @@ class Blind(HalfBlind):
 
 def one_step(job, folder, source):
     recorded = []
-    made = Run(job, ppo.prepare_rows(job), Rewards([Term("test", 1.0, source)]), folder, Progress("ppo"))
-    made.to_the_end(lambda step, numbers, samples: recorded.append((numbers, samples)))
+    made = Run(job, prepare_prompts(job), Rewards([Term("test", 1.0, source)]), folder, Progress("ppo"))
+    unguarded = Guard(None, job.config.steps, folder, None)
+    made.to_the_end(lambda step, numbers, samples: recorded.append((numbers, samples)), unguarded)
     return made.learner, *recorded[0]
 
 
@@ -350,7 +353,7 @@ def test_what_cannot_be_scored_is_left_out_never_zero(tmp_path, models):
     scored = [i for i in range(12) if i % 2 == 0]
     seen = Seen(*(each[scored] for each in alone.look(rollouts)))
     scores = torch.tensor([5.0 + i for i in scored])
-    alone.update(make_experience(rollouts.take(scored), seen, scores, job.config.kl_coef, job.config), 1, tmp_path)
+    alone.update(make_experience(rollouts.take(scored), seen, scores, job.config.kl_coef, job.config), 1)
     for name, weight in alone.unwrapped().state_dict().items():
         assert torch.equal(weight, learner.unwrapped().state_dict()[name]), name
 
@@ -360,7 +363,7 @@ def made_rows(job):
     from cai.training.batches import prompt_order
     from cai.training.chat import render
 
-    prepared = ppo.prepare_rows(job)
+    prepared = prepare_prompts(job)
     order = prompt_order(len(prepared.prompts), 6, 1, job.seed)
     texts = render(prepared.tokenizer, [prepared.prompts[i].prompt for i in order for _ in range(2)], ask=True)
     return load_tokenizer(job.model)(texts, add_special_tokens=False)["input_ids"]
