@@ -77,6 +77,7 @@ class Report:
     def attempt(self, name: str, check: Callable[[], dict[str, Any]]) -> None:
         """Record what comes of a check; the others go on whatever it is."""
         name = f"{self.size}/{name}"
+        release_memory()
         started = time.monotonic()
         try:
             found = {"check": name, **check(), "check_s": round(time.monotonic() - started, 1)}
@@ -90,7 +91,6 @@ class Report:
         else:
             self.checks.append(found)
             print(json.dumps(found), file=sys.stderr, flush=True)
-        release_memory()
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped[name] = reason
@@ -327,7 +327,11 @@ def works(size: Size) -> dict[str, Work]:
         "dpo": Work("pairs", {**batch, "learning_rate": 1e-6}),
         "grpo": Work("prompts", sampled, True),
         "rloo": Work("prompts", sampled, True),
-        "ppo": Work("prompts", {**sampled, "samples_per_prompt": 1, "prompts_per_step": size.rows}, True),
+        "ppo": Work(
+            "prompts",
+            {**sampled, "samples_per_prompt": 1, "prompts_per_step": size.rows, "minibatch_size": size.rows // 2},
+            True,
+        ),  # fmt: skip
     }
 
 
