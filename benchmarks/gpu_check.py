@@ -77,6 +77,7 @@ class Report:
     def attempt(self, name: str, check: Callable[[], dict[str, Any]]) -> None:
         """Record what comes of a check; the others go on whatever it is."""
         name = f"{self.size}/{name}"
+        release_memory()
         started = time.monotonic()
         try:
             found = {"check": name, **check(), "check_s": round(time.monotonic() - started, 1)}
@@ -90,7 +91,6 @@ class Report:
         else:
             self.checks.append(found)
             print(json.dumps(found), file=sys.stderr, flush=True)
-        release_memory()
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped[name] = reason
@@ -327,7 +327,11 @@ def works(size: Size) -> dict[str, Work]:
         "dpo": Work("pairs", {**batch, "learning_rate": 1e-6}),
         "grpo": Work("prompts", sampled, True),
         "rloo": Work("prompts", sampled, True),
-        "ppo": Work("prompts", {**sampled, "samples_per_prompt": 1, "prompts_per_step": size.rows}, True),
+        "ppo": Work(
+            "prompts",
+            {**sampled, "samples_per_prompt": 1, "prompts_per_step": size.rows, "minibatch_size": size.rows // 2},
+            True,
+        ),  # fmt: skip
     }
 
 
@@ -371,23 +375,27 @@ def resume_check(folder: Path, size: Size) -> dict[str, Any]:
     """
     if size.width > 1024:
         raise Missing("shown at the smaller sizes; a checkpoint of this one takes 12 GB")
+    from cai.training import sft
+    from cai.training.command import run
+    from cai.training.progress import Progress
+
     work = works(size)["sft"]
     work = work._replace(config={**work.config, "epochs": 3, "save_steps": size.steps // 2})
-    alone = job_file(folder, "alone", job_body(folder, work, folder / "alone"))
-    killed = job_file(folder, "killed", job_body(folder, work, folder / "killed"))
-    command = [sys.executable, "-m", "cai.training.sft", "--job"]
-    subprocess.run([*command, str(alone)], check=True, capture_output=True, cwd=ROOT)
-    with running([*command, str(killed)]) as process:
+    alone, killed = (sft.SFTJob(**job_body(folder, work, folder / name)) for name in ("alone", "killed"))
+    run(sft.STAGE, alone, Progress("sft", io.StringIO()))
+    path = folder / "killed.json"
+    path.write_text(killed.model_dump_json(), encoding="utf-8")
+    with running([sys.executable, "-m", "cai.training.sft", "--job", str(path)]) as process:
         while process.poll() is None and not list((folder / "killed.unfinished").glob("checkpoint-*/meta.json")):
             time.sleep(0.005)
-    was_killed = process.returncode == -signal.SIGKILL
-    again = subprocess.run([*command, str(killed)], check=True, capture_output=True, text=True, cwd=ROOT)
+    said = io.StringIO()
+    run(sft.STAGE, killed, Progress("sft", said))
     curves = [[json.loads(line)["loss"] for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
               for name in ("alone", "killed")]  # fmt: skip
     digests = {json.loads((folder / name / "meta.json").read_text())["model_digest"] for name in ("alone", "killed")}
     return {
-        "was_killed": was_killed,
-        "resumed": '"resuming"' in again.stderr,
+        "was_killed": process.returncode == -signal.SIGKILL,
+        "resumed": '"resuming"' in said.getvalue(),
         "largest_loss_difference": max(abs(a - b) for a, b in zip(*curves, strict=True)),
         "same_weights_bit_for_bit": len(digests) == 1,
     }
@@ -404,12 +412,6 @@ def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def job_file(folder: Path, name: str, body: dict[str, Any]) -> Path:
-    path = folder / f"{name}.json"
-    path.write_text(json.dumps(body), encoding="utf-8")
-    return path
 
 
 def check_size(report: Report, name: str, only: set[str]) -> None:

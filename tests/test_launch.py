@@ -167,42 +167,7 @@ def test_a_shipped_launch_file_has_nothing_accelerate_does_not_know(path):
     assert checked.num_processes == config.num_processes > 1
 
 
-def launch(job: Path, **kwargs) -> subprocess.Popen:
-    config = ROOT / "deployments" / "accelerate" / "cpu-2.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "-m", "cai.training.sft"]
-    return subprocess.Popen(
-        [*map(str, command), "--job", str(job)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-        **kwargs,
-    )
-
-
-@pytest.fixture(scope="module")
-def in_two(made):
-    """One SFT job done by two processes on gloo; what they printed."""
-    job = sft_job(made, made / "two")
-    path = write_job(made / "two.json", **json.loads(job.model_dump_json()))
-    done = launch(path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = done.communicate()
-    assert done.returncode == 0, err
-    return job, out, err
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_does_and_publish_once(made, in_two, tmp_path):
-    from cai.training import sft
-    from cai.training.command import run
-
-    job, out, err = in_two
-    assert [json.loads(line)["status"] for line in out.splitlines()] == ["trained"]
-    steps = [json.loads(line.partition(" ")[2])["step"] for line in err.splitlines() if line.startswith("progress ")]
-    assert steps == sorted(set(steps)), "only the main process reports"
-    assert not job.out.with_name("two.unfinished").exists()
-    run(sft.STAGE, sft_job(made, tmp_path / "one"))
-    assert_same_training(job.out, tmp_path / "one", 2e-5)
-    assert run(sft.STAGE, job)["status"] == "already done"
+CPU_2 = ["accelerate.commands.launch", "--config_file", str(ROOT / "deployments" / "accelerate" / "cpu-2.yaml"), "-m"]
 
 
 def named(text: str) -> set[int]:
@@ -218,33 +183,38 @@ def named(text: str) -> set[int]:
 
 
 @pytest.mark.slow
-def test_two_processes_die_with_whoever_started_them_and_go_on_to_the_same_bits(made, in_two, tmp_path):
+def test_two_processes_train_as_one_does_die_with_who_started_them_go_on_and_publish_once(made, tmp_path, monkeypatch):
     """torch starts its workers in sessions of their own: a signal to their launcher's group does not reach them."""
-    job = sft_job(made, tmp_path / "out")
+    from cai.training import sft
+    from cai.training.command import run
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    job = sft_job(made, tmp_path / "two")
     path = write_job(tmp_path / "job-of-two.json", **json.loads(job.model_dump_json()))
-    config = ROOT / "deployments" / "accelerate" / "cpu-2.yaml"
-    argv = ["accelerate.commands.launch", "--config_file", str(config), "-m", "cai.training.sft", "--job", str(path)]
-    code = (
-        "import pathlib; from flows.supervise import run_step\n"
-        f"run_step({argv!r}, log=print, logfile=pathlib.Path({str(tmp_path / 'log')!r}))"
-    )
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
-    while not list((tmp_path / "out.unfinished").glob("checkpoint-*/meta.json")):
-        assert parent.poll() is None, (tmp_path / "log").read_text()
+    argv, log = [*CPU_2, "cai.training.sft", "--job", str(path)], tmp_path / "log"
+    code = f"import pathlib, flows.supervise as s; s.run_step({argv!r}, log=print, logfile=pathlib.Path({str(log)!r}))"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not list((tmp_path / "two.unfinished").glob("checkpoint-*/meta.json")):
+        assert parent.poll() is None, log.read_text()
         time.sleep(0.005)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while named(str(path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert named(str(path)) == set()
     assert not job.out.exists()
-    again = launch(path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    _, err = again.communicate()
-    assert again.returncode == 0, err
-    assert '"resuming"' in err
-    assert (job.out / "model.safetensors").read_bytes() == (in_two[0].out / "model.safetensors").read_bytes()
+
+    again = subprocess.run([sys.executable, "-m", *argv], cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert [json.loads(line)["status"] for line in again.stdout.splitlines()] == ["trained"]
+    assert again.stderr.count('"resuming"') == 1
+    steps = [json.loads(line[9:])["step"] for line in again.stderr.splitlines() if line.startswith("progress ")]
+    assert steps == sorted(set(steps)), "only the main process reports"
+    assert not (tmp_path / "two.unfinished").exists()
+    run(sft.STAGE, sft_job(made, tmp_path / "one"))
+    assert_same_training(job.out, tmp_path / "one", 2e-5)
+    assert run(sft.STAGE, job)["status"] == "already done"
 
 
 @pytest.mark.slow
@@ -255,10 +225,8 @@ def test_a_killed_worker_is_known_as_killed(tmp_path, monkeypatch):
     body = "import os, signal\nif os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGKILL)\n"
     (tmp_path / "worker_under_test.py").write_text(body)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    config = ROOT / "deployments" / "accelerate" / "cpu-2.yaml"
-    argv = ["accelerate.commands.launch", "--config_file", str(config), "-m", "worker_under_test"]
     with pytest.raises(StepFailed, match="a process of the step was ended by SIGKILL") as error:
-        run_step(argv, log=print, logfile=tmp_path / "log")
+        run_step([*CPU_2, "worker_under_test"], log=print, logfile=tmp_path / "log")
     assert error.value.is_out_of_memory
 
 
@@ -309,16 +277,17 @@ def small_run(folder: Path):
 def test_what_runs_out_of_memory_is_tried_again_with_half_the_rows_at_once(roomy_job, tmp_path, monkeypatch):
     """For real: a limit on the address space that lets half of the batch through and not the whole of it."""
     from flows import stages
+    from flows.supervise import run_step
 
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(LIMITED)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), str(ROOT)]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # arenas of threads are address space too, more of it by chance
     half = roomy_job.model_copy(update={"micro_batch": 128, "out": tmp_path / "half"})
     path = write_job(tmp_path / "half.json", **json.loads(half.model_dump_json()))
     report = {"TEST_MEMORY_REPORT": str(tmp_path / "status")}
-    command = [sys.executable, "-m", "cai.training.sft", "--job", str(path)]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, env={**os.environ, **report})
+    run_step(["cai.training.sft", "--job", str(path)], log=print, logfile=tmp_path / "log", env=report)
     peak_kib = int((tmp_path / "status").read_text().partition("VmPeak:")[2].split()[0])
     monkeypatch.setenv("TEST_MEMORY_LIMIT", str(peak_kib * 1024 + 30 * 2**20))
 
