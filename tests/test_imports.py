@@ -303,7 +303,7 @@ def test_a_limit_draws_rows_by_seed_and_a_larger_one_draws_the_same_and_more(tmp
 
 @pytest.mark.parametrize(("name", "body", "says"), [
     ("p.jsonl", b"", "has no rows"),
-    ("p.txt.gz", gzip.compress(b""), "has no rows"),
+    ("p.txt.gz", gzip.compress(b"", mtime=0), "has no rows"),
     ("p.csv", b"prompt,id\n", "has no rows"),
     ("p.xlsx", b"PK", r"unknown suffix '\.xlsx'; expected one of \.jsonl"),
     ("prompts", b"a\n", "unknown suffix ''"),
