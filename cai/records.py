@@ -41,7 +41,9 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation up to the assistant's turn."""
+    """A conversation up to the assistant's turn. `expected` is the answer that verifiers check against, where one is
+    known; it is not in the id, so a home knows one answer to a prompt.
+    """
 
     prompt_id: str
     messages: tuple[Message, ...]
@@ -49,6 +51,7 @@ class Prompt:
     licence: str = ""
     tags: tuple[str, ...] = ()
     split: Literal["train", "eval"] = "train"
+    expected: str | None = None
 
     @staticmethod
     def make(
@@ -57,19 +60,23 @@ class Prompt:
         licence: str = "",
         tags: Sequence[str] = (),
         split: Literal["train", "eval"] = "train",
+        expected: str | None = None,
     ) -> "Prompt":
         prompt_id = digest("prompt", [[m.role, m.content] for m in messages])
-        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split)
+        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected)
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One sampled reply. `stage` names who asked for it: `initial` (SL-CAI chains), `candidate` (labelling), `eval`."""
+    """One reply. `stage` names who asked for it: `initial` (SL-CAI data), `candidate` (labelling), `eval`; or it says
+    that nobody did: a `given` reply came with its prompt, its `model_digest` is the file's name, and the numbers of
+    its sampling are 0.
+    """
 
     response_id: str
     prompt_id: str
     model_digest: str
-    stage: Literal["initial", "candidate", "eval"]
+    stage: Literal["initial", "candidate", "eval", "given"]
     index: int
     seed: int
     temperature: float
@@ -84,6 +91,12 @@ class Response:
     def make_id(prompt_id: str, model_digest: str, sampling: Sampling, run_seed: int, index: int) -> str:
         """The stage is not in it: the same sample asked for by two stages is one row."""
         return digest("response", prompt_id, model_digest, asdict(sampling), run_seed, index)
+
+    @staticmethod
+    def given(prompt_id: str, text: str, source: str) -> "Response":
+        """The reply that the row of a file has."""
+        row_id = digest("given", prompt_id, text)
+        return Response(row_id, prompt_id, source, "given", 0, 0, 0.0, 0.0, 0, text, "given", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

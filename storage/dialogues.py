@@ -1,5 +1,6 @@
 """What one imported row says: the conversation up to the assistant's turn, or why there is none. Pure."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -33,17 +34,59 @@ def messages_of(row: Mapping[str, Any] | str, column: str | None = None) -> tupl
         BadRow: empty_prompt, no_prompt, not_a_dialogue, no_user_turn, wrong_type or not_unicode.
     """
     value = row if isinstance(row, str) else _value(row, column)
-    if isinstance(value, str):
-        messages = _from_text(value, is_transcript=not isinstance(row, str) and _name(row, column) == "chosen")
-    elif isinstance(value, Sequence):
-        messages = [_message(item) for item in value]
-    else:
-        raise BadRow("wrong_type", f"text or a list of messages is expected, got {value!r:.200}")
-    messages = _merged(messages)
+    messages = _turns(value, is_transcript=not isinstance(row, str) and _name(row, column) == "chosen")
     if messages and messages[-1].role == "assistant":
         messages.pop()
     _check(messages)
     return tuple(messages)
+
+
+def answer_of(row: Mapping[str, Any] | str, column: str) -> str:
+    """What the assistant says last under `column`: all of a plain text, the last turn of a conversation.
+
+    Raises:
+        BadRow: no_answer, not_a_dialogue, wrong_type or not_unicode.
+    """
+    value = _named(row, column, "no_answer")
+    if isinstance(value, str) and not _TURN.match(value):
+        answer = value
+    else:
+        messages = _turns(value, is_transcript=isinstance(value, str))
+        answer = messages[-1].content if messages and messages[-1].role == "assistant" else ""
+    if not answer.strip():
+        raise BadRow("no_answer", f"nothing is said by the assistant at the end of {column!r}")
+    check_unicode(answer)
+    return answer
+
+
+def expected_of(row: Mapping[str, Any] | str, column: str) -> str | None:
+    """The known answer under `column`: text as it is, anything else as JSON; null and empty text are none.
+
+    Raises:
+        BadRow: no_expected or not_unicode.
+    """
+    value = _named(row, column, "no_expected")
+    if value is None or value == "":
+        return None
+    expected = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    check_unicode(expected)
+    return expected
+
+
+def _named(row: Mapping[str, Any] | str, column: str, reason: str) -> Any:
+    if isinstance(row, str) or column not in row:
+        has = "plain text" if isinstance(row, str) else sorted(row)
+        raise BadRow(reason, f"expected a value under {column!r}, got {has}")
+    return row[column]
+
+
+def _turns(value: Any, is_transcript: bool) -> list[Message]:
+    """The turns of a text or of a list of messages, those of one role in a row as one."""
+    if isinstance(value, str):
+        return _merged(_from_text(value, is_transcript))
+    if isinstance(value, Sequence):
+        return _merged([_message(item) for item in value])
+    raise BadRow("wrong_type", f"text or a list of messages is expected, got {value!r:.200}")
 
 
 def _name(row: Mapping[str, Any], column: str | None) -> str:

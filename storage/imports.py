@@ -22,7 +22,7 @@ from cai.config import PromptSource
 from cai.errors import ConfigError, DataError
 from cai.records import Prompt, Reject, digest, seed_from
 from cai.smallworld import world
-from storage.dialogues import COLUMNS, BadRow, check_unicode, messages_of
+from storage.dialogues import COLUMNS, BadRow, answer_of, check_unicode, expected_of, messages_of
 
 MAX_ROW_CHARS = 16 * 2**20
 """A longer line is rejected unread: one broken file must not fill the memory."""
@@ -39,6 +39,17 @@ class Row(NamedTuple):
     value: dict[str, Any] | str | BadRow
 
 
+class Answered(NamedTuple):
+    """A prompt and the answer that its row has, None where its source names no `answer_column`."""
+
+    prompt: Prompt
+    answer: str | None
+
+
+Seen = dict[str, str | None]
+"""What was imported before: the id of a prompt, and the answer that is expected of it."""
+
+
 def read_sources(
     sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int
 ) -> Iterator[Prompt | Reject]:
@@ -48,7 +59,7 @@ def read_sources(
         ConfigError: `smallworld` without a limit.
         DataError: see `read_prompts`.
     """
-    seen: set[str] = set()
+    seen: Seen = {}
     for source in sources:
         if source.path != world.SOURCE:
             for row in read_prompts(source, seed, seen):
@@ -59,14 +70,19 @@ def read_sources(
             yield from world.prompts(split, source.limit, seed)
 
 
-def read_prompts(source: PromptSource, seed: int, seen: set[str] | None = None) -> Iterator[Prompt | Reject]:
+def read_prompts(source: PromptSource, seed: int, seen: Seen | None = None) -> Iterator[Prompt | Reject]:
+    """The prompts of a file in its order, as `read_answered` does."""
+    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen))
+
+
+def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> Iterator[Answered | Reject]:
     """The prompts of a file in its order; a row that gives none gives a `Reject` of stage `import`.
 
     Args:
         source: `limit` rows of the file are drawn by `seed`, whatever their order; a larger limit draws the same rows
             and more.
         seed: what `limit` draws by.
-        seen: prompt ids that count as duplicates; grows as prompts are read. Share one set among several sources.
+        seen: prompts that count as duplicates; grows as prompts are read. Share one among several sources.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
@@ -78,7 +94,7 @@ def read_prompts(source: PromptSource, seed: int, seen: set[str] | None = None) 
     if first is None:
         raise DataError(f"{path} has no rows; expected at least one prompt in it")
     drawn = chain([first], rows) if source.limit is None else _drawn(read, source.limit, seed)
-    return _convert(source, drawn, set() if seen is None else seen)
+    return _convert(source, drawn, {} if seen is None else seen)
 
 
 def _drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator[Row]:
@@ -87,7 +103,7 @@ def _drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator
     return (row for index, row in enumerate(rows()) if index in chosen)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row], seen: set[str]) -> Iterator[Prompt | Reject]:
+def _convert(source: PromptSource, rows: Iterator[Row], seen: Seen) -> Iterator[Answered | Reject]:
     name = Path(source.path).name
     for row in rows:
         try:
@@ -96,14 +112,24 @@ def _convert(source: PromptSource, rows: Iterator[Row], seen: set[str]) -> Itera
             messages = messages_of(row.value, source.column)
             tags = (*source.tags, *_tags(row.value))
             check_unicode("".join(tags))
-            prompt = Prompt.make(messages, name, source.licence, tags)
-            if prompt.prompt_id in seen:
-                raise BadRow("duplicate_prompt", "the same conversation was imported before", prompt.prompt_id)
+            expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
+            answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
+            prompt = Prompt.make(messages, name, source.licence, tags, expected=expected)
+            _check_seen(prompt, seen)
         except BadRow as bad:
             yield _reject(source, row, bad)
         else:
-            seen.add(prompt.prompt_id)
-            yield prompt
+            seen[prompt.prompt_id] = expected
+            yield Answered(prompt, answer)
+
+
+def _check_seen(prompt: Prompt, seen: Seen) -> None:
+    if prompt.prompt_id not in seen:
+        return
+    if prompt.expected not in (None, first := seen[prompt.prompt_id]):
+        detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
+        raise BadRow("conflicting_expected", detail, prompt.prompt_id)
+    raise BadRow("duplicate_prompt", "the same conversation was imported before", prompt.prompt_id)
 
 
 def _reject(source: PromptSource, row: Row, bad: BadRow) -> Reject:
@@ -139,9 +165,9 @@ def _reader(path: Path, source: PromptSource) -> Callable[[], Iterator[Row]]:
     if suffix == ".txt":
         return lambda: _lines(path)
     if suffix in {".csv", ".tsv"}:
-        return lambda: _csv_rows(path, "\t" if suffix == ".tsv" else ",", source.column)
+        return lambda: _csv_rows(path, "\t" if suffix == ".tsv" else ",", source)
     if path.suffix == ".parquet":
-        return lambda: _parquet_rows(path, source.column)
+        return lambda: _parquet_rows(path, source)
     raise DataError(f"prompts file {path} has the unknown suffix {suffix!r}; expected one of {', '.join(_SUFFIXES)}")
 
 
@@ -188,7 +214,7 @@ def _json(line: str) -> dict[str, Any] | BadRow:
     return value if isinstance(value, dict) else BadRow("wrong_type", f"an object is expected, got {value!r:.200}")
 
 
-def _csv_rows(path: Path, delimiter: str, column: str | None) -> Iterator[Row]:
+def _csv_rows(path: Path, delimiter: str, source: PromptSource) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_CHARS)
     with _open(path) as file:
         number = 0
@@ -197,7 +223,7 @@ def _csv_rows(path: Path, delimiter: str, column: str | None) -> Iterator[Row]:
             header = next(records, None)
             if header is None:
                 return
-            _check_column(path, header, column)
+            _check_columns(path, header, source)
             while True:
                 number += 1
                 try:
@@ -220,18 +246,22 @@ def _csv_value(header: list[str], fields: list[str]) -> dict[str, Any] | BadRow:
     return dict(zip(header, fields, strict=True))
 
 
-def _check_column(path: Path, names: list[str], column: str | None) -> None:
-    wanted = (column,) if column is not None else COLUMNS
+def _check_columns(path: Path, names: list[str], source: PromptSource) -> None:
+    wanted = (source.column,) if source.column is not None else COLUMNS
     if not set(wanted) & set(names):
         raise DataError(f"{path} has no column {' or '.join(map(repr, wanted))}, only {names}; name one as `column`")
+    for setting, column in (("expected_column", source.expected_column), ("answer_column", source.answer_column)):
+        if column is not None and column not in names:
+            raise DataError(f"{path} has no column {column!r}, only {names}; correct `{setting}`")
 
 
-def _parquet_rows(path: Path, column: str | None) -> Iterator[Row]:
+def _parquet_rows(path: Path, source: PromptSource) -> Iterator[Row]:
+    named = {source.column, source.expected_column, source.answer_column}
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_column(path, names, column)
-            wanted = [n for n in names if n == column or n in {*COLUMNS, *_TAG_COLUMNS, "tags", "ContextString"}]
+            _check_columns(path, names, source)
+            wanted = [n for n in names if n in {*named, *COLUMNS, *_TAG_COLUMNS, "tags", "ContextString"}]
             number = 0
             for batch in file.iter_batches(batch_size=1_000, columns=wanted):
                 for value in batch.to_pylist():

@@ -17,7 +17,7 @@ import pytest
 from cai.config import PromptSource
 from cai.errors import DataError
 from cai.records import Message, Prompt, Reject
-from storage.imports import MAX_ROW_CHARS, read_prompts
+from storage.imports import MAX_ROW_CHARS, Answered, read_answered, read_prompts
 from storage.store import Store
 
 DATA = Path(os.environ.get("CAI_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -204,10 +204,51 @@ def test_duplicates_are_rows_too_and_count_across_sources(tmp_path):
     rows = imported(path)
     assert texts(rows) == [[("user", "one")], [("user", "two")], "duplicate_prompt", "duplicate_prompt"]
     assert len({row.reject_id for row in rows[2:]}) == 2 and {row.prompt_id for row in rows[2:]} == {rows[0].prompt_id}
-    seen: set[str] = set()
+    seen: dict[str, str | None] = {}
     source = PromptSource(path=str(path))
     assert [len(list(read_prompts(source, 0, seen))) for _ in range(2)] == [4, 4] and len(seen) == 2
     assert all(isinstance(row, Reject) for row in read_prompts(source, 0, seen))
+
+
+def test_a_known_answer_comes_with_its_prompt(tmp_path):
+    body = [
+        {"prompt": "one", "answer": "42"},
+        {"prompt": "two", "answer": {"b": 1, "a": [2]}},
+        {"prompt": "three", "answer": None},
+        {"prompt": "four"},
+        {"prompt": "one", "answer": "42"},
+        {"prompt": "one", "answer": "43"},
+    ]
+    path = written(tmp_path, "p.jsonl", "".join(json.dumps(row) + "\n" for row in body))
+    rows = imported(path, expected_column="answer")
+    assert [row.expected for row in rows[:3]] == ["42", '{"a": [2], "b": 1}', None]
+    assert [row.reason for row in rows[3:]] == ["no_expected", "duplicate_prompt", "conflicting_expected"]
+    assert rows[0].prompt_id == imported(path)[0].prompt_id, "the answer is not in the id"
+    assert "'43' is expected here, and '42'" in rows[5].detail
+    columns = written(tmp_path, "p.csv", "prompt,answer\none,1\ntwo,\n")
+    assert [row.expected for row in imported(columns, expected_column="answer")] == ["1", None]
+    with pytest.raises(DataError, match="no column 'reply'.*correct `expected_column`"):
+        imported(columns, expected_column="reply")
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "answer"),
+    [
+        ({"prompt": "hi", "completion": "hello"}, "completion", "hello"),
+        ({"prompt": "hi", "completion": [{"role": "assistant", "content": "hello"}]}, "completion", "hello"),
+        ({"chosen": "\n\nHuman: hi\n\nAssistant: hello", "rejected": "x"}, "chosen", "hello"),
+        ({"chosen": "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: and?"}, "chosen", "no_answer"),
+        ({"prompt": "hi", "completion": " "}, "completion", "no_answer"),
+        ({"prompt": "hi"}, "completion", "no_answer"),
+        ({"prompt": "hi", "completion": 3}, "completion", "wrong_type"),
+    ],
+)
+def test_a_helpful_row_may_have_its_answer(tmp_path, row, column, answer):
+    path = written(tmp_path, "p.jsonl", json.dumps(row) + "\n")
+    (found,) = read_answered(PromptSource(path=str(path), answer_column=column), 0)
+    assert (found.reason if isinstance(found, Reject) else found.answer) == answer
+    if isinstance(found, Answered):
+        assert found.prompt.messages == (Message("user", "hi"),)
 
 
 def test_plain_text_is_one_prompt_a_line(tmp_path):
