@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from training_fixtures import assistant, build_model, user, write_sft
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from cai.config import SFTConfig
 from cai.errors import ConfigError, DataError, TrainingError
@@ -43,6 +43,16 @@ def test_loss_is_on_the_replys_tokens_and_its_end_of_turn_alone(model):
     assert example.input_ids[: len(asked["input_ids"])] == asked["input_ids"]
 
 
+def test_of_a_reply_in_several_turns_the_assistants_alone_are_trained(model):
+    """What the user says between two replies was trained too, as whatever stands behind the first prompt was."""
+    tokenizer = load_tokenizer(model)
+    asked = (Message("user", "how do i"),)
+    said = (Message("assistant", "make tea"), Message("user", "a plan please"), Message("assistant", "sure"))
+    (example,) = encode_replies(tokenizer, [asked], [said], max_length=64)
+    trained = [i for i, label in zip(example.input_ids, example.labels, strict=True) if label != IGNORED]
+    assert tokenizer.convert_ids_to_tokens(trained) == ["make", "tea", "<|end|>", "sure", "<|end|>"]
+
+
 def test_the_trainer_is_given_exactly_those_labels(tmp_path, model):
     job = job_for(tmp_path, model)
     prepared = sft.prepare_rows(job)
@@ -57,12 +67,20 @@ def test_truncation_is_counted_and_a_reply_cut_away_is_a_reject(tmp_path, model)
         {"prompt": user("how"), "completion": assistant("tea " * 20)},
         {"prompt": user("how " * 30), "completion": assistant("tea")},
     ]
+    rows.append({"prompt": user("how"), "completion": user("please")})
     rows = [{**row, "prompt_id": f"p{i}", "response_id": f"r{i}", "revision_id": None} for i, row in enumerate(rows)]
+    rows = [{**row, "source": "helpful" if i == 1 else "revision"} for i, row in enumerate(rows)]
     meta = run(sft.STAGE, job_for(tmp_path, model, rows, max_length=16, batch_size=2))
-    assert (meta["n_rows"], meta["n_truncated"], meta["n_rejected"]) == (2, 1, 1)
-    (reject,) = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
-    assert (reject["stage"], reject["reason"]) == ("sft", "reply_beyond_max_length")
-    assert (reject["prompt_id"], reject["parent_ids"]) == ("p2", ["r2"])
+    assert (meta["n_rows"], meta["n_truncated"], meta["n_rejected"]) == (2, 1, 2)
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    assert [(r["stage"], r["reason"]) for r in rejects] == [("sft", "reply_beyond_max_length"), ("sft", "no_reply")]
+    assert [(r["prompt_id"], r["parent_ids"]) for r in rejects] == [("p2", ["r2"]), ("p3", ["r3"])]
+    # `<|user|> how <|end|> <|assistant|> tea <|end|>`: the reply and its end are trained; the other is cut at 16.
+    assert meta["by_source"] == {
+        "helpful": {"n_rows": 1, "n_truncated": 1, "n_tokens": 16, "n_trained_tokens": 12},
+        "revision": {"n_rows": 1, "n_truncated": 0, "n_tokens": 6, "n_trained_tokens": 2},
+    }
+    assert (meta["n_tokens"], meta["n_trained_tokens"]) == (22, 14)
 
 
 def test_training_lowers_the_loss_and_the_result_is_a_whole_model(tmp_path, model):
@@ -98,7 +116,7 @@ def test_the_same_job_gives_the_same_bytes_wherever_it_runs(tmp_path, model):
 
 
 def test_packed_rows_do_not_see_each_other(tmp_path, model):
-    """The packed loss of a batch is the padded loss of the same rows."""
+    """The packed loss of a batch is the padded loss of the same rows, and is not that of rows that see each other."""
     losses = {}
     for packing in (False, True):
         folder = tmp_path / str(packing)
@@ -110,7 +128,20 @@ def test_packed_rows_do_not_see_each_other(tmp_path, model):
         assert batch["input_ids"].shape[0] == (1 if packing else 6)
         with torch.no_grad():
             losses[packing] = float(trainer.compute_loss(trainer.model, dict(batch)))
+            batch["position_ids"] = torch.arange(batch["input_ids"].shape[1])[None]
+            mixed = float(trainer.compute_loss(trainer.model, batch))
     assert losses[True] == pytest.approx(losses[False], abs=1e-5)
+    assert abs(mixed - losses[False]) > 1e-4
+
+
+def test_packing_is_refused_where_the_model_lets_rows_see_each_other(tmp_path, model):
+    """Bloom places tokens by their distance, and its mask knows no positions to keep rows apart by."""
+    leaky = tmp_path / "leaky"
+    shutil.copytree(model, leaky)
+    BloomForCausalLM(BloomConfig(vocab_size=24, hidden_size=32, n_layer=1, n_head=2)).save_pretrained(leaky)
+    with pytest.raises(ConfigError, match=r"in a bloom model packed rows see each other .* set `packing: false`"):
+        run(sft.STAGE, job_for(tmp_path, leaky, n=4, packing=True))
+    assert run(sft.STAGE, job_for(tmp_path, leaky, n=4))["n_rows"] == 4
 
 
 def test_lora_is_merged_so_that_the_result_is_a_plain_model(tmp_path, model):
@@ -120,6 +151,18 @@ def test_lora_is_merged_so_that_the_result_is_a_plain_model(tmp_path, model):
     before, after = (AutoModelForCausalLM.from_pretrained(p).state_dict() for p in (model, job.out))
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_merged_model_says_what_the_adapter_did(tmp_path, model):
+    job = job_for(tmp_path, model, n=8, lora_rank=4, learning_rate=1e-1)
+    trainer = sft.build_trainer(job, sft.prepare_rows(job), tmp_path / "work")
+    trainer.train()
+    ids = torch.tensor([[3, 6, 7, 5, 4]])
+    with torch.no_grad():
+        adapted = trainer.model.eval()(ids).logits
+        merged = trainer.model.merge_and_unload()(ids).logits
+        plain = AutoModelForCausalLM.from_pretrained(model)(ids).logits
+    assert torch.allclose(adapted, merged, atol=1e-5) and not torch.allclose(adapted, plain, atol=1e-3)
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, model):

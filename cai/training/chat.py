@@ -1,7 +1,7 @@
 """Messages to tokens through the model's own chat template, as the engines do it, with every truncation counted."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,31 +74,63 @@ def render(tokenizer: Any, conversations: Sequence[Messages], ask: bool = False)
     return rendered
 
 
+class _Reply(NamedTuple):
+    """One turn of the assistant in row `row`: the messages before it, and those up to it."""
+
+    row: int
+    before: Messages
+    through: Messages
+
+
 def encode_replies(
     tokenizer: Any, prompts: Sequence[Messages], completions: Sequence[Messages], max_length: int
 ) -> list[Example]:
-    """Tokens and labels for SFT: only what the assistant says in `completions`, its end of turn included, is trained.
+    """Tokens and labels for SFT: what the assistant says in `completions`, each end of turn included, is trained, and
+    nothing else, whoever speaks in between.
 
     Rows longer than `max_length` keep their beginning and are marked.
 
     Raises:
-        DataError: the chat template does not put the reply after its own generation prompt, or does not end the turn.
+        DataError: the chat template does not put a reply after its own generation prompt.
     """
-    openings = render(tokenizer, prompts, ask=True)
-    texts = render(tokenizer, [p + c for p, c in zip(prompts, completions, strict=True)])
-    for opening, text in zip(openings, texts, strict=True):
-        if not text.startswith(opening):
+    whole = [p + c for p, c in zip(prompts, completions, strict=True)]
+    texts = render(tokenizer, whole)
+    spans = _spans(tokenizer, texts, list(_replies(prompts, whole)))
+    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    examples = []
+    for ids, offsets, mine in zip(encoded["input_ids"], encoded["offset_mapping"], spans, strict=True):
+        labels = [
+            i if any(start <= at < end for start, end in mine) else IGNORED
+            for i, (at, _) in zip(ids, offsets, strict=True)
+        ]
+        examples.append(Example(ids[:max_length], labels[:max_length], len(ids) > max_length))
+    return examples
+
+
+def _replies(prompts: Sequence[Messages], whole: Sequence[Messages]) -> Iterator[_Reply]:
+    for row, (prompt, messages) in enumerate(zip(prompts, whole, strict=True)):
+        for i in range(len(prompt), len(messages)):
+            if messages[i].role == "assistant":
+                yield _Reply(row, messages[:i], messages[: i + 1])
+
+
+def _spans(tokenizer: Any, texts: Sequence[str], replies: Sequence[_Reply]) -> list[list[tuple[int, int]]]:
+    """Where each row's replies stand in its text: from behind the generation prompt to the end of the turn."""
+    spans: list[list[tuple[int, int]]] = [[] for _ in texts]
+    if not replies:
+        return spans
+    openings = render(tokenizer, [reply.before for reply in replies], ask=True)
+    endings = render(tokenizer, [reply.through for reply in replies])
+    for reply, opening, ending in zip(replies, openings, endings, strict=True):
+        text = texts[reply.row]
+        if not (ending.startswith(opening) and text.startswith(ending)):
             raise DataError(
                 "the chat template writes a prompt differently once it is answered, so the reply's tokens cannot be "
                 f"found: expected a text that starts with {opening[-80:]!r}, came {text[:160]!r}; use a template that "
                 "only appends"
             )
-    encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    examples = []
-    for ids, offsets, opening in zip(encoded["input_ids"], encoded["offset_mapping"], openings, strict=True):
-        labels = [i if start >= len(opening) else IGNORED for i, (start, _) in zip(ids, offsets, strict=True)]
-        examples.append(Example(ids[:max_length], labels[:max_length], len(ids) > max_length))
-    return examples
+        spans[reply.row].append((len(opening), len(ending)))
+    return spans
 
 
 def check_end_of_turn(tokenizer: Any, model: Path, examples: Sequence[Example]) -> None:

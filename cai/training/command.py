@@ -88,8 +88,9 @@ def run_command(stage: Stage[J], help: str) -> NoReturn:
 def _summary(stage: Stage[J], job: J, dry_run: bool) -> dict[str, Any]:
     if not dry_run:
         meta = run(stage, job)
-        named = ("status", "stage", "model_digest", "n_rows", "n_truncated", "n_steps", "metrics", "seconds")
-        return {"out": str(job.out), **{name: meta[name] for name in named if name in meta}}
+        named = ("status", "stage", "model_digest", "metrics", "seconds")
+        shown = {name: value for name, value in meta.items() if name in named or name.startswith("n_")}
+        return {"out": str(job.out), **shown}
     workspace = Workspace(job)
     done = workspace.finished() is not None
     prepare()

@@ -19,13 +19,14 @@ Messages = tuple[Message, ...]
 
 
 class SFTRow(NamedTuple):
-    """The ids are empty where the file has none: a set from elsewhere need not carry ours."""
+    """Ids and source are empty where the file has none: a set from elsewhere need not carry ours."""
 
     prompt: Messages
     completion: Messages
     prompt_id: str
     response_id: str
     revision_id: str
+    source: str
 
 
 class PairRow(NamedTuple):
@@ -45,9 +46,9 @@ class PromptRow(NamedTuple):
 
 
 def read_sft(path: Path) -> list[SFTRow]:
-    ids = ("prompt_id", "response_id", "revision_id")
-    rows = _read(path, messages=("prompt", "completion"), optional=ids)
-    return [SFTRow(r["prompt"], r["completion"], *(r.get(name) or "" for name in ids)) for r in rows]
+    others = ("prompt_id", "response_id", "revision_id", "source")
+    rows = _read(path, messages=("prompt", "completion"), optional=others)
+    return [SFTRow(r["prompt"], r["completion"], *(r.get(name) or "" for name in others)) for r in rows]
 
 
 def read_prompts(path: Path) -> list[PromptRow]:

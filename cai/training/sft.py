@@ -3,10 +3,11 @@
 Alone: `python -m cai.training.sft --job job.json`
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.errors import TrainingError
+from cai.errors import ConfigError, TrainingError
 from cai.records import Reject
 from cai.training import batches
 from cai.training.chat import Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
@@ -25,8 +26,10 @@ job.json:
   {"model": "smallworld", "data": "sft.parquet", "out": "models/sl-cai", "seed": 0,
    "config": {"epochs": 1, "learning_rate": 2e-4, "batch_size": 32, "max_length": 256}}
 
-sft.parquet has the columns `prompt` and `completion`, lists of {role, content}. More settings: packing (several rows
-in one sequence, kept apart), lora_rank (merged into the weights at the end), save_steps.
+sft.parquet has the columns `prompt` and `completion`, lists of {role, content}, and perhaps `source`, by which tokens
+are counted apart. Of a completion of several turns, those of the assistant are trained. More settings: packing (several
+rows in one sequence; refused where the model would let them see each other), lora_rank (merged into the weights at the
+end), save_steps.
 
 `out` appears once it is complete, with meta.json. Run the same command again after a kill: it goes on from the last
 whole checkpoint and ends with the same weights.
@@ -56,24 +59,38 @@ def prepare_rows(job: SFTJob) -> Prepared:
     limit = min(job.config.max_length, context_length(job.model))
     encoded = encode_replies(tokenizer, [r.prompt for r in rows], [r.completion for r in rows], limit)
     check_end_of_turn(tokenizer, job.model, encoded)
-    examples = [e for e in encoded if e.n_trained]
+    kept = [(row, e) for row, e in zip(rows, encoded, strict=True) if e.n_trained]
     rejects = [_reject(i, row, limit) for i, (row, e) in enumerate(zip(rows, encoded, strict=True)) if not e.n_trained]
+    examples = [e for _, e in kept]
     if not examples:
-        raise TrainingError(f"every reply in {job.data} lies beyond {limit} tokens; raise max_length")
+        raise TrainingError(
+            f"none of the {len(rows)} rows in {job.data} has a reply within {limit} tokens; raise max_length"
+        )
+    sources = sorted({row.source for row, _ in kept})
     facts = {
-        "n_rows": len(examples),
+        **_budget(examples),
         "n_rejected": len(rejects),
-        "n_truncated": sum(e.is_truncated for e in examples),
-        "n_tokens": sum(len(e.input_ids) for e in examples),
-        "n_trained_tokens": sum(e.n_trained for e in examples),
+        "by_source": {name: _budget([e for row, e in kept if row.source == name]) for name in sources},
     }
     return Prepared(tokenizer, examples, rejects, facts)
 
 
+def _budget(examples: Sequence[Example]) -> dict[str, int]:
+    """What one pass over the rows reads, and how much of it carries loss."""
+    return {
+        "n_rows": len(examples),
+        "n_truncated": sum(e.is_truncated for e in examples),
+        "n_tokens": sum(len(e.input_ids) for e in examples),
+        "n_trained_tokens": sum(e.n_trained for e in examples),
+    }
+
+
 def _reject(number: int, row: SFTRow, limit: int) -> Reject:
     parents = [i for i in (row.response_id, row.revision_id) if i] or [f"row {number}"]
-    detail = f"row {number}: nothing of the reply is within {limit} tokens"
-    return Reject.make("sft", "reply_beyond_max_length", prompt_id=row.prompt_id, parents=parents, detail=detail)
+    reason, detail = "reply_beyond_max_length", f"row {number}: nothing of the reply is within {limit} tokens"
+    if not any(message.role == "assistant" for message in row.completion):
+        reason, detail = "no_reply", f"row {number}: the completion has no turn of the assistant"
+    return Reject.make("sft", reason, prompt_id=row.prompt_id, parents=parents, detail=detail)
 
 
 def plan(job: SFTJob) -> dict[str, Any]:
@@ -98,6 +115,39 @@ def as_dataset(job: SFTJob, examples: list[Example]) -> Any:
     return pack_dataset(dataset, job.config.max_length, "bfd")
 
 
+def check_packing(trainer: Any, examples: Sequence[Example]) -> None:
+    """Refuse a model in which a packed row sees the one before it: its logits would change with the other's tokens.
+
+    transformers keeps rows apart by their positions, in models that build their attention mask from them. Not all do.
+
+    Raises:
+        ConfigError: this one does not.
+    """
+    import torch
+
+    if len(examples) < 2:
+        return
+    first, second = (e.input_ids for e in examples[:2])
+    model = trainer.model
+    n_tokens = model.get_input_embeddings().num_embeddings
+    seen = []
+    model.eval()
+    for before in (first, [(i + 1) % n_tokens for i in first]):
+        ids = [*before, *second]
+        packed = {"input_ids": ids, "labels": ids, "seq_lengths": [len(before), len(second)]}
+        batch = {k: v for k, v in trainer.data_collator([packed]).items() if k != "labels"}
+        with torch.no_grad(), trainer.accelerator.autocast():
+            logits = model(**trainer._prepare_inputs(batch), use_cache=False).logits
+        seen.append(logits[0, len(before) :].float())
+    model.train()
+    if not torch.allclose(seen[0], seen[1], rtol=0, atol=1e-4):
+        apart = float((seen[0] - seen[1]).abs().max())
+        raise ConfigError(
+            f"packing: in a {model.config.model_type} model packed rows see each other (logits of a row differ by up "
+            f"to {apart:.2g} with what is packed before it); set `packing: false`"
+        )
+
+
 def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
     """TRL's trainer over rows that we tokenised ourselves, so that labels and truncation are ours to count."""
     with without_vllm():
@@ -106,7 +156,7 @@ def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
     from cai.training.trainer import arguments, load_policy, sealed
 
     config = job.config
-    return sealed(SFTTrainer)(
+    trainer = sealed(SFTTrainer)(
         model=load_policy(job.model),
         args=TrainerConfig(
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
@@ -123,6 +173,9 @@ def build_trainer(job: SFTJob, prepared: Prepared, folder: Path) -> Any:
         processing_class=prepared.tokenizer,
         peft_config=None if config.lora_rank is None else _lora(config.lora_rank),
     )
+    if config.packing:
+        check_packing(trainer, prepared.examples)
+    return trainer
 
 
 def _lora(rank: int) -> Any:
