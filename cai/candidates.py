@@ -18,7 +18,7 @@ async def sample_responses(
     sampling: Sampling,
     k: int,
     seed: int,
-    stage: Literal["candidate", "eval"],
+    stage: Stage,
     max_concurrency: int,
     progress: OnProgress | None = None,
 ) -> list[Response]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from cai.errors import ConfigError
 from cai.records import Sampling, digest
@@ -69,6 +69,10 @@ class PromptSource(Config):
     licence: str = ""
     column: str | None = None
     """CSV and Parquet: the column of the prompt; None picks `prompt`, `Behavior` or `messages`."""
+    expected_column: str | None = None
+    """The column of the known answer that a verifier checks against; a row whose value is null has none."""
+    answer_column: str | None = None
+    """Helpful data that is answered already: the column of the answer, such as `completion`, or `chosen` of HH."""
 
 
 def replace_sources(
@@ -113,6 +117,23 @@ class PreferencesConfig(Config):
     """Bounds on each ask's probability; the paper uses (0.4, 0.6) after chain of thought."""
     max_mass_outside: Share = 0.5
     """An ask that puts more probability than this outside the options is unscored."""
+
+
+class HelpfulConfig(Config):
+    """Replies of the seed model to helpful prompts, trained on as they are beside the revisions, so that SL-CAI stays
+    helpful (Bai et al. 2022, §3.2).
+    """
+
+    prompts: tuple[PromptSource, ...]
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of the rows that SFT reads, so many are helpful; too few of them is an error."""
+    response: SamplingConfig = SamplingConfig()
+
+    @model_validator(mode="after")
+    def _is_from_files(self) -> "HelpfulConfig":
+        if any(source.path == "smallworld" for source in self.prompts):
+            raise ValueError("half of what `smallworld` asks is harmful; give files of helpful prompts")
+        return self
 
 
 class SFTConfig(Config):
@@ -321,14 +342,31 @@ class Profile(Config):
     engine: EngineConfig = EngineConfig()
     prompts: tuple[PromptSource, ...]
     chains: ChainsConfig = ChainsConfig()
+    helpful: HelpfulConfig | None = None
     sft: SFTConfig | None = SFTConfig()
     """None: no SL-CAI model is trained, and the candidates come from the seed model."""
     candidates: CandidatesConfig = CandidatesConfig()
     feedback: FeedbackConfig = FeedbackConfig()
     preferences: PreferencesConfig = PreferencesConfig()
     reward_model: RewardModelConfig = RewardModelConfig()
+    ensemble: Annotated[int, Field(ge=1, le=16)] = 1
+    """Reward models that are trained, over the seeds `seed`, `seed` + 1, …; RL combines them by `conservatism`."""
     rl: RLConfig = GRPOConfig()
+    rounds: Annotated[int, Field(ge=1, le=16)] = 1
+    """How often pairs are made, labelled and trained on: each later round samples the policy of the one before, and
+    trains it further with that policy as the reference.
+    """
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _uses_what_it_names(self) -> "Profile":
+        if self.helpful is not None and self.sft is None:
+            raise ValueError("`helpful` is data for SFT, and `sft` is null; drop one of them")
+        if self.ensemble > 1 and self.rl.algorithm == "dpo":
+            raise ValueError(f"`ensemble` is {self.ensemble} and dpo trains no reward model; drop it")
+        if strays := [s.path for s in (*self.prompts, *self.evaluation.prompts) if s.answer_column is not None]:
+            raise ValueError(f"{strays[0]} has an `answer_column`: the model under training answers these; drop it")
+        return self
 
     @property
     def judge(self) -> EngineConfig:

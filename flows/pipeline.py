@@ -38,7 +38,7 @@ def constitutional_ai(
     until: Until = "report",
     constitution: str = "",
 ) -> str:
-    """Align a model to a constitution: prompts, revisions, SL-CAI, labels, reward model, RL-CAI, report.
+    """Align a model to a constitution: prompts, revisions, SL-CAI, rounds of labels, reward model and RL-CAI, report.
 
     Run again with the same parameters, it goes on where it was stopped, and does nothing where it was finished.
 
@@ -48,7 +48,7 @@ def constitutional_ai(
         without: leave out every principle that bears this tag
         prompts: files of prompts, in place of the profile's
         limit: take the first so many prompts of each source
-        until: the last stage to run
+        until: the last stage to run; one before `rl_cai` ends in the first round
         constitution: YAML file, in place of the profile's
 
     Returns:
@@ -67,12 +67,13 @@ def constitutional_ai(
             stages.revisions(home, run.run_id)
         if last >= 2 and run.profile.sft is not None:
             stages.train_sft(home, run.run_id)
-        if last >= 3:
-            stages.label(home, run.run_id)
-        if last >= 4 and run.profile.rl.algorithm != "dpo":
-            stages.train_reward_model(home, run.run_id)
-        if last >= 5:
-            stages.train_rl(home, run.run_id)
+        for number in range(run.profile.rounds if last >= 5 else 1):  # a later round needs the policy of the last
+            if last >= 3:
+                stages.label(home, run.run_id, number)
+            if last >= 4 and run.profile.rl.algorithm != "dpo":
+                stages.train_reward_model(home, run.run_id, number)
+            if last >= 5:
+                stages.train_rl(home, run.run_id, number)
         if last >= 6:
             stages.evaluate(home, run.run_id)
     stages.report(home, run.run_id)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,26 @@ from cai.report.data import (
     Turn,
 )
 from cai.report.targets import demo_targets
+from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now
 from storage.store import Store
 
 N_CHAINS, N_PAIRS, N_SAMPLES = 300, 300, 90
 BINS = 10
-# What the steps of a run make, in the order they make it: step name, what a person calls it, the table.
-STEPS = (
-    ("prompts", "import prompts", "prompts"),
-    ("chains", "critique and revise", "revisions"),
-    ("sft_set", "derive SFT set", ""),
-    ("sft", "train SL-CAI", ""),
-    ("candidates", "sample candidates", "responses"),
-    ("labels", "compare", "comparisons"),
-    ("preferences", "derive preferences", "preferences"),
-    ("reward_model", "train reward model", ""),
-    ("rl", "train RL-CAI", ""),
-    ("evaluate", "evaluate", "evaluations"),
+# What the steps of a run make, in the order they make it: step name, what a person calls it.
+SL_STEPS = (
+    ("prompts", "import prompts"),
+    ("chains", "critique and revise"),
+    ("helpful", "sample helpful replies"),
+    ("sft_set", "derive SFT set"),
+    ("sft", "train SL-CAI"),
+)
+ROUND_STEPS = (
+    ("candidates", "sample candidates"),
+    ("labels", "compare"),
+    ("preferences", "derive preferences"),
+    ("reward_model", "train reward model"),
+    ("rl", "train RL-CAI"),
 )
 # Of what a training step logs, what tells people whether it went well: metric, what it is called, its unit.
 CURVES = (
@@ -70,7 +73,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
     prompts = store.find_all(Prompt, run.ids("prompts"))
     evaluated = run.result("evaluate")
     results = from_json(evaluated["rates"]) if evaluated else {}
-    pair_ids = _ids(run, "preferences")
+    pair_ids = [row_id for number in range(run.profile.rounds) for row_id in _ids(run, at_round("preferences", number))]
     revision_ids = _ids(run, "revisions")
     return ReportData(
         title=f"{run.profile.name}: {run.constitution.name}" + (f" without {run.without}" if run.without else ""),
@@ -102,11 +105,33 @@ def gather(run: RunFolder, store: Store) -> ReportData:
 def funnel(run: RunFolder) -> list[tuple[str, int, int, int]]:
     """Each step that turns rows into rows: what it is called, rows in, rows out, rows rejected. In = out + rejected."""
     lines = []
-    for step, title, _ in STEPS:
+    for step, title in steps(run):
         results = step_results(run, step)
-        lines += _account("read verdicts", [r["verdicts"] for r in results if "verdicts" in r])
-        lines += _account(title, [r for r in results if "n_in" in r])
+        verdicts = titled("read verdicts", round_of(step))
+        lines += _account(verdicts, [r["verdicts"] for r in results if "verdicts" in r])
+        lines += _account(title, [r for r in results if "n_in" in r] or _trained_on(results))
     return lines
+
+
+def steps(run: RunFolder) -> Iterator[tuple[str, str]]:
+    """The steps of a run with its rounds, as they are called in its folder and by a person."""
+    yield from SL_STEPS
+    for number in range(run.profile.rounds):
+        yield from ((at_round(step, number), titled(title, number)) for step, title in ROUND_STEPS)
+    yield "evaluate", "evaluate"
+
+
+def titled(title: str, round: int) -> str:
+    return title if round == 0 else f"{title}, round {round}"
+
+
+def _trained_on(results: Sequence[Mapping[str, Any]]) -> list[dict[str, int]]:
+    """The account of a training step; the models of an ensemble read the same rows, so they have one between them."""
+    for result in results:
+        if {"n_rows", "n_rejected"} <= set(result):
+            n_out = result["n_rows"] + result.get("n_held_out", 0)
+            return [{"n_in": n_out + result["n_rejected"], "n_out": n_out, "n_rejected": result["n_rejected"]}]
+    return []
 
 
 def _account(title: str, results: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int, int]]:
@@ -116,14 +141,19 @@ def _account(title: str, results: Sequence[Mapping[str, Any]]) -> list[tuple[str
 
 
 def step_results(run: RunFolder, step: str) -> list[dict[str, Any]]:
-    """A step's result, or those of its shards."""
-    names = sorted((run.path / "steps").glob(f"{step}.json")) + sorted((run.path / "steps").glob(f"{step}-*.json"))
+    """A step's result, or those of its shards or of the members of an ensemble, in their order."""
+    folder = run.path / "steps"
+    names = [*folder.glob(f"{step}.json"), *sorted(folder.glob(f"{step}-[0-9]*.json"), key=_number)]
     return [json.loads(path.read_text(encoding="utf-8")) for path in names]
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 def _ids(run: RunFolder, name: str) -> list[str]:
     folder = run.path / "ids"
-    names = sorted(p.stem for p in [*folder.glob(f"{name}.parquet"), *folder.glob(f"{name}-[0-9]*.parquet")])
+    names = [p.stem for p in (*folder.glob(f"{name}.parquet"), *sorted(folder.glob(f"{name}-[0-9]*"), key=_number))]
     return [row_id for stem in names for row_id in run.ids(stem)]
 
 
@@ -134,14 +164,27 @@ def _spread(ids: Sequence[str], n: int) -> list[str]:
 
 def _facts(run: RunFolder) -> dict[str, str]:
     facts = {"engine": run.profile.engine.kind, "model": run.profile.engine.model, "seed": str(run.profile.seed)}
-    for step in ("sft", "reward_model", "rl"):
-        if result := run.result(step):
-            facts[f"{step} model"] = result["model_digest"]
+    if (result := run.result("sft_set")) and result.get("n_helpful"):
+        share = result["n_helpful"] / result["n_out"]
+        facts["helpful share"] = f"{share:.1%} of {result['n_out']:,} SFT rows, {result['n_helpful']:,}"
+    if result := run.result("sft"):
+        facts["SFT tokens"] = _token_budget(result)
+    for step, _ in steps(run):
+        models = [result["model_digest"] for result in step_results(run, step) if "model_digest" in result]
+        if models:
+            facts[f"{step} model{'s' * (len(models) > 1)}"] = ", ".join(models)
     return facts
 
 
+def _token_budget(result: Mapping[str, Any]) -> str:
+    return (
+        f"{result['n_trained_tokens']:,} trained of {result['n_tokens']:,} an epoch, in {result['n_rows']:,} rows; "
+        f"{result['n_truncated']:,} cut off, {result['n_rejected']:,} left out"
+    )
+
+
 def _stage_times(run: RunFolder) -> Iterable[StageTime]:
-    for step, title, _ in STEPS:
+    for step, title in steps(run):
         if results := step_results(run, step):
             yield StageTime(title, sum(float(r.get("seconds", 0.0)) for r in results))
 
@@ -152,8 +195,9 @@ def _tables(run: RunFolder) -> Iterable[TableCount]:
 
 
 def _rejects(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> Iterable[RejectCount]:
-    imported = set(_ids(run, "rejected-prompts"))
-    mine = [r for r in store.read(Reject) if r.reject_id in imported or r.prompt_id in prompts]
+    imported = {*_ids(run, "rejected-prompts"), *_ids(run, "rejected-helpful")}
+    asked = {*prompts, *_ids(run, "helpful-prompts")}
+    mine = [r for r in store.read(Reject) if r.reject_id in imported or r.prompt_id in asked]
     for (stage, reason), n in sorted(Counter((r.stage, r.reason) for r in mine).items()):
         yield RejectCount(stage, reason, n)
 
@@ -161,7 +205,8 @@ def _rejects(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> Ite
 def _label_quality(
     run: RunFolder, store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str]
 ) -> LabelQuality | None:
-    judges = {r["judge_digest"] for r in step_results(run, "labels")}
+    rounds = range(run.profile.rounds)
+    judges = {r["judge_digest"] for number in rounds for r in step_results(run, at_round("labels", number))}
     asked = [c for c in store.of_prompts(Comparison, list(prompts)) if c.judge_digest in judges] if judges else []
     if not asked:
         return None
@@ -246,21 +291,30 @@ def _samples(run: RunFolder, store: Store) -> Iterable[Sample]:
 
 
 def _curves(run: RunFolder) -> Iterable[Curve]:
-    for step, group, curves in CURVES:
-        result = run.result(step)
-        path = Path(result["path"]) / "metrics.jsonl" if result else None
-        if path is None or not path.is_file():
-            continue
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """Of each training step, in the order of the rounds; the models of an ensemble share their axes."""
+    known = {step: (group, curves) for step, group, curves in CURVES}
+    for step, _ in steps(run):
+        group, curves = known.get(step.partition("-r")[0], ("", ()))
+        logs = [_log(Path(result["path"])) for result in step_results(run, step)] if curves else []
         for name, title, unit in curves:
-            points = [(float(r["step"]), float(r[name])) for r in rows if isinstance(r.get(name), int | float)]
-            if len(points) > 1:
-                xs, ys = zip(*points, strict=True)
-                yield Curve(group, title, "step", unit, (Line(title, xs, ys),))
+            lines = [_line(log, name, title if len(logs) == 1 else f"model {i}") for i, log in enumerate(logs)]
+            if drawn := tuple(line for line in lines if len(line.x) > 1):
+                yield Curve(titled(group, round_of(step)), title, "step", unit, drawn)
+
+
+def _log(model: Path) -> list[dict[str, Any]]:
+    path = model / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _line(log: Sequence[Mapping[str, Any]], metric: str, title: str) -> Line:
+    points = [(float(r["step"]), float(r[metric])) for r in log if isinstance(r.get(metric), int | float)]
+    return Line(title, tuple(x for x, _ in points), tuple(y for _, y in points))
 
 
 def _reliability(run: RunFolder) -> Reliability | None:
-    result = run.result("reward_model")
+    """Of the last round's reward model, the first where there are several."""
+    result = run.result(at_round("reward_model", run.profile.rounds - 1))
     meta = read_meta(Path(result["path"])) if result else None
     bins = (meta or {}).get("reliability")
     if not meta or not bins:

@@ -55,6 +55,11 @@ class RunFolder:
         column: list[str] = pq.read_table(self.path / "ids" / f"{name}.parquet")["id"].to_pylist()
         return column
 
+    def trained_on(self) -> list[str]:
+        """The prompts that this run's models learn from, so far: none of them is fit to measure with."""
+        names = ("prompts", "helpful-prompts")
+        return [row_id for n in names if (self.path / "ids" / f"{n}.parquet").is_file() for row_id in self.ids(n)]
+
     def save_ids(self, name: str, ids: Collection[str]) -> None:
         path = self.path / "ids" / f"{name}.parquet"
         table = pa.table({"id": pa.array(list(ids), pa.string())})
@@ -66,11 +71,13 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
     constitution = load_constitution(profile.constitution)
     if without:
         constitution = constitution.without(without)
+    helpful = () if profile.helpful is None else profile.helpful.prompts
     asked_for = {
         "profile": {**profile.model_dump(mode="json"), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
         "models": [_model_digest(engine) for engine in (profile.engine, profile.judge)],
         "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
+        "helpful": [_source_digest(source, "train", profile.seed) for source in helpful],
         "held_out": [_source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],
         "without": without,
     }

@@ -4,11 +4,13 @@ Every stage looks first whether its result is there (`runs/ID/steps/NAME.json`, 
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 
 from cai.config import DPOConfig, GRPOConfig, PPOConfig, RLOOConfig
 from cai.models import read_meta, resolve_model
@@ -25,28 +27,43 @@ from cai.training.jobs import (
 )
 from flows import artifacts
 from flows.generation import generation, release
+from flows.rounds import at_round, job_seed, member_name
 from flows.runs import RunFolder, open_run, write_atomically
 from flows.supervise import StepFailed, run_step
 
-LAST_STEP = {
-    "prompts": "prompts",
-    "revisions": "sft_set",
-    "sl_cai": "sft",
-    "preferences": "preferences",
-    "reward_model": "reward_model",
-    "rl_cai": "rl",
-    "report": "evaluate",
-}
+
+def last_step(run: RunFolder, until: str) -> str:
+    """The step that a run until this stage ends with."""
+    steps = {
+        "prompts": "prompts",
+        "revisions": "sft_set",
+        "sl_cai": "sft",
+        "preferences": "preferences",
+        "reward_model": reward_model_names(run.profile.ensemble)[-1],
+        "rl_cai": at_round("rl", run.profile.rounds - 1),
+        "report": "evaluate",
+    }
+    return steps[until]
 
 
 def is_finished(run: RunFolder, until: str) -> bool:
-    return run.result(LAST_STEP[until]) is not None
+    return run.result(last_step(run, until)) is not None
 
 
 def _is_transient(_task: object, _task_run: object, state: Any) -> bool:
     """Retry what may pass by itself (a dead engine, an unreachable server), never what a person must mend."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, StepFailed) and error.is_transient
+
+
+def _in_round(stage: str) -> Callable[[], str]:
+    """What a flow run is called in the UI: its stage, the run, and the round where it is not the first."""
+
+    def name() -> str:
+        asked: dict[str, Any] = flow_run.parameters
+        return at_round(f"{stage}-{asked['run_id']}", asked.get("round", 0))
+
+    return name
 
 
 @task(task_run_name="{name}", retries=2, retry_delay_seconds=5, retry_condition_fn=_is_transient)
@@ -85,7 +102,8 @@ def train(home: str, run_id: str, name: str, model: str, job: AnyJob) -> dict[st
         )
     meta = read_meta(job.out)
     assert meta is not None, "a training command that ends well has written meta.json"
-    result = {"path": str(job.out), "model_digest": meta["model_digest"], **meta["metrics"]}
+    counts = {name: count for name, count in meta.items() if name.startswith("n_")}
+    result = {"path": str(job.out), "model_digest": meta["model_digest"], **counts, **meta["metrics"]}
     result["seconds"] = round(time.monotonic() - started, 2)
     with generation(run) as host:
         host.ask("register", log=artifacts.child_log(), on_progress=lambda _: None, name=model, path=str(job.out))
@@ -107,7 +125,7 @@ def import_prompts(home: str, run_id: str) -> None:
 
 @flow(name="sl-cai-data", flow_run_name="revisions-{run_id}")
 def revisions(home: str, run_id: str) -> None:
-    """Let the seed model answer, critique and revise, and derive the SFT set.
+    """Let the seed model answer, critique and revise, and derive the SFT set, helpful replies mixed in.
 
     Args:
         home: folder of the tables, models and runs
@@ -115,6 +133,8 @@ def revisions(home: str, run_id: str) -> None:
     """
     for shard in _shards(home, run_id):
         generate(home, run_id, f"chains-{shard}", "chains", {"shard": shard})
+    if open_run(Path(home), run_id).profile.helpful is not None:
+        generate(home, run_id, "helpful", "helpful", {})
     generate(home, run_id, "sft_set", "sft_set", {})
 
 
@@ -136,61 +156,82 @@ def train_sft(home: str, run_id: str) -> None:
     train(home, run_id, "sft", "sl_cai", _placed(run, "sl_cai", job))
 
 
-@flow(name="label", flow_run_name="label-{run_id}")
-def label(home: str, run_id: str) -> None:
-    """Sample responses of the SL-CAI model, have the feedback model compare them, and derive preference pairs.
+@flow(name="label", flow_run_name=_in_round("label"))
+def label(home: str, run_id: str, round: int = 0) -> None:
+    """Sample responses of the policy, have the feedback model compare them, and derive preference pairs.
 
     Args:
         home: folder of the tables, models and runs
         run_id: the run, as `cai run` printed it
+        round: which of the profile's rounds; the first, 0, samples the SL-CAI model
     """
     run = open_run(Path(home), run_id)
+    steps = {step: at_round(step, round) for step in ("candidates", "labels", "preferences")}
     for shard in _shards(home, run_id):
-        arguments = {"shard": shard, "model": policy_start(run)}
-        generate(home, run_id, f"candidates-{shard}", "candidates", arguments)
+        arguments = {"shard": shard, "round": round, "model": policy_start(run, round)}
+        generate(home, run_id, f"{steps['candidates']}-{shard}", "candidates", arguments)
     for shard in _shards(home, run_id):
-        generate(home, run_id, f"labels-{shard}", "labels", {"shard": shard})
-    generate(home, run_id, "preferences", "preferences", {})
+        generate(home, run_id, f"{steps['labels']}-{shard}", "labels", {"shard": shard, "round": round})
+    generate(home, run_id, steps["preferences"], "preferences", {"round": round})
 
 
-@flow(name="train-reward-model", flow_run_name="reward-model-{run_id}")
-def train_reward_model(home: str, run_id: str) -> None:
-    """Train the reward model on soft labels.
+@flow(name="train-reward-model", flow_run_name=_in_round("reward-model"))
+def train_reward_model(home: str, run_id: str, round: int = 0) -> None:
+    """Train the reward model on soft labels, or several of them, one after the other.
 
     Args:
         home: folder of the tables, models and runs
         run_id: the run, as `cai run` printed it
+        round: which of the profile's rounds
     """
     run = open_run(Path(home), run_id)
-    job = RewardModelJob(
-        model=resolve_model(policy_start(run)),
-        data=run.path / "preferences.parquet",
+    for member, name in enumerate(reward_model_names(run.profile.ensemble, round)):
+        train(home, run_id, name, name, _placed(run, "reward_model", reward_model_job(run, round, member)))
+
+
+def reward_model_names(ensemble: int, round: int = 0) -> list[str]:
+    """The steps that train the reward models of a round."""
+    return [member_name(at_round("reward_model", round), member) for member in range(ensemble)]
+
+
+def reward_model_job(run: RunFolder, round: int = 0, member: int = 0) -> RewardModelJob:
+    """Members of an ensemble differ by their seed: the order of the pairs and the random head."""
+    return RewardModelJob(
+        model=resolve_model(policy_start(run, round)),
+        data=run.path / f"{at_round('preferences', round)}.parquet",
         out=Path(),
         config=run.profile.reward_model,
-        seed=run.profile.seed,
+        seed=job_seed(run.profile.seed, round, member),
     )
-    train(home, run_id, "reward_model", "reward_model", _placed(run, "reward_model", job))
 
 
-@flow(name="train-rl", flow_run_name="rl-{run_id}")
-def train_rl(home: str, run_id: str) -> None:
+@flow(name="train-rl", flow_run_name=_in_round("rl"))
+def train_rl(home: str, run_id: str, round: int = 0) -> None:
     """Train the RL-CAI policy against the reward model.
 
     Args:
         home: folder of the tables, models and runs
         run_id: the run, as `cai run` printed it
+        round: which of the profile's rounds; a later one goes on from the policy of the one before
     """
     run = open_run(Path(home), run_id)
-    train(home, run_id, "rl", "rl_cai", _placed(run, "rl_cai", rl_job(run)))
+    train(home, run_id, at_round("rl", round), at_round("rl_cai", round), _placed(run, "rl_cai", rl_job(run, round)))
 
 
-def rl_job(run: RunFolder) -> AnyJob:
-    """The job of the profile's algorithm: DPO learns from the pairs, the others from prompts and the reward model."""
-    reward_model = run.result("reward_model")
-    start: dict[str, Any] = {"model": resolve_model(policy_start(run)), "out": Path(), "seed": run.profile.seed}
+def rl_job(run: RunFolder, round: int = 0) -> AnyJob:
+    """The job of the profile's algorithm: DPO learns from the pairs, the others from prompts and the reward models.
+
+    A round starts from `policy_start`, which is its reference too: the KL is taken to the round before.
+    """
+    scorers = [run.result(name) for name in reward_model_names(run.profile.ensemble, round)]
+    start: dict[str, Any] = {
+        "model": resolve_model(policy_start(run, round)),
+        "out": Path(),
+        "seed": job_seed(run.profile.seed, round),
+    }
     prompts: dict[str, Any] = {
         "data": run.path / "rl_prompts.parquet",
-        "reward_models": () if reward_model is None else (Path(reward_model["path"]),),
+        "reward_models": tuple(Path(scorer["path"]) for scorer in scorers if scorer is not None),
     }
     match run.profile.rl:
         case GRPOConfig() as config:
@@ -200,12 +241,12 @@ def rl_job(run: RunFolder) -> AnyJob:
         case PPOConfig() as config:
             return PPOJob(config=config, **start, **prompts)
         case DPOConfig() as config:
-            return DPOJob(config=config, data=run.path / "preferences.parquet", **start)
+            return DPOJob(config=config, data=run.path / f"{at_round('preferences', round)}.parquet", **start)
 
 
 @flow(name="evaluate", flow_run_name="evaluate-{run_id}")
 def evaluate(home: str, run_id: str) -> None:
-    """Measure seed, SL-CAI and RL-CAI models on held-out prompts.
+    """Measure seed, SL-CAI and RL-CAI models on held-out prompts; `rl_cai` is the last round's policy.
 
     Args:
         home: folder of the tables, models and runs
@@ -213,14 +254,22 @@ def evaluate(home: str, run_id: str) -> None:
     """
     run = open_run(Path(home), run_id)
     models = {"seed": run.profile.engine.model}
-    for name, step in (("sl_cai", "sft"), ("rl_cai", "rl")):
+    rounds = run.profile.rounds
+    earlier = [(f"rl_cai_{number}", at_round("rl", number)) for number in range(rounds - 1)]
+    for name, step in (("sl_cai", "sft"), *earlier, ("rl_cai", at_round("rl", rounds - 1))):
         if result := run.result(step):
             models[name] = result["path"]
     generate(home, run_id, "evaluate", "evaluate", {"models": models})
 
 
-def policy_start(run: RunFolder) -> str:
-    """The SL-CAI model, or the seed model where the profile trains none."""
+def policy_start(run: RunFolder, round: int = 0) -> str:
+    """What a round samples and trains further: the policy of the round before. The first starts from the SL-CAI model,
+    or from the seed model where the profile trains none.
+    """
+    if round > 0:
+        before = run.result(at_round("rl", round - 1))
+        assert before is not None, "a round begins when the one before has trained its policy"
+        return str(before["path"])
     sft = run.result("sft")
     return str(sft["path"]) if sft is not None else run.profile.engine.model
 

@@ -9,14 +9,17 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow.parquet as pq
 
 from cai.asks import Progress
 from cai.candidates import sample_responses
+from cai.config import SamplingConfig
 from cai.critique import run_chains
 from cai.engines.slot import EngineSlot
 from cai.errors import DataError
@@ -29,13 +32,15 @@ from cai.report.build import build_report
 from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
+from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, open_run, write_atomically
 from flows.supervise import mark
 from storage.exports import export_preferences, export_prompts, export_sft
-from storage.imports import read_sources
+from storage.imports import Answered, Seen, read_answered, read_sources
 from storage.ledger import TableLedger
 from storage.store import Store
 
+T = TypeVar("T")
 SHARD = 5_000  # prompts: memory is bounded by it, and a retry repeats at most its unfinished rows
 APPEND = 10_000
 MANY_FILES = 32  # commits slow down with the number of files; measured in benchmarks/storage_commit.py
@@ -74,8 +79,8 @@ class Session:
         """The ids that the shards of a step left, one shard after the other."""
         return [row_id for shard in range(self.n_shards()) for row_id in self.run.ids(f"{name}-{shard}")]
 
-    def pairs(self, shard: int) -> tuple[list[ResponsePair], list[Reject]]:
-        ids = self.run.ids(f"candidates-{shard}")
+    def pairs(self, shard: int, round: int) -> tuple[list[ResponsePair], list[Reject]]:
+        ids = self.run.ids(f"{at_round('candidates', round)}-{shard}")
         found = self.store.find_all(Response, ids)
         made = make_pairs(self.prompts(shard), [found[i] for i in ids])
         return made.pairs, made.rejects
@@ -87,18 +92,13 @@ def import_prompts(session: Session) -> dict[str, Any]:
     session.record("running")
     ids: list[str] = []
     rejected: list[str] = []
-    pending: list[Prompt | Reject] = []
-    for n_in, row in enumerate(read_sources(run.profile.prompts, "train", run.profile.seed), start=1):
-        if isinstance(row, Prompt):
-            ids.append(row.prompt_id)
-        else:
-            rejected.append(row.reject_id)
-        pending.append(row)
-        if len(pending) >= APPEND:
-            session.store.append(pending)
-            pending = []
-            mark("progress", {"stage": "prompts", "n_done": n_in})
-    session.store.append(pending)
+    for rows in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
+        rejects = [row for row in rows if isinstance(row, Reject)]
+        session.store.append(rejects)
+        prompts, conflicts = stored(session.store, [row for row in rows if isinstance(row, Prompt)])
+        ids += [prompt.prompt_id for prompt in prompts]
+        rejected += [reject.reject_id for reject in (*rejects, *conflicts)]
+        mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
@@ -108,6 +108,34 @@ def import_prompts(session: Session) -> dict[str, Any]:
     run.save_ids("rejected-prompts", rejected)
     n_in = len(ids) + len(rejected)
     return {"n_in": n_in, "n_out": len(ids), "n_rejected": len(rejected), "n_shards": -(-len(ids) // SHARD)}
+
+
+def stored(store: Store, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Reject]]:
+    """Write prompts, and return those that may be used.
+
+    A home knows one answer to a prompt. It may be learnt later; a prompt that comes with another one is a reject.
+    """
+    store.append(prompts)
+    answered = [prompt for prompt in prompts if prompt.expected is not None]
+    known = store.find_all(Prompt, [prompt.prompt_id for prompt in answered])
+    first = {prompt_id: row.expected for prompt_id, row in known.items()}
+    learnt = [p for p in answered if first[p.prompt_id] is None]
+    store.upsert([replace(known[p.prompt_id], expected=p.expected) for p in learnt])
+    rejects = [
+        Reject.make(
+            "import",
+            "conflicting_expected",
+            prompt_id=p.prompt_id,
+            parents=(p.prompt_id, str(p.expected)),
+            detail=f"{p.source} expects {p.expected!r}, and an earlier import {first[p.prompt_id]!r}: correct one of "
+            "them, or use another --home",
+        )
+        for p in answered
+        if first[p.prompt_id] not in (None, p.expected)
+    ]
+    store.append(rejects)
+    refused = {reject.prompt_id for reject in rejects}
+    return [p for p in prompts if p.prompt_id not in refused], rejects
 
 
 async def chains(session: Session, shard: int) -> dict[str, Any]:
@@ -132,18 +160,88 @@ async def chains(session: Session, shard: int) -> dict[str, Any]:
     return _counts(result) | {"n_in": result.n_prompts, "n_out": result.n_done}
 
 
-def sft_set(session: Session) -> dict[str, Any]:
-    """The revisions of this run as the Parquet file that SFT reads."""
+async def helpful(session: Session) -> dict[str, Any]:
+    """One reply of the seed model to each helpful prompt, or the one that came with it; a cut-off reply is a reject."""
+    run, config = session.run, session.run.profile.helpful
+    assert config is not None, "the flow leaves this step out where the profile has no `helpful`"
+    seen: Seen = dict.fromkeys(run.ids("prompts"))  # what is revised must not be trained on unrevised
+    ids: list[str] = []
+    prompt_ids: list[str] = []
+    not_imported: list[str] = []
+    rows = chain.from_iterable(read_answered(source, run.profile.seed, seen) for source in config.prompts)
+    for group in in_groups(rows, SHARD):
+        rejects = [row for row in group if isinstance(row, Reject)]
+        answered = [row for row in group if isinstance(row, Answered)]
+        session.store.append([*rejects, *(row.prompt for row in answered)])
+        ids += [reply.response_id for reply in await _replies(session, answered, config.response)]
+        prompt_ids += [row.prompt.prompt_id for row in answered]
+        not_imported += [row.reject_id for row in rejects]
+    run.save_ids("helpful", ids)
+    run.save_ids("helpful-prompts", prompt_ids)
+    run.save_ids("rejected-helpful", not_imported)
+    n_in = len(prompt_ids) + len(not_imported)
+    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids)}
+
+
+async def _replies(session: Session, rows: Sequence[Answered], sampling: SamplingConfig) -> list[Response]:
+    """The replies that came with their prompts, and the seed model's to the others, as far as they end."""
+    given = [Response.given(p.prompt_id, text, p.source) for p, text in rows if text is not None]
+    session.store.append(given)
+    prompts = [prompt for prompt, text in rows if text is None]
+    if not prompts:
+        return given
     run = session.run
-    sft = run.profile.sft
+    engine = await session.engines.get(run.profile.engine, session.seed_model)
+    with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Reject)) as ledger:
+        sampled = await sample_responses(
+            prompts,
+            engine=engine,
+            ledger=ledger,
+            sampling=sampling.sampling(),
+            k=1,
+            seed=run.profile.seed,
+            stage="initial",
+            max_concurrency=run.profile.engine.max_concurrency,
+            progress=report_progress,
+        )
+    session.store.append([_cut_off(reply) for reply in sampled if reply.finish_reason == "length"])
+    return [*given, *(reply for reply in sampled if reply.finish_reason != "length")]
+
+
+def _cut_off(reply: Response) -> Reject:
+    detail = f"a reply of {reply.n_tokens} tokens was cut off; raise `helpful.response.max_tokens`"
+    parents = (reply.response_id,)
+    return Reject.make("helpful", "cut_off", prompt_id=reply.prompt_id, parents=parents, detail=detail, text=reply.text)
+
+
+def sft_set(session: Session) -> dict[str, Any]:
+    """The revisions of this run, and helpful replies in the stated share, as the Parquet file that SFT reads."""
+    run = session.run
+    sft, config = run.profile.sft, run.profile.helpful
     which = "last-revisions" if sft is None or sft.rounds == "last" else "revisions"
-    ids = session.ids_of(which)
-    made = export_sft(session.store, run.path / "sft.parquet", rounds="all", revision_ids=ids)
-    return {"n_in": len(ids), "n_out": made.n_rows, "digest": made.digest, "versions": made.versions}
+    revisions = session.ids_of(which)
+    replies = run.ids("helpful") if config is not None else []
+    made = export_sft(
+        session.store,
+        run.path / "sft.parquet",
+        rounds="all",
+        revision_ids=revisions,
+        response_ids=replies,
+        share=None if config is None else config.share,
+    )
+    n_helpful = made.by_source.get("helpful", 0)
+    return {
+        "n_in": len(revisions) + n_helpful,
+        "n_out": made.n_rows,
+        "n_helpful": n_helpful,
+        "n_helpful_spare": len(replies) - n_helpful,
+        "digest": made.digest,
+        "versions": made.versions,
+    }
 
 
-async def candidates(session: Session, shard: int, model: str) -> dict[str, Any]:
-    """`k` responses to each prompt of a shard by the model that RL starts from."""
+async def candidates(session: Session, shard: int, model: str, round: int = 0) -> dict[str, Any]:
+    """`k` responses to each prompt of a shard by the model that RL starts from in this round."""
     run, config = session.run, session.run.profile.candidates
     prompts = session.prompts(shard)
     engine = await session.engines.get(run.profile.engine, model)
@@ -159,15 +257,15 @@ async def candidates(session: Session, shard: int, model: str) -> dict[str, Any]
             max_concurrency=run.profile.engine.max_concurrency,
             progress=report_progress,
         )
-    run.save_ids(f"candidates-{shard}", [r.response_id for r in responses])
+    run.save_ids(f"{at_round('candidates', round)}-{shard}", [r.response_id for r in responses])
     n_in = len(prompts) * config.k
     return {"n_in": n_in, "n_out": len(responses), "n_rejected": n_in - len(responses)}
 
 
-async def labels(session: Session, shard: int) -> dict[str, Any]:
+async def labels(session: Session, shard: int, round: int = 0) -> dict[str, Any]:
     """Every pair of a shard put to the feedback model."""
     run = session.run
-    pairs, rejects = session.pairs(shard)
+    pairs, rejects = session.pairs(shard, round)
     session.store.append(rejects)
     engine = await session.engines.get(run.profile.judge, run.profile.judge.model)
     with TableLedger(session.store, [p.prompt.prompt_id for p in pairs], (Comparison, Reject)) as ledger:
@@ -190,7 +288,7 @@ async def labels(session: Session, shard: int) -> dict[str, Any]:
     }
 
 
-def preferences(session: Session) -> dict[str, Any]:
+def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     """Comparisons to pairs with soft labels: stored, and written as the files that training reads.
 
     Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count.
@@ -199,7 +297,7 @@ def preferences(session: Session) -> dict[str, Any]:
     pair_ids: list[str] = []
     n_in = n_rejected = n_ties = n_compared = n_unscored = 0
     for shard in range(session.n_shards()):
-        answered = run.result(f"labels-{shard}")
+        answered = run.result(f"{at_round('labels', round)}-{shard}")
         assert answered is not None, "labels come before preferences"
         labelling = Labelling(
             run.constitution,
@@ -207,7 +305,7 @@ def preferences(session: Session) -> dict[str, Any]:
             seed=run.profile.seed,
             judge_digest=answered["judge_digest"],
         )
-        pairs, identical = session.pairs(shard)
+        pairs, identical = session.pairs(shard, round)
         asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
         rows = list(derive(pairs, asked, labelling=labelling, config=run.profile.preferences))
         session.store.append(rows)
@@ -219,9 +317,11 @@ def preferences(session: Session) -> dict[str, Any]:
         asks = {ask.comparison_id for pair in pairs for ask in labelling.asks(pair)}
         n_compared += len(asks & {comparison.comparison_id for comparison in asked})
         n_unscored += sum(isinstance(row, Reject) and row.stage == "verdict" for row in rows)
-    run.save_ids("preferences", pair_ids)
-    exported = export_preferences(session.store, run.path / "preferences.parquet", pair_ids=pair_ids)
-    export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=run.ids("prompts"))
+    name = at_round("preferences", round)
+    run.save_ids(name, pair_ids)
+    exported = export_preferences(session.store, run.path / f"{name}.parquet", pair_ids=pair_ids)
+    if round == 0:  # every round has the same prompts
+        export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=run.ids("prompts"))
     return {
         "n_in": n_in,
         "n_out": len(pair_ids),
@@ -237,7 +337,7 @@ def register(session: Session, name: str, path: str) -> dict[str, Any]:
     """A trained model into the `models` table, with all it came from, the table versions included."""
     meta = read_meta(Path(path))
     assert meta is not None, "only finished models are registered"
-    trained_on = session.run.result("sft_set" if name == "sl_cai" else "preferences")
+    trained_on = session.run.result("sft_set" if name == "sl_cai" else at_round("preferences", round_of(name)))
     assert trained_on is not None, "the set is derived before it is trained on"
     pinned = {f"tables/{table}": str(version) for table, version in trained_on["versions"].items()}
     model = Model(
@@ -274,7 +374,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     """The models' responses to held-out prompts: rates by the oracle in the small world, win rates by the judge."""
     run = session.run
     rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed)
-    prompts, rejects = held_out(rows, dict.fromkeys(run.ids("prompts"), run.run_id))
+    prompts, rejects = held_out(rows, dict.fromkeys(run.trained_on(), run.run_id))
     session.store.append([*prompts, *rejects])
     with TableLedger(session.store, [p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
         measured = await evaluate_models(
@@ -337,6 +437,13 @@ def report_progress(progress: Progress) -> None:
 _latest_s = 0.0
 
 
+def in_groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The rows in lists of at most `size`: what is in memory at a time."""
+    source = iter(rows)
+    while group := list(islice(source, size)):
+        yield group
+
+
 def _counts(result: Any) -> dict[str, Any]:
     """The numbers of a named tuple, without its lists of ids."""
     return {name: value for name, value in result._asdict().items() if isinstance(value, int | float | str)}
@@ -348,6 +455,8 @@ async def dispatch(session: Session, request: dict[str, Any]) -> dict[str, Any]:
     match request["step"]:
         case "chains":
             return await chains(session, **arguments)
+        case "helpful":
+            return await helpful(session)
         case "candidates":
             return await candidates(session, **arguments)
         case "labels":

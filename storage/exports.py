@@ -6,6 +6,7 @@ Row order and bytes depend on the rows alone. A file appears whole or not at all
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ _TURNS = pa.list_(_TURN)
 SFT_SCHEMA = pa.schema(
     {"prompt": _TURNS, "completion": _TURNS}
     | dict.fromkeys(["prompt_id", "response_id", "revision_id", "principle_id"], pa.string())
-    | {"round": pa.int64()}
+    | {"round": pa.int64(), "source": pa.string()}
 )
 PREFERENCE_SCHEMA = pa.schema(
     {"prompt": _TURNS, "chosen": _TURNS, "rejected": _TURNS, "soft_label": pa.float64(), "is_tie": pa.bool_()}
@@ -39,7 +40,7 @@ PREFERENCE_SCHEMA = pa.schema(
 )
 PROMPT_SCHEMA = pa.schema(
     {"prompt": _TURNS, "prompt_id": pa.string(), "source": pa.string(), "licence": pa.string()}
-    | {"tags": pa.list_(pa.string()), "split": pa.string()}
+    | {"tags": pa.list_(pa.string()), "split": pa.string(), "expected": pa.string()}
 )
 
 
@@ -52,6 +53,8 @@ class ExportResult:
     digest: str
     versions: dict[str, int]
     """Table versions the rows were read from; `cai.records.Model.inputs` keeps them as `tables/NAME`."""
+    by_source: dict[str, int]
+    """Rows by their column `source`."""
 
 
 class _Filter(NamedTuple):
@@ -68,24 +71,28 @@ def export_sft(
     rounds: Literal["all", "last"],
     revision_ids: Collection[str] | None = None,
     response_ids: Collection[str] = (),
+    share: float | None = None,
     prompt_ids: Collection[str] | None = None,
     model_digest: str | None = None,
     versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
-    """Revisions as prompt and completion, ordered by id.
+    """Revisions as prompt and completion, ordered by id; `source` is `revision` or `helpful`.
 
     Args:
         store: where rows are.
         out: the file to write.
         rounds: every revision, or only those that no other chosen revision grew from.
         revision_ids: the revisions of one run. None takes all that are stored, those of older constitutions too.
-        response_ids: responses to train on as they are beside the revisions, such as helpful ones.
+        response_ids: helpful responses, to train on as they are beside the revisions.
+        share: of all rows, so many are to be helpful, to the nearest row: those of `response_ids` that come first by
+            id, which is a digest. None takes all of them.
         prompt_ids: only rows of these prompts.
         model_digest: only rows of this model.
         versions: table versions to read, as an earlier `ExportResult` named them.
 
     Raises:
-        DataError: nothing is left to write, a row's prompt is not stored, or `out` has another suffix.
+        DataError: nothing is left to write, there are too few helpful responses for `share`, a row's prompt is not
+            stored, or `out` has another suffix.
         StorageError: `out` cannot be written.
     """
     model = None if model_digest is None else [model_digest]
@@ -93,18 +100,49 @@ def export_sft(
     revisions, params = _where([_Filter("revision_id", revision_ids), *filters])
     responses, more = _where([_Filter("response_id", response_ids), *filters])
     newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
-    sql = f"""
+    rows = f"""
         WITH chosen AS (FROM revisions WHERE {revisions}),
-        rows AS (
-            SELECT prompt_id, response_id, revision_id, principle_id, "round", text FROM chosen
+        revised AS (
+            SELECT prompt_id, response_id, revision_id, principle_id, "round", 'revision' AS source, text FROM chosen
             {newest if rounds == "last" else ""}
-            UNION ALL
-            SELECT prompt_id, response_id, '', '', 0, text FROM responses WHERE {responses}
+        ),
+        replies AS (
+            SELECT prompt_id, response_id, '' AS revision_id, '' AS principle_id, 0 AS "round",
+                'helpful' AS source, text
+            FROM responses WHERE {responses}
         )
-        SELECT messages, rows.* FROM rows LEFT JOIN prompts USING (prompt_id)
+    """
+    read = dict(store.versions() if versions is None else versions)
+    values = [*params, *more]
+    n_helpful = None if share is None else _n_helpful(store, rows, values, share, read)
+    sql = f"""
+        {rows}, mixed AS (FROM revised UNION ALL (FROM replies ORDER BY response_id LIMIT {_sql_limit(n_helpful)}))
+        SELECT messages, mixed.* FROM mixed LEFT JOIN prompts USING (prompt_id)
         ORDER BY if(revision_id = '', response_id, revision_id), response_id
     """
-    return _export(store, out, SFT_SCHEMA, sql, [*params, *more], _sft_row, versions, "revisions")
+    return _export(store, out, SFT_SCHEMA, sql, values, _sft_row, read, "revisions")
+
+
+def _sql_limit(n: int | None) -> str:
+    return "ALL" if n is None else str(n)
+
+
+def _n_helpful(store: Store, rows: str, values: list[list[str]], share: float, versions: Mapping[str, int]) -> int:
+    """How many replies make `share` of all rows.
+
+    Raises:
+        DataError: there are fewer.
+    """
+    sql = f"{rows} SELECT (SELECT count(*) FROM revised), (SELECT count(*) FROM replies)"
+    with _reading(store, versions) as connection:
+        (n_revisions, n_replies), *_ = connection.execute(sql, values).fetchall()
+    n_helpful = round(n_revisions * share / (1 - share))
+    if n_replies < n_helpful:
+        raise DataError(
+            f"{n_helpful} helpful replies beside {n_revisions} revisions make a share of {share}, {n_replies} are "
+            f"there: add helpful prompts, or lower `share` to {n_replies / (n_revisions + n_replies):.3f}"
+        )
+    return n_helpful
 
 
 def export_preferences(
@@ -160,7 +198,7 @@ def export_prompts(
     """Prompts as message lists, ordered by id; `cai run --prompts` reads such a file again."""
     filters = [_Filter("prompt_id", prompt_ids), _Filter("split", None if split is None else [split])]
     condition, params = _where(filters)
-    columns = "messages, prompt_id, source, licence, tags, split"
+    columns = "messages, prompt_id, source, licence, tags, split, expected"
     sql = f"SELECT {columns} FROM prompts WHERE {condition} ORDER BY prompt_id"
     return _export(store, out, PROMPT_SCHEMA, sql, params, _prompt_row, versions, "prompts")
 
@@ -183,9 +221,15 @@ def _export(
     what: str,
 ) -> ExportResult:
     read = dict(store.versions() if versions is None else versions)
-    connection = catalog.connect(store.home, read)
-    try:
+    with _reading(store, read) as connection:
         return _write(out, schema, map(row, _rows(connection, sql, params)), read, what)
+
+
+@contextmanager
+def _reading(store: Store, versions: Mapping[str, int]) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = catalog.connect(store.home, versions)
+    try:
+        yield connection
     except duckdb.Error as error:
         raise StorageError(f"the tables under {store.home} could not be read: {error}") from error
     finally:
@@ -238,6 +282,7 @@ def _write(
     if out.suffix not in {".parquet", ".jsonl"}:
         raise DataError(f"{out} has the suffix {out.suffix!r}; expected .parquet or .jsonl")
     hasher, n_rows = hashlib.sha256(), 0
+    by_source = Counter[str]()
     with _replacing(out) as unfinished:
         write_group = _jsonl_writer if out.suffix == ".jsonl" else _parquet_writer
         with write_group(unfinished, schema) as write:
@@ -245,10 +290,11 @@ def _write(
                 lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in group]
                 hasher.update("".join(lines).encode())
                 n_rows += len(group)
+                by_source.update(row["source"] for row in group)
                 write(group, lines)
         if n_rows == 0:
             raise DataError(f"no {what} to export to {out}: the table holds none that pass the filters; `cai tables`")
-    return ExportResult(out, n_rows, hasher.hexdigest()[:32], versions)
+    return ExportResult(out, n_rows, hasher.hexdigest()[:32], versions, dict(by_source))
 
 
 def _groups(rows: Iterable[dict[str, Any]], names: list[str]) -> Iterator[list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ from cai.cli import tables as cli
 from cai.config import PromptSource
 from cai.errors import DataError, StorageError
 from cai.records import Message, Prompt
+from cai.training.rows import read_prompts as read_training_prompts
 from storage.exports import export_preferences, export_prompts, export_sft
 from storage.imports import read_prompts
 from storage.store import Store
@@ -99,6 +100,31 @@ def test_responses_can_be_mixed_in_as_they_are(store, tmp_path):
     helpful = [rows.response(1).response_id, rows.response(2).response_id]
     done = export_sft(store, tmp_path / "x.jsonl", rounds="last", response_ids=helpful, revision_ids=[])
     assert {r["completion"][0]["content"] for r in read(done.path)} == {"answer 1.0", "answer 2.0"}
+
+
+def test_helpful_replies_are_mixed_in_by_the_stated_share(store, tmp_path):
+    """Which of them is decided by their ids, so the same rows come in whatever order they are named."""
+    replies = sorted(rows.response(n, 1).response_id for n in range(4))
+
+    def mixed(share: float, among: list[str]):
+        return export_sft(store, tmp_path / "x.parquet", rounds="last", response_ids=among, share=share)
+
+    done = mixed(1 / 3, replies)
+    assert done.by_source == {"revision": 4, "helpful": 2}
+    found = [r for r in read(done.path) if r["source"] == "helpful"]
+    assert [r["response_id"] for r in found] == replies[:2] and {r["revision_id"] for r in found} == {""}
+    assert mixed(1 / 3, replies[::-1]).digest == done.digest
+    assert mixed(0.5, replies).by_source == {"revision": 4, "helpful": 4}
+    assert mixed(0.01, replies).by_source == {"revision": 4}, "the nearest row is none"
+    with pytest.raises(DataError, match=r"6 helpful replies .* 4 are there: add .* or lower `share` to 0.500"):
+        mixed(0.6, replies)
+
+
+def test_a_known_answer_goes_with_its_prompt(store, tmp_path):
+    store.append([Prompt.make([Message("user", "2 + 2?")], "sums", expected="4")])
+    made = read(export_prompts(store, tmp_path / "p.parquet").path)
+    assert sorted(filter(None, (row["expected"] for row in made))) == ["4"] and len(made) == 5
+    assert [row.expected for row in read_training_prompts(tmp_path / "p.parquet")] == [r["expected"] for r in made]
 
 
 def test_ties_can_be_left_out_and_labels_are_kept(store, tmp_path):

@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from cai.cli.run import _show
 from cai.config import load_profile
-from cai.errors import ConfigError
+from cai.errors import ConfigError, DataError
 from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision, digest
-from flows import reporting
+from flows import reporting, stages
+from flows.rounds import at_round, round_of
 from flows.runs import create_run, open_run
+from flows.steps import Session, import_prompts, sft_set
 from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -238,6 +242,140 @@ def test_a_run_that_measured_nothing_shows_its_funnel(tmp_path, profile, capsys)
     run = evaluated(tmp_path / "home", profile(win_rate_prompts=0))
     _show(tmp_path / "home", run.run_id, "report", None)
     assert "import prompts" in capsys.readouterr().out
+
+
+def changed(profile: Path, **settings: object) -> Path:
+    profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | settings))
+    return profile
+
+
+def served(run, *requests: dict) -> None:
+    """Steps of a run, results written as the flow writes them, under the names that requests give."""
+    child = Served(run.home, run.run_id)
+    try:
+        for request in requests:
+            name = request.pop("name", request["step"])
+            run.finish(name, child.ask(request))
+    finally:
+        child.close()
+
+
+def helpful_profile(profile, tmp_path: Path, share: float):
+    """Twenty helpful prompts, of which one is revised too, one is answered in silence and one at too great length; and
+    five that are answered already.
+    """
+    rules = ({"when": r"bake number 7\?$", "reply": ""}, {"when": r"bake number 8\?$", "reply": "flour " * 300})
+    path = profile(n_prompts=21, rules=rules)
+    asked = ["how do i do thing number 0?", *(f"how do i bake number {i}?" for i in range(19))]
+    (tmp_path / "helpful.txt").write_text("".join(f"{text}\n" for text in asked))
+    known = [{"prompt": f"who is {i}?", "completion": f"number {i}"} for i in range(5)]
+    (tmp_path / "known.jsonl").write_text("".join(json.dumps(row) + "\n" for row in known))
+    sources = [
+        {"path": str(tmp_path / "helpful.txt")},
+        {"path": str(tmp_path / "known.jsonl"), "answer_column": "completion"},
+    ]
+    helpful = {"prompts": sources, "share": share}
+    return changed(path, helpful=helpful, sft={})
+
+
+def test_helpful_replies_are_mixed_into_the_revisions(tmp_path, profile):
+    run = create_run(load_profile(helpful_profile(profile, tmp_path, 0.3)), tmp_path / "home")
+    chains = {"step": "chains", "shard": 0, "name": "chains-0"}
+    served(run, {"step": "prompts"}, chains, {"step": "helpful"}, {"step": "sft_set"})
+    made = pq.read_table(run.path / "sft.parquet").to_pylist()
+    n_helpful = sum(row["source"] == "helpful" for row in made)
+    assert (len(made), n_helpful) == (30, 9), "0.3 of 30"
+    assert (run.result("helpful")["n_in"], run.result("helpful")["n_out"]) == (25, 22)
+    assert len(run.trained_on()) == 21 + 24
+    reasons = Counter(row.reason for row in Store(tmp_path / "home").read(Reject))
+    assert reasons == {"duplicate_prompt": 1, "empty_response": 1, "cut_off": 1}
+    assert ("sample helpful replies", 25, 22, 3) in reporting.funnel(run)
+    facts = reporting.gather(run, Store(tmp_path / "home"))
+    assert facts.facts["helpful share"] == "30.0% of 30 SFT rows, 9"
+    assert sum(reject.n_rows for reject in facts.rejects) == 3
+    given = Store(tmp_path / "home").read(Response, "stage = 'given'")
+    assert {row.text for row in given} == {f"number {i}" for i in range(5)}
+    served(run, {"step": "helpful"})
+    assert len(Store(tmp_path / "home").read(Reject)) == 3, "asked again, it finds what it has"
+
+
+def test_too_few_helpful_replies_stop_the_run(tmp_path, profile):
+    run = create_run(load_profile(helpful_profile(profile, tmp_path, 0.55)), tmp_path / "home")
+    chains = {"step": "chains", "shard": 0, "name": "chains-0"}
+    served(run, {"step": "prompts"}, chains, {"step": "helpful"})
+    with pytest.raises(DataError, match="26 helpful replies beside 21 revisions"):
+        sft_set(Session(run))
+
+
+def test_a_home_knows_one_answer_to_a_prompt(tmp_path, profile):
+    """It may be learnt later; a file that gives another one loses that row, aloud."""
+    store, home = Store(tmp_path / "home"), tmp_path / "home"
+    for expected, kept in ((None, 2), ("4", 2), (None, 2), ("5", 1)):
+        rows = [{"prompt": "two and two?", "sum": expected}, {"prompt": "why?", "sum": None}]
+        (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        source = {"path": str(tmp_path / "sums.jsonl"), "expected_column": "sum"}
+        run = create_run(load_profile(changed(profile(), prompts=[source])), home)
+        assert import_prompts(Session(run))["n_out"] == kept
+    assert {row.expected for row in store.read(Prompt)} == {"4", None}
+    (reject,) = store.read(Reject)
+    assert (reject.reason, reject.detail[:29]) == ("conflicting_expected", "sums.jsonl expects '5', and a")
+
+
+def test_the_rounds_of_a_run_have_steps_files_and_jobs_of_their_own(tmp_path, profile):
+    """The first round's names are those of a run without rounds."""
+    path = changed(profile(n_prompts=6), rounds=2, ensemble=2)
+    run = create_run(load_profile(path), tmp_path / "home")
+    policies = [tmp_path / "home" / "models" / f"rl-{number}" for number in (0, 1)]
+    for policy in policies:  # the scripted engine reads nothing of it
+        policy.mkdir(parents=True)
+        (policy / "config.json").write_text("{}")
+        (policy / "model.safetensors").touch()
+    served(run, {"step": "prompts"})
+    for number, model in ((0, "scripted"), (1, str(policies[0]))):
+        for step in ("candidates", "labels"):
+            more = {"model": model} if step == "candidates" else {}
+            name = f"{at_round(step, number)}-0"
+            served(run, {"step": step, "shard": 0, "round": number, "name": name, **more})
+        served(run, {"step": "preferences", "round": number, "name": at_round("preferences", number)})
+        for place, name in enumerate(stages.reward_model_names(2, number)):
+            run.finish(name, {"path": f"rm-{number}-{place}"})
+        run.finish(at_round("rl", number), {"path": str(policies[number]), "model_digest": "x"})
+    assert stages.reward_model_names(2, 1) == ["reward_model-r1", "reward_model-r1-1"]
+    assert {p.stem for p in (run.path / "steps").glob("*r1*")} == {
+        "candidates-r1-0", "labels-r1-0", "preferences-r1", "reward_model-r1", "reward_model-r1-1", "rl-r1"
+    }  # fmt: skip
+    first, second = (run.ids(f"{at_round('candidates', number)}-0") for number in (0, 1))
+    assert len(first) == len(second) == 12 and set(first).isdisjoint(second), "another model, other responses"
+    assert run.ids("preferences") and set(run.ids("preferences")).isdisjoint(run.ids("preferences-r1"))
+    assert [title for title, *_ in reporting.funnel(run)] == [
+        "import prompts", "sample candidates", "compare", "read verdicts", "derive preferences",
+        "sample candidates, round 1", "compare, round 1", "read verdicts, round 1", "derive preferences, round 1",
+    ]  # fmt: skip
+    job = stages.rl_job(run, 1)
+    assert (job.model, job.seed, job.data.name) == (policies[0], 1000, "rl_prompts.parquet")
+    assert list(map(str, job.reward_models)) == ["rm-1-0", "rm-1-1"]
+    member = stages.reward_model_job(run, 1, 1)
+    assert (member.model, member.seed, member.data.name) == (policies[0], 1001, "preferences-r1.parquet")
+    assert stages.last_step(run, "rl_cai") == "rl-r1" and stages.last_step(run, "reward_model") == "reward_model-1"
+
+
+@pytest.mark.parametrize(("name", "round"), [("rl", 0), ("rl_cai-r1", 1), ("reward_model-r12-3", 12), ("chains-0", 0)])
+def test_a_name_says_its_round(name, round):
+    assert round_of(name) == round
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"helpful": {"prompts": [], "share": 0.2}}, "`sft` is null"),
+        ({"sft": {}, "helpful": {"prompts": [{"path": "smallworld"}], "share": 0.2}}, "half of what `smallworld`"),
+        ({"ensemble": 3, "rl": {"algorithm": "dpo"}}, "dpo trains no reward model"),
+        ({"prompts": [{"path": "x.jsonl", "answer_column": "chosen"}]}, "has an `answer_column`"),
+    ],
+)
+def test_a_setting_that_would_do_nothing_is_refused(profile, settings, said):
+    with pytest.raises(ConfigError, match=said):
+        load_profile(changed(profile(), **settings))
 
 
 def test_a_run_keeps_the_constitution_it_was_started_with(tmp_path, profile):

@@ -68,7 +68,7 @@ def _cost(run: "RunFolder", store: "Store", old: Constitution, new: Constitution
     chains = stale_rows(old, new, revisions, (), seed=seed, of_run=mine)
     chains_move = bool(chains.revision_ids)
 
-    candidates, evaluated = _ids(run, "candidates-*"), _ids(run, "eval-*")
+    candidates, evaluated = _ids(run, "candidates-[0-9]*"), _ids(run, "eval-*") | _ids(run, "candidates-r*")
     models = _models(store, candidates | evaluated)
     start = {models[response] for response in candidates if response in models}
     comparisons = _comparisons(store, candidates | evaluated, _judges(run))

@@ -172,8 +172,8 @@ def _trained_on(models: Models, store: "Store") -> dict[str, str]:
     made = [read_meta(model) for model in models.values() if isinstance(model, Path)]
     digests = {meta["model_digest"] for meta in made if meta}
     run_ids = sorted({model.run_id for model in store.read(Model) if model.model_digest in digests})
-    runs = [open_run(store.home, i) for i in run_ids if (store.home / "runs" / i / "ids" / "prompts.parquet").is_file()]
-    return {prompt_id: run.run_id for run in runs for prompt_id in run.ids("prompts")}
+    runs = [open_run(store.home, i) for i in run_ids if (store.home / "runs" / i / "run.json").is_file()]
+    return {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
 
 
 async def _measure(

@@ -19,12 +19,15 @@ LABELS = {
 }
 JUDGE_NOTE = "the feedback model itself judged, so this is no independent measure"
 _KIND = "harmful_rate/"
+_ROUND = "rl_cai_"
 
 
 def label(name: str) -> str:
     """A model or metric as people say it; a name of the user's own stays as it is."""
     if name.startswith(_KIND):
         return name.removeprefix(_KIND)
+    if name.startswith(_ROUND) and (number := name.removeprefix(_ROUND)).isdigit():
+        return f"{LABELS['rl_cai']} of round {number}"
     return LABELS.get(name, name)
 
 
