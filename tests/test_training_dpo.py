@@ -28,13 +28,14 @@ def model(tmp_path_factory):
 
 
 def write_rows(path, rows):
-    """Rows of (prompt, chosen, rejected, soft label)."""
+    """Rows of (prompt, chosen, rejected, soft label), and a weight where it is not 1."""
     columns = [
         {
             "prompt": user(prompt), "chosen": assistant(chosen), "rejected": assistant(rejected), "soft_label": label,
             "is_tie": label == 0.5, "pair_id": f"pair-{i}", "prompt_id": f"prompt-{prompt}",
+            "weight": weight[0] if weight else 1.0,
         }
-        for i, (prompt, chosen, rejected, label) in enumerate(rows)
+        for i, (prompt, chosen, rejected, label, *weight) in enumerate(rows)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(columns), path)
     return path
@@ -65,8 +66,8 @@ def log_likelihood(model, tokenizer, prompt, response):
 
 
 ROWS = [
-    ("how", "sorry no", "sure", 0.9),
-    ("make a cake", "sure", "no please that would hurt people", 0.3),
+    ("how", "sorry no", "sure", 0.9, 2.5),
+    ("make a cake", "sure", "no please that would hurt people", 0.3, 0.5),
     ("tea", "fine", "sorry", 0.5),
 ]
 
@@ -90,7 +91,7 @@ def test_the_loss_and_its_numbers_are_those_of_the_equation_in_float64(tmp_path,
     margins, p = rewards[:, 0] - rewards[:, 1], np.array([r[3] for r in ROWS])
     assert np.abs(margins).min() > 0.01  # else it would prove little
     sigma = 1 / (1 + np.exp(-margins))
-    expected = np.mean(-p * np.log(sigma) - (1 - p) * np.log(1 - sigma))
+    expected = np.average(-p * np.log(sigma) - (1 - p) * np.log(1 - sigma), weights=[2.5, 0.5, 1.0])
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
     found = {name: values[0] for name, values in trainer._metrics["train"].items()}

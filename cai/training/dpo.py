@@ -5,6 +5,7 @@ Alone: `python -m cai.training.dpo --job job.json`
 """
 
 import math
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ def prepare_pairs(job: DPOJob) -> Prepared:
         DataError: no rows, wrong columns, or a template that cannot be trained on.
         TrainingError: no pair is left.
     """
-    rows, rejects = read_pairs(job.data)
+    rows, rejects = read_pairs(job.data, job.stage)
     tokenizer = load_tokenizer(job.model)
     limit = min(job.config.max_length, context_length(job.model))
     encoded = encode(tokenizer, rows, limit)
@@ -130,9 +131,13 @@ def plan(job: DPOJob) -> dict[str, Any]:
 
 
 def as_dataset(pairs: list[Pair]) -> Any:
-    """What `Collator` reads: tokens and labels of both responses, and what the loss wants to know of the pair."""
+    """What `Collator` reads: tokens and labels of both responses, and what the loss wants to know of the pair.
+
+    Weights are scaled to a mean of 1 over the set, so that a batch, whole or in parts, needs to know of no other.
+    """
     from datasets import Dataset
 
+    mean_weight = math.fsum(p.row.weight for p in pairs) / len(pairs)
     return Dataset.from_dict(
         {
             "chosen_ids": [p.chosen.input_ids for p in pairs],
@@ -141,6 +146,7 @@ def as_dataset(pairs: list[Pair]) -> Any:
             "rejected_labels": [p.rejected.labels for p in pairs],
             "soft_label": [p.row.soft_label for p in pairs],
             "is_tie": [p.row.is_tie for p in pairs],
+            "weight": [p.row.weight / mean_weight for p in pairs],
         }
     )
 

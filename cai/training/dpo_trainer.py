@@ -14,7 +14,8 @@ from cai.training.losses import k3, soft_dpo_loss
 
 
 class Collator:
-    """Rows of `chosen_ids`, `chosen_labels`, `rejected_ids`, `rejected_labels`, `soft_label` and `is_tie` to one batch:
+    """Rows of `chosen_ids`, `chosen_labels`, `rejected_ids`, `rejected_labels`, `soft_label`, `is_tie` and `weight` to one
+    batch:
     the chosen responses first, `(2·pairs, time)`, then the rejected ones in the same order.
     """
 
@@ -30,6 +31,7 @@ class Collator:
             "labels": _padded(labels, IGNORED),
             "soft_label": torch.tensor([row["soft_label"] for row in rows], dtype=torch.float32),
             "is_tie": torch.tensor([row["is_tie"] for row in rows]),
+            "weight": torch.tensor([row["weight"] for row in rows], dtype=torch.float32),
         }
 
 
@@ -69,7 +71,7 @@ class SoftDPOTrainer(DPOTrainer):
             numbers["drift/k3"] = float((k3(ref_per_token, per_token) * mask).sum() / mask.sum())
         for name, value in numbers.items():
             self._metrics["train"][name].append(value)
-        return losses.mean()
+        return (inputs["weight"] * losses).mean()
 
 
 def _per_token_logps(model: Any, inputs: dict[str, Tensor]) -> Tensor:

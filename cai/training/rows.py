@@ -67,8 +67,8 @@ class Problem(NamedTuple):
     detail: str
 
 
-def read_pairs(path: Path) -> tuple[list[PairRow], list[Reject]]:
-    """Pairs fit to train on, and the others with what is wrong with them, in the order of the file.
+def read_pairs(path: Path, stage: str = "reward_model") -> tuple[list[PairRow], list[Reject]]:
+    """Pairs fit to train on, and the others as rejects of `stage` with what is wrong with them, in the file's order.
 
     A label below 0.5 is taken as it stands (the "rejected" response is then the better one), and an empty text is a
     response. A `weight` or `source` that is absent or null is 1 and "". Reasons of a reject: `no_id`,
@@ -90,7 +90,7 @@ def read_pairs(path: Path) -> tuple[list[PairRow], list[Reject]]:
             parents = [row["pair_id"] if row["pair_id"] is not None else f"row {number}"]
             prompt_id = row["prompt_id"] or ""
             rejects.append(
-                Reject.make("reward_model", problem.reason, prompt_id=prompt_id, parents=parents, detail=problem.detail)
+                Reject.make(stage, problem.reason, prompt_id=prompt_id, parents=parents, detail=problem.detail)
             )
     return pairs, rejects
 
