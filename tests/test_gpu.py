@@ -1,6 +1,10 @@
 """What only a GPU can show; skipped where there is none."""
 
 import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +33,14 @@ def test_the_engine_answers_and_chooses_on_the_device():
     text, outside = asyncio.run(ask())
     assert text
     assert 0 <= outside <= 1
+
+
+def test_the_gpu_check_counts_memory_and_resumes_on_the_device(tmp_path):
+    out, root = tmp_path / "gpu.json", Path(__file__).parents[1]
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--size", "toy", "--only", "attention,sft,resume"]
+    subprocess.run([*command, "--out", str(out)], cwd=root, check=True)
+    report = json.loads(out.read_text())
+    found = {check["check"]: check for check in report["checks"]}
+    assert report["hardware"]["gpu"] == torch.cuda.get_device_name(0)
+    assert found["toy/sft"]["peak_memory_gib"] > 0 and found["toy/step/sdpa/packed"]["peak_memory_gib"] > 0
+    assert found["toy/resume"]["resumed"] and found["toy/resume"]["largest_loss_difference"] < 1e-3
