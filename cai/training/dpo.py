@@ -5,7 +5,6 @@ Alone: `python -m cai.training.dpo --job job.json`
 """
 
 import math
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
