@@ -14,9 +14,8 @@ from cai.training.losses import k3, soft_dpo_loss
 
 
 class Collator:
-    """Rows of `chosen_ids`, `chosen_labels`, `rejected_ids`, `rejected_labels`, `soft_label`, `is_tie` and `weight` to one
-    batch:
-    the chosen responses first, `(2·pairs, time)`, then the rejected ones in the same order.
+    """Rows of `dpo.as_dataset` to one batch: the chosen responses first, `(2·pairs, time)`, then the rejected ones in
+    the same order.
     """
 
     def __init__(self, pad_token_id: int) -> None:
