@@ -112,7 +112,7 @@ class Registry:
         """Why a reward model, or a policy trained against one, is stale; empty where it is not.
 
         A reward model is stale where all of this holds: a run of its own line completed after it was made; the last
-        run to do so starts its policy from another base; and no other line has the reward model's base in use.
+        run to do so has another base than the reward model; and no other line has the reward model's base in use.
         """
         return tuple(self._reasons(model))
 
@@ -129,12 +129,24 @@ class Registry:
         run = in_use.get(line(reward_model.run_id))
         if run is None or run.ended_at < reward_model.created_at:
             return ""
-        if any(other.base_digest == reward_model.parent_digest for other in in_use.values()):
+        bases = self._bases(reward_model)
+        if not bases or any(other.base_digest in bases for other in in_use.values()):
             return ""
         return (
-            f"its base {self.label(reward_model.parent_digest)} is no longer in use: run {run.run_id}, completed "
+            f"its base {self.label(bases[-1])} is no longer in use: run {run.run_id}, completed "
             f"{run.ended_at}, starts from {self.label(run.base_digest)}"
         )
+
+    def _bases(self, reward_model: Model) -> list[str]:
+        """What a run may call the base of this reward model: its parent and, where that is the policy of an earlier
+        round, what the rounds before started from, up to an SL-CAI model or one that was not trained here.
+        """
+        found = []
+        for ancestor in self.lineage(reward_model):
+            found.append(ancestor)
+            if ancestor not in self.models or self.models[ancestor].stage == "sft":
+                break
+        return found
 
 
 def scored_by(model: Model) -> list[str]:

@@ -187,6 +187,21 @@ def test_other_lines_leave_a_model_alone_and_keep_its_base_in_use(home):
     assert home.stale() == set()
 
 
+def test_a_later_round_has_the_base_of_its_run(home):
+    """Its reward model starts from the policy of the round before, which no run calls its base."""
+    sl_cai, _, rl_cai = home.trains("demo-1")
+    scorer = home.model("demo-1", "reward_model-r1", "reward_model", rl_cai.model_digest)
+    against = {"reward_model/0": scorer.model_digest}
+    home.model("demo-1", "rl_cai-r1", "grpo", rl_cai.model_digest, **against)
+    home.ends("demo-1", sl_cai.model_digest)
+    assert home.stale() == set()
+    new, *_ = home.runs("demo-2")
+    assert home.stale() == {f"{name}-demo-1" for name in ("reward_model", "rl_cai", "reward_model-r1", "rl_cai-r1")}
+    assert f"its base {sl_cai.model_digest[:8]} (sl_cai)" in load(home.store).why_stale(scorer)[0]
+    home.ends("demo-2", rl_cai.model_digest)
+    assert "reward_model-r1-demo-1" not in home.stale(), "a run may go on from a policy trained here"
+
+
 def test_without_sft_the_base_is_the_seed_itself(home):
     scorer = home.model("demo-1", "reward_model", "reward_model", SEED)
     home.ends("demo-1", SEED)

@@ -390,6 +390,8 @@ def test_the_rounds_of_a_run_have_steps_files_and_jobs_of_their_own(tmp_path, pr
     first, second = (run.ids(f"{at_round('candidates', number)}-0") for number in (0, 1))
     assert len(first) == len(second) == 12 and set(first).isdisjoint(second), "another model, other responses"
     assert run.ids("preferences") and set(run.ids("preferences")).isdisjoint(run.ids("preferences-r1"))
+    exported = {row["pair_id"] for row in export(run.home, "preferences", run)}
+    assert exported == {*run.ids("preferences"), *run.ids("preferences-r1")}
     assert [title for title, *_ in reporting.funnel(run)] == [
         "import prompts", "sample candidates", "compare", "read verdicts", "derive preferences",
         "sample candidates, round 1", "compare, round 1", "read verdicts, round 1", "derive preferences, round 1",

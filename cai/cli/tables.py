@@ -228,9 +228,12 @@ def _chosen(home: Path, ids: Path | None, run_id: str | None, name: str) -> list
     if ids is not None and run_id is not None:
         raise click.UsageError("--ids and --run both say which rows; give one of them")
     if run_id is not None:
+        from flows.rounds import at_round
         from flows.runs import open_run
 
-        return open_run(home, run_id).ids_of(name)
+        run = open_run(home, run_id)
+        n_rounds = run.profile.rounds if name == "preferences" else 1  # the rest is made once, before the rounds
+        return [row_id for number in range(n_rounds) for row_id in run.ids_of(at_round(name, number))]
     return None if ids is None else ids.read_text(encoding="utf-8").split()
 
 
