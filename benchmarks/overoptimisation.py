@@ -38,10 +38,10 @@ class Demo(NamedTuple):
 
 def find_demo(home: Path) -> Demo:
     """The run in `home` with every principle in its constitution."""
-    for path in sorted(home.glob("runs/demo-*/jobs/rl.json")):
+    for path in sorted(home.glob("runs/demo-*/jobs/sft.json")):
         if "-without-" not in str(path):
             job, folder = json.loads(path.read_text()), path.parents[1]
-            model = home / "models" / Path(job["model"]).name  # wherever the home was when it ran
+            model = home / "models" / Path(job["out"]).name  # wherever the home was when it ran
             return Demo(model, folder / "preferences.parquet", folder / "rl_prompts.parquet")
     sys.exit(f"no demo run in {home}; make one: cai demo --home {home}")
 
@@ -88,7 +88,7 @@ def train_policy(
 def page(plot: Plot) -> str:
     head = f"<!doctype html><meta charset=utf-8><title>{plot.title}</title><style>{STYLE.read_text()}</style>"
     table = "".join(f"<tr>{''.join(f'<td>{cell}' for cell in row)}" for row in (plot.header, *plot.rows))
-    return f"{head}<main><h1>{plot.title}</h1>{plot.svg}<p>{plot.note}</p><table>{table}</table></main>\n"
+    return f"{head}<main><h2>{plot.title}</h2>{plot.svg}<p>{plot.note}</p><table>{table}</table></main>\n"
 
 
 def main() -> None:

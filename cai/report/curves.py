@@ -22,7 +22,7 @@ def overoptimisation(group: str, rows: Sequence[Mapping[str, float]], guard: Map
         lines.append(_fitted(guard["fit"], scored[0], by_distance))
     kept = [_distance(row) for row in scored if row["step"] == guard["best_step"]]
     title, unit = "proxy and gold reward", "gain in standard deviations at the start"
-    return Curve(group, title, "√KL to the start, √nats per response", unit, tuple(lines), kept[0] if kept else None)
+    return Curve(group, title, "√KL of a response", unit, tuple(lines), kept[0] if kept else None)
 
 
 def _distance(row: Mapping[str, float]) -> float:

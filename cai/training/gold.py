@@ -42,7 +42,7 @@ def open_guard(
         stops=frozenset(end_tokens(tokenizer, job.model)),
         temperature=job.config.temperature,
         max_tokens=job.config.max_tokens,
-        reference=reference or load_policy(job.model).eval(),
+        reference=load_policy(job.model).eval() if reference is None else reference,
         proxy=proxy,
         gold=build_rewards(config.gold, job.reward_models) if config.gold else None,
         seed=job.seed,
