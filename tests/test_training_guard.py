@@ -29,6 +29,7 @@ from cai.training.guard import (
 )
 from cai.training.jobs import GRPOJob, RewardModelJob
 from cai.training.progress import Progress
+from cai.training.prompts import prepare_prompts
 from cai.training.rollouts import append, read
 from cai.training.rows import PromptRow
 from cai.training.trainer import load_policy
@@ -413,7 +414,7 @@ def test_gold_the_fit_and_the_prompts_held_aside_are_accounted_for(tmp_path, mod
     assert meta["guard"]["fit"]["alpha"] == rows[-1]["fit/alpha"] == fit_history(rows).alpha
     assert (meta["n_rows"], meta["n_held_aside"]) == (10, 6)
     trained_on = set(pq.read_table(job.out / "rollouts.parquet")["prompt_id"].to_pylist())
-    assert not trained_on & {p.prompt_id for p in grpo.prepare_rows(job).held_aside}
+    assert not trained_on & {p.prompt_id for p in prepare_prompts(job).held_aside}
     assert meta["metrics"]["gold/mean/first"] == rows[0]["gold/mean"]
 
 
