@@ -23,9 +23,9 @@ NOT_COMPILED := /(tests|anthropic|pip|setuptools|mypy|mypyc|apprise|dns|fontTool
 demo: $(READY)
 	$(BIN)/cai demo $(ARGS)
 
-# Two processes: an engine and a trainer leave half of two cores idle.
+# More processes than cores: a demo, be it sampling or training, leaves half of two cores idle.
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

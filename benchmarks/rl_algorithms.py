@@ -16,16 +16,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-SAMPLING = {"temperature": 1.0, "max_tokens": 48, "max_prompt_tokens": 256}
+SAMPLED = {
+    "steps": 20, "prompts_per_step": 24, "samples_per_prompt": 4, "learning_rate": 3e-4,
+    "temperature": 1.0, "max_tokens": 48, "max_prompt_tokens": 256,
+}  # fmt: skip
+# The strength of the KL is not comparable: GRPO weighs it against advantages scaled to 1, RLOO and PPO against the raw
+# reward, whose margins are about 0.1 here, and DPO has it in the labels.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "grpo": {
-        "steps": 20,
-        "prompts_per_step": 24,
-        "samples_per_prompt": 4,
-        "learning_rate": 3e-4,
-        "beta": 0.3,
-        **SAMPLING,
-    },
+    "ppo": {**SAMPLED, "value_learning_rate": 1e-3, "kl_coef": 0.05, "epochs": 2, "minibatch_size": 32},
+    "grpo": {**SAMPLED, "beta": 0.3},
+    "rloo": {**SAMPLED, "beta": 0.01},
+    "dpo": {"epochs": 2, "learning_rate": 3e-4, "batch_size": 32, "max_length": 256, "beta": 0.1},
 }
 RATES = ("harmful_rate", "helpful_rate", "over_refusal_rate", "evasive_rate", "rude_rate")
 
