@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-LONGEST = ("test_demo", "test_without")
+LONGEST = ("test_demo", "test_without", "test_cli", "test_launch", "test_training_resume", "test_runs")
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first: run by two processes, whatever is left then fills the time beside them."""
+    """The longest files first: run by several processes, whatever is left then fills the time beside them."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
