@@ -57,7 +57,9 @@ def demo_run(home: Path) -> Path:
 
 
 def path_of(run: Path, step: str) -> Path:
-    return Path(json.loads((run / "steps" / f"{step}.json").read_text())["path"])
+    """The model of a step, in the home the run is in now, which may have been moved."""
+    name = Path(json.loads((run / "steps" / f"{step}.json").read_text())["path"]).name
+    return (run.parents[1] / "models" / name).resolve()
 
 
 def train(name: str, run: Path, out: Path, seed: int) -> dict[str, Any]:
