@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="every number")
     parser.add_argument("--pairs", type=int, default=80)
     parser.add_argument("--epochs", type=float, default=10)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--every", type=int, default=5)
     parser.add_argument("--gold-prompts", type=int, default=200)
