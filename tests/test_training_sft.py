@@ -154,7 +154,7 @@ def test_lora_is_merged_so_that_the_result_is_a_plain_model(tmp_path, model):
 
 
 def test_the_merged_model_says_what_the_adapter_did(tmp_path, model):
-    job = job_for(tmp_path, model, n=8, lora_rank=4, learning_rate=1e-1)
+    job = job_for(tmp_path, model, n=8, lora_rank=4, learning_rate=1e-1, epochs=6)
     trainer = sft.build_trainer(job, sft.prepare_rows(job), tmp_path / "work")
     trainer.train()
     ids = torch.tensor([[3, 6, 7, 5, 4]])
