@@ -263,7 +263,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One RL sample with what it earned. `kl` is nats per token (estimator k3)."""
+    """One RL sample with what it earned, and the terms of it before weighting. `kl` is nats per token (k3)."""
 
     rollout_id: str
     run_id: str
@@ -273,6 +273,7 @@ class Rollout:
     reward: float
     kl: float
     n_tokens: int
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,10 +364,14 @@ def left_by_training(path: Path, run_id: str) -> Iterator[Rollout | Reject]:
     rows = pq.read_table(rollouts).to_pylist() if rollouts.is_file() else []
     for place, row in enumerate(rows):
         row_id = digest("rollout", run_id, row["step"], place, row["prompt_id"], row["text"])
+        why = row.pop("reason")
         if row["reward"] is None or row["kl"] is None:
-            yield Reject.make("rollout", "unscored", prompt_id=row["prompt_id"], parents=(row_id,), text=row["text"])
+            ids = (row_id,)
+            yield Reject.make(
+                "rollout", "unscored", prompt_id=row["prompt_id"], parents=ids, detail=why, text=row["text"]
+            )
         else:
-            yield Rollout(row_id, run_id, **row)
+            yield Rollout(row_id, run_id, **row | {"parts": dict(row["parts"])})
 
 
 async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:

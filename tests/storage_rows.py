@@ -66,7 +66,7 @@ def one_of_each() -> list[Record]:
     return [
         reject(1),
         Evaluation("e1", "seed", "model", "held_out", "harmful_rate", float("nan"), 0.0, float("inf"), 0),
-        Rollout("ro1", "r1", 0, prompt(1).prompt_id, "text", 1.5, 0.01, 3),
+        Rollout("ro1", "r1", 0, prompt(1).prompt_id, "text", 1.5, 0.01, 3, {"length": -0.5}),
         Score("s1", response(1).response_id, "rm", -1.25),
         Model("m1", "rl_cai", "rl", "models/rl", "m0", {"tables/prompts": "1"}, {"a": 1.0, "loss": float("nan")}, "r1"),
         pair(1),

@@ -17,11 +17,12 @@ import yaml
 from cai.cli.run import _show
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
-from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision, digest
+from cai.records import Comparison, PreferencePair, Prompt, Reject, Response, Revision, Rollout, digest
+from cai.training.rollouts import Sample, as_row, write_parquet
 from flows import reporting, stages
 from flows.rounds import at_round, round_of
 from flows.runs import create_run, open_run
-from flows.steps import Session, import_prompts, sft_set
+from flows.steps import Session, import_prompts, left_by_training, sft_set
 from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -357,6 +358,19 @@ def test_the_rounds_of_a_run_have_steps_files_and_jobs_of_their_own(tmp_path, pr
     member = stages.reward_model_job(run, 1, 1)
     assert (member.model, member.seed, member.data.name) == (policies[0], 1001, "preferences-r1.parquet")
     assert stages.last_step(run, "rl_cai") == "rl-r1" and stages.last_step(run, "reward_model") == "reward_model-1"
+
+
+def test_what_rl_sampled_is_stored_with_each_term_of_its_reward(tmp_path):
+    """The flow of every run failed at its RL step when the file of samples had got more columns than the record."""
+    rule = {"step": 1, "prompt_id": "p", "kl": 0.1, "n_tokens": 3}
+    scored = Sample(**rule, text="fine", reward=1.5, parts={"reward_model": 2.0, "length": -0.5}, reason="")
+    unscored = Sample(**rule, text="odd", reward=None, parts={"judge": None}, reason="judge: refused")
+    write_parquet([as_row(scored), as_row(unscored)], tmp_path / "rollouts.parquet")
+    store = Store(tmp_path / "home")
+    store.append(list(left_by_training(tmp_path, "run")))
+    (rollout,), (reject,) = store.read(Rollout), store.read(Reject)
+    assert (rollout.text, rollout.reward, rollout.parts) == ("fine", 1.5, {"length": -0.5, "reward_model": 2.0})
+    assert (reject.stage, reject.reason, reject.detail) == ("rollout", "unscored", "judge: refused")
 
 
 @pytest.mark.parametrize(("name", "round"), [("rl", 0), ("rl_cai-r1", 1), ("reward_model-r12-3", 12), ("chains-0", 0)])
