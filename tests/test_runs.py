@@ -331,16 +331,16 @@ def test_the_rounds_of_a_run_have_steps_files_and_jobs_of_their_own(tmp_path, pr
         policy.mkdir(parents=True)
         (policy / "config.json").write_text("{}")
         (policy / "model.safetensors").touch()
-    served(run, {"step": "prompts"})
+    requests = [{"step": "prompts"}]
     for number, model in ((0, "scripted"), (1, str(policies[0]))):
-        for step in ("candidates", "labels"):
-            more = {"model": model} if step == "candidates" else {}
+        for step, more in (("candidates", {"model": model}), ("labels", {})):
             name = f"{at_round(step, number)}-0"
-            served(run, {"step": step, "shard": 0, "round": number, "name": name, **more})
-        served(run, {"step": "preferences", "round": number, "name": at_round("preferences", number)})
+            requests.append({"step": step, "shard": 0, "round": number, "name": name, **more})
+        requests.append({"step": "preferences", "round": number, "name": at_round("preferences", number)})
         for place, name in enumerate(stages.reward_model_names(2, number)):
             run.finish(name, {"path": f"rm-{number}-{place}"})
         run.finish(at_round("rl", number), {"path": str(policies[number]), "model_digest": "x"})
+    served(run, *requests)
     assert stages.reward_model_names(2, 1) == ["reward_model-r1", "reward_model-r1-1"]
     assert {p.stem for p in (run.path / "steps").glob("*r1*")} == {
         "candidates-r1-0", "labels-r1-0", "preferences-r1", "reward_model-r1", "reward_model-r1-1", "rl-r1"
