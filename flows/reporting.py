@@ -318,8 +318,8 @@ def _line(log: Sequence[Mapping[str, Any]], metric: str, title: str) -> Line:
 
 
 def _reliability(run: RunFolder) -> Reliability | None:
-    """Of the last round's reward model, the first where there are several."""
-    result = run.result(at_round("reward_model", run.profile.rounds - 1))
+    """Of the first round's reward model, the first where there are several."""
+    result = run.result("reward_model")
     meta = read_meta(Path(result["path"])) if result else None
     bins = (meta or {}).get("reliability")
     if not meta or not bins:

@@ -230,11 +230,12 @@ def test_killed_anywhere_and_started_again_it_ends_with_the_same_rows(tmp_path, 
     chance = random.Random(7)
     for table, at_least in (("responses", 1), ("revisions", 60), ("comparisons", 1)):
         served = Served(tmp_path / "killed", run.run_id)
-        served.ask(STEPS[0])
+        run.finish("prompts", served.ask(STEPS[0]))
         for request in STEPS[1:5]:
             served.process.stdin.write(json.dumps(request) + "\n")
         served.process.stdin.flush()
         while Store(tmp_path / "killed").counts().get(table, 0) < at_least:
+            assert served.process.poll() is None
             time.sleep(0.05)
         time.sleep(chance.uniform(0, 0.5))
         os.killpg(served.process.pid, signal.SIGKILL)
@@ -378,16 +379,16 @@ def test_the_rounds_of_a_run_have_steps_files_and_jobs_of_their_own(tmp_path, pr
         policy.mkdir(parents=True)
         (policy / "config.json").write_text("{}")
         (policy / "model.safetensors").touch()
-    served(run, {"step": "prompts"})
+    requests = [{"step": "prompts"}]
     for number, model in ((0, "scripted"), (1, str(policies[0]))):
-        for step in ("candidates", "labels"):
-            more = {"model": model} if step == "candidates" else {}
+        for step, more in (("candidates", {"model": model}), ("labels", {})):
             name = f"{at_round(step, number)}-0"
-            served(run, {"step": step, "shard": 0, "round": number, "name": name, **more})
-        served(run, {"step": "preferences", "round": number, "name": at_round("preferences", number)})
+            requests.append({"step": step, "shard": 0, "round": number, "name": name, **more})
+        requests.append({"step": "preferences", "round": number, "name": at_round("preferences", number)})
         for place, name in enumerate(stages.reward_model_names(2, number)):
             run.finish(name, {"path": f"rm-{number}-{place}"})
         run.finish(at_round("rl", number), {"path": str(policies[number]), "model_digest": "x"})
+    served(run, *requests)
     assert stages.reward_model_names(2, 1) == ["reward_model-r1", "reward_model-r1-1"]
     assert {p.stem for p in (run.path / "steps").glob("*r1*")} == {
         "candidates-r1-0", "labels-r1-0", "preferences-r1", "reward_model-r1", "reward_model-r1-1", "rl-r1"
