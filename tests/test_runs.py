@@ -221,9 +221,7 @@ def test_a_second_run_asks_the_model_nothing(tmp_path, profile):
 
 
 def test_killed_anywhere_and_started_again_it_ends_with_the_same_rows(tmp_path, profile):
-    """`kill -9` of the whole group at random moments after some rows are durable, however slow the machine; every row as
-    if nothing had happened, none twice.
-    """
+    """`kill -9` of the whole group at random moments once rows are durable; every row as if nothing had happened."""
     path = profile(n_prompts=60, latency_s=0.05)
     run_to_the_end(tmp_path / "whole", path)
     run = create_run(load_profile(path), tmp_path / "killed")
