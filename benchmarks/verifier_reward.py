@@ -31,7 +31,7 @@ from cai.config import AnyRewardTerm, EngineConfig, GRPOConfig, JudgeTerm, SFTCo
 from cai.engines import open_engine
 from cai.records import Message, Sampling
 from cai.rewards.base import RewardInput
-from cai.rewards.judge import question
+from cai.rewards.judge import Judge, question
 from cai.rewards.verifiers import numeric
 from cai.training import grpo, sft
 from cai.training.command import run
@@ -107,7 +107,7 @@ def said(sums: list[Sum]) -> list[dict[str, object]]:
 
 
 def scoring(taught: list[Sum], judge: JudgeTerm, seed: int) -> list[dict[str, object]]:
-    """Every answer to a taught sum, and some that say two numbers; the right one as often as all wrong ones together."""
+    """Every answer to a taught sum, and some of two numbers; the right one as often as all wrong ones together."""
     rng = random.Random(seed)
     rows: list[dict[str, object]] = 4 * said(taught)
     for each in taught:
@@ -189,9 +189,10 @@ def experiment(folder: Path, seed: int, steps: int, answers: Answers) -> None:
     report(seed=seed, judge_wins_taught=wins(judge, taught), judge_wins_others=wins(judge, others))
     prompts = [{"prompt": dicts(s.messages), "prompt_id": s.name, "expected": s.answer} for s in SUMS]
     data = write(folder / "prompts.parquet", prompts)
+    models = {"start": start}
     for name, term in {"verifier": VerifierTerm(name="verifier", check="numeric"), "judge": judge}.items():
         models[name] = folder / f"by-{name}"
-        earned = train(models["start"], models[name], data, term, seed, steps)
+        earned = train(start, models[name], data, term, seed, steps)
         report(seed=seed, reward=name, **earned)
     for name, model in models.items():
         for each, right in asyncio.run(sample(model, seed)).items():
