@@ -1,13 +1,15 @@
-"""A verifier as the reward, and a judge as the reward, on a task that can be computed: sums of two digits.
+"""A verifier as the reward, and a judge as the reward, on a task that can be computed: the 49 sums of 0 to 6.
 
-`python benchmarks/verifier_reward.py [--seeds 3] [--steps 60]` prints a table; about 3 min a seed on one core.
+`python benchmarks/verifier_reward.py [--seeds 3] [--steps 250]` prints a table; about 7 min a seed on one core.
 
-A model of 0.3 M parameters learns from nothing, by SFT, to answer half of the hundred sums, and to score answers to the
-same half from 1 to 10 (the right one 10, every other 1). Then GRPO trains it on all hundred sums, once with the
-`numeric` verifier as its only reward, once with itself as the judge (d-RLAIF) and nothing else changed. So the judge
-knows its job and exactly the sums that the policy was taught; of the others it knows what it can generalise.
+1. A model of 0.3 M parameters learns sums from nothing, by SFT, and is stopped when it is right about two times in
+   three: the policy to start from.
+2. The judge is that same model, taught further to score answers to 25 of the sums from 1 to 10: the right one 10, every
+   other, and answers of two numbers, 1. So it knows its job, what the policy knows, and half of the truth for certain.
+3. GRPO on all sums from the same start, with the same settings: once with the `numeric` verifier as its only reward,
+   once with the judge (d-RLAIF).
 
-Rates are shares of right answers, over all hundred sums, sampled at temperature 1; 95 % intervals, a sum a cluster.
+Rates are shares of right answers sampled at temperature 1; 95 % intervals, a sum a cluster.
 """
 
 import argparse
@@ -29,13 +31,13 @@ from cai.config import AnyRewardTerm, EngineConfig, GRPOConfig, JudgeTerm, SFTCo
 from cai.engines import open_engine
 from cai.records import Message, Sampling
 from cai.rewards.base import RewardInput
-from cai.rewards.judge import question
+from cai.rewards.judge import Judge, question
 from cai.rewards.verifiers import numeric
 from cai.training import grpo, sft
 from cai.training.command import run
 from cai.training.jobs import GRPOJob, SFTJob
 
-N_KNOWN = 50
+N_TAUGHT = 25
 SAMPLES = 10
 SPECIAL = ["<unk>", "<pad>", "<|user|>", "<|assistant|>", "<|end|>"]
 CHAT = (
@@ -61,8 +63,8 @@ class Sum(NamedTuple):
         return str(self.left + self.right)
 
 
-SUMS = [Sum(left, right) for left in range(10) for right in range(10)]
-ANSWERS = [str(n) for n in range(19)]
+SUMS = [Sum(left, right) for left in range(7) for right in range(7)]
+ANSWERS = [str(n) for n in range(13)]
 
 
 def judge_term(model: Path) -> JudgeTerm:
@@ -100,19 +102,25 @@ def dicts(messages: tuple[Message, ...]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def lessons(known: list[Sum], judge: JudgeTerm) -> list[dict[str, object]]:
-    """Every answer to a known sum, judged; the right one and the sum itself as often as all wrong ones together."""
-    rows = []
-    for each in known:
-        right: list[dict[str, object]] = []
-        for answer in ANSWERS:
-            asked = question(judge, RewardInput("", each.messages, answer, 1, False))
-            score = "10" if answer == each.answer else "1"
-            row = {"prompt": dicts((asked,)), "completion": dicts((Message("assistant", score),))}
-            (right if answer == each.answer else rows).append(row)
-        said = {"prompt": dicts(each.messages), "completion": dicts((Message("assistant", each.answer),))}
-        rows += (len(ANSWERS) - 1) * [*right, said]
+def said(sums: list[Sum]) -> list[dict[str, object]]:
+    return [{"prompt": dicts(s.messages), "completion": dicts((Message("assistant", s.answer),))} for s in sums]
+
+
+def scoring(taught: list[Sum], judge: JudgeTerm, seed: int) -> list[dict[str, object]]:
+    """Every answer to a taught sum, and some of two numbers; the right one as often as all wrong ones together."""
+    rng = random.Random(seed)
+    rows: list[dict[str, object]] = 4 * said(taught)
+    for each in taught:
+        wrong = [answer for answer in ANSWERS if answer != each.answer]
+        two = [f"{each.answer} {rng.choice(wrong)}", *(" ".join(rng.choices(ANSWERS, k=2)) for _ in range(3))]
+        rows += [judged(judge, each, answer, "1") for answer in (*wrong, *two)]
+        rows += (len(wrong) + len(two)) * [judged(judge, each, each.answer, "10")]
     return rows
+
+
+def judged(judge: JudgeTerm, each: Sum, answer: str, score: str) -> dict[str, object]:
+    asked = question(judge, RewardInput("", each.messages, answer, 1, False))
+    return {"prompt": dicts((asked,)), "completion": dicts((Message("assistant", score),))}
 
 
 def write(path: Path, rows: list[dict[str, object]]) -> Path:
@@ -126,7 +134,7 @@ async def sample(model: Path, seed: int) -> dict[Sum, list[bool]]:
 
     async def one(item: tuple[Sum, int]) -> bool:
         each, i = item
-        said = await engine.complete(each.messages, Sampling(1.0, 1.0, 4), seed * 100_000 + i)
+        said = await engine.complete(each.messages, Sampling(1.0, 1.0, 2), seed * 100_000 + i)
         return numeric(each.messages, said.text, each.answer)
 
     items = [(each, j * SAMPLES + i) for j, each in enumerate(SUMS) for i in range(SAMPLES)]
@@ -135,61 +143,92 @@ async def sample(model: Path, seed: int) -> dict[Sum, list[bool]]:
     return {each: found[j * SAMPLES : (j + 1) * SAMPLES] for j, each in enumerate(SUMS)}
 
 
+def teach(model: Path, rows: list[dict[str, object]], out: Path, seed: int, **settings: float) -> Path:
+    config = SFTConfig.model_validate({"max_length": 128, **settings})
+    data = write(out.with_suffix(".parquet"), rows)
+    run(sft.STAGE, SFTJob(model=model, data=data, out=out, config=config, seed=seed))
+    return out
+
+
 def train(start: Path, out: Path, data: Path, term: AnyRewardTerm, seed: int, steps: int) -> dict[str, float]:
     config = GRPOConfig(
-        steps=steps, prompts_per_step=25, samples_per_prompt=16, learning_rate=5e-4, beta=0.0, max_tokens=4,
-        max_prompt_tokens=32, save_steps=1000, rewards=(term,),
+        steps=steps, prompts_per_step=len(SUMS), samples_per_prompt=16, learning_rate=7e-4, beta=0.0, temperature=1.5,
+        max_tokens=2, max_prompt_tokens=32, save_steps=1000, rewards=(term,),
     )  # fmt: skip
     metrics = run(grpo.STAGE, GRPOJob(model=start, data=data, out=out, config=config, seed=seed))["metrics"]
     return {end: metrics[f"reward/mean/{end}"] for end in ("first", "last")}
 
 
-def experiment(folder: Path, seed: int, steps: int, rows: dict[str, dict[tuple[int, Sum], list[bool]]]) -> None:
-    known = sorted(random.Random(seed).sample(SUMS, N_KNOWN))
+def wins(judge: JudgeTerm, sums: list[Sum]) -> float:
+    """How often the judge scores the right answer to a sum above a wrong one."""
+    asker = Judge(judge)
+    found = []
+    for each in sums:
+        scores = asker.score([RewardInput("", each.messages, answer, 1, False) for answer in ANSWERS])
+        right = scores[ANSWERS.index(each.answer)]
+        found += [right > score for answer, score in zip(ANSWERS, scores, strict=True) if answer != each.answer]
+    asker.close()
+    return sum(found) / len(found)
+
+
+Answers = dict[str, dict[tuple[int, Sum], list[bool]]]
+"""Model and group of sums → for each seed and sum, whether each sampled answer was right."""
+
+
+def experiment(folder: Path, seed: int, steps: int, answers: Answers) -> None:
+    taught = sorted(random.Random(seed).sample(SUMS, N_TAUGHT))
+    others = [each for each in SUMS if each not in taught]
     blank = make_model(folder / "blank", seed)
-    start = folder / "start"
-    taught = write(folder / "sft.parquet", lessons(known, judge_term(blank)))
-    config = SFTConfig(epochs=6, learning_rate=2e-3, batch_size=64, max_length=128)
-    run(sft.STAGE, SFTJob(model=blank, data=taught, out=start, config=config, seed=seed))
+    models = {
+        "start": teach(blank, 20 * said(SUMS), folder / "start", seed, epochs=7, learning_rate=3e-3, batch_size=64)
+    }
+    lessons = scoring(taught, judge_term(blank), seed)
+    judge = judge_term(
+        teach(models["start"], lessons, folder / "judge", seed, epochs=20, learning_rate=2e-3, batch_size=32)
+    )
+    report(seed=seed, judge_wins_taught=wins(judge, taught), judge_wins_others=wins(judge, others))
     prompts = [{"prompt": dicts(s.messages), "prompt_id": s.name, "expected": s.answer} for s in SUMS]
     data = write(folder / "prompts.parquet", prompts)
-    terms = {"verifier": VerifierTerm(name="verifier", check="numeric"), "judge": judge_term(start)}
     models = {"start": start}
-    for name, term in terms.items():
-        earned = train(start, folder / name, data, term, seed, steps)
-        print(json.dumps({"seed": seed, "reward": name, **{k: round(v, 3) for k, v in earned.items()}}), flush=True)
-        models[name] = folder / name
+    for name, term in {"verifier": VerifierTerm(name="verifier", check="numeric"), "judge": judge}.items():
+        models[name] = folder / f"by-{name}"
+        earned = train(start, models[name], data, term, seed, steps)
+        report(seed=seed, reward=name, **earned)
     for name, model in models.items():
         for each, right in asyncio.run(sample(model, seed)).items():
-            kind = "taught" if each in known else "not taught"
-            for group in ("all", kind):
-                rows.setdefault(f"{name}/{group}", {})[seed, each] = right
+            for group in ("all", "taught" if each in taught else "others"):
+                answers.setdefault(f"{name}/{group}", {})[seed, each] = right
 
 
-def table(rows: dict[str, dict[tuple[int, Sum], list[bool]]]) -> None:
-    print("| model | all sums | taught by SFT | not taught |\n|---|---|---|---|")
+def report(**facts: str | float) -> None:
+    print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in facts.items()}), flush=True)
+
+
+def table(answers: Answers) -> None:
+    print("| model | all sums | those the judge was taught | the others |\n|---|---|---|---|")
     for name in ("start", "verifier", "judge"):
-        cells = []
-        for group in ("all", "taught", "not taught"):
-            found = rows[f"{name}/{group}"]
-            outcomes = [right for answers in found.values() for right in answers]
-            clusters = [key for key, answers in found.items() for _ in answers]
-            rate = intervals.rate(outcomes, clusters)
-            cells.append(f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})")
+        cells = [percent(answers[f"{name}/{group}"]) for group in ("all", "taught", "others")]
         print(f"| {name} | {' | '.join(cells)} |")
+
+
+def percent(found: dict[tuple[int, Sum], list[bool]]) -> str:
+    outcomes = [right for answers in found.values() for right in answers]
+    clusters = [key for key, answers in found.items() for _ in answers]
+    rate = intervals.rate(outcomes, clusters)
+    return f"{100 * rate.value:.1f} ({100 * rate.low:.1f} to {100 * rate.high:.1f})"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=250)
     chosen = parser.parse_args()
     started = time.monotonic()
-    rows: dict[str, dict[tuple[int, Sum], list[bool]]] = {}
+    answers: Answers = {}
     for seed in range(chosen.seeds):
         with tempfile.TemporaryDirectory() as name:
-            experiment(Path(name), seed, chosen.steps, rows)
-    table(rows)
+            experiment(Path(name), seed, chosen.steps, answers)
+    table(answers)
     print(f"\n{chosen.seeds} seeds, {chosen.steps} GRPO steps, {time.monotonic() - started:.0f} s")
 
 
