@@ -23,9 +23,10 @@ NOT_COMPILED := /(tests|anthropic|pip|setuptools|mypy|mypyc|apprise|dns|fontTool
 demo: $(READY)
 	$(BIN)/cai demo $(ARGS)
 
-# More processes than cores: a demo, be it sampling or training, leaves half of two cores idle.
+# More processes than cores, each on one thread: a demo alone leaves half of two cores idle, and threads of several tests
+# would wait for each other.
 test: check
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
