@@ -22,9 +22,9 @@ than `clip` a step.
 \b
 job.json:
   {"model": "models/sl-cai", "reward_models": ["models/reward"], "data": "prompts.parquet", "out": "models/rl-cai",
-   "seed": 0, "config": {"steps": 20, "prompts_per_step": 96, "learning_rate": 1e-4, "value_learning_rate": 1e-3,
-                         "epochs": 2, "minibatch_size": 32, "kl_coef": 0.05, "max_tokens": 32,
-                         "max_prompt_tokens": 128}}
+   "seed": 0, "config": {"steps": 20, "prompts_per_step": 24, "samples_per_prompt": 4, "learning_rate": 2e-4,
+                         "value_learning_rate": 1e-3, "epochs": 2, "minibatch_size": 32, "kl_coef": 0.1,
+                         "max_tokens": 48, "max_prompt_tokens": 256}}
 
 prompts.parquet has the columns `prompt` (a list of {role, content}) and `prompt_id`. Prompts longer than
 max_prompt_tokens are left out and listed in out/rejects.jsonl. More settings: target_kl (nats per response; kl_coef
