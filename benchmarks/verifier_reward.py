@@ -179,13 +179,9 @@ def experiment(folder: Path, seed: int, steps: int, answers: Answers) -> None:
     taught = sorted(random.Random(seed).sample(SUMS, N_TAUGHT))
     others = [each for each in SUMS if each not in taught]
     blank = make_model(folder / "blank", seed)
-    models = {
-        "start": teach(blank, 20 * said(SUMS), folder / "start", seed, epochs=7, learning_rate=3e-3, batch_size=64)
-    }
+    start = teach(blank, 20 * said(SUMS), folder / "start", seed, epochs=7, learning_rate=3e-3, batch_size=64)
     lessons = scoring(taught, judge_term(blank), seed)
-    judge = judge_term(
-        teach(models["start"], lessons, folder / "judge", seed, epochs=20, learning_rate=2e-3, batch_size=32)
-    )
+    judge = judge_term(teach(start, lessons, folder / "judge", seed, epochs=20, learning_rate=2e-3, batch_size=32))
     report(seed=seed, judge_wins_taught=wins(judge, taught), judge_wins_others=wins(judge, others))
     prompts = [{"prompt": dicts(s.messages), "prompt_id": s.name, "expected": s.answer} for s in SUMS]
     data = write(folder / "prompts.parquet", prompts)
