@@ -224,7 +224,7 @@ def main() -> None:
     for seed in range(chosen.seeds):
         with tempfile.TemporaryDirectory() as name:
             experiment(Path(name), seed, chosen.steps, answers)
-    table(answers)
+        table(answers)  # of all seeds so far: what was paid for is seen, whatever comes
     print(f"\n{chosen.seeds} seeds, {chosen.steps} GRPO steps, {time.monotonic() - started:.0f} s")
 
 
