@@ -34,8 +34,9 @@ preferences.parquet has the columns `prompt`, `chosen`, `rejected` (lists of {ro
 policy to the reference. A label below 0.5 prefers the rejected response. Pairs that cannot be used are listed with
 their reason in out/rejects.jsonl, and so are those longer than max_length: half a response has no likelihood.
 
-The policy stops moving where β·Δ is the label's log-odds. Labels near 0.5 want a small beta: at 0.55 (log-odds 0.2) and
-beta 0.1 the chosen response becomes e^2 times likelier against the rejected one, at beta 0.02 e^10 times.
+The policy stops moving where β·Δ is the label's log-odds, so beta and the labels together say how far it goes: for a
+label of 0.55 (log-odds 0.2) the chosen response becomes e^2 times likelier against the rejected one at beta 0.1, and
+e^10 times at beta 0.02, which can cost it words.
 
 `out` appears once it is complete, with meta.json and metrics.jsonl (loss, implicit rewards, margins, agreement with the
 labels, drift of every step). Run the same command again after a kill: it goes on from the last whole checkpoint and
