@@ -1,6 +1,6 @@
 """A verifier as the reward, and a judge as the reward, on a task that can be computed: the 49 sums of 0 to 6.
 
-`python benchmarks/verifier_reward.py [--seeds 3] [--steps 250]` prints a table; about 7 min a seed on one core.
+`python benchmarks/verifier_reward.py [--seeds 3] [--steps 250]` prints a table; about 10 min a seed on one core.
 
 1. A model of 0.3 M parameters learns sums from nothing, by SFT, and is stopped when it is right about two times in
    three: the policy to start from.
