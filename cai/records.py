@@ -154,7 +154,9 @@ class Comparison:
 
     `response_a`, `response_b` are canonical (sorted by id); `order` says which was shown first. `logp_a`, `logp_b` are
     the log-probabilities (nats) of choosing that response, whatever letter it was shown under. `mass_outside` is the
-    probability of saying neither letter.
+    probability of saying neither letter. `reasoning` is what the judge wrote before it chose, None where it was not
+    asked to; `sample` counts such texts of one ask. `method` says how the choice was read: from the probabilities of
+    the options, or from text where an engine shows none. The tokens are what this row cost.
     """
 
     comparison_id: str
@@ -172,6 +174,10 @@ class Comparison:
     mass_outside: float
     exact: bool
     reasoning: str | None = None
+    sample: int = 0
+    method: Literal["options", "text"] = "options"
+    n_prompt_tokens: int = 0
+    n_tokens: int = 0
 
     @staticmethod
     def make_id(
@@ -193,6 +199,35 @@ class Comparison:
             template_digest,
             judge_digest,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one person, or one source of gold labels, says of a pair. Several of one pair stay apart.
+
+    `response_a`, `response_b` are canonical (sorted by id); `p_a` is 1 where a is better, 0 where b is, 0.5 for a tie.
+    `annotator` is a salted hash, "" where the source names none; `group` is what the annotator belongs to, where that
+    is kept. `objective` is what was asked: "harmlessness", "helpfulness", "" where unstated. `shown_first` is "" where
+    unknown.
+    """
+
+    annotation_id: str
+    prompt_id: str
+    response_a: str
+    response_b: str
+    p_a: float
+    source: str
+    annotator: str = ""
+    group: str = ""
+    objective: str = ""
+    is_gold: bool = False
+    shown_first: Literal["a", "b", ""] = ""
+    annotated_at: str = ""
+
+    @staticmethod
+    def make_id(response_a: str, response_b: str, source: str, annotator: str, objective: str, is_gold: bool) -> str:
+        """One row a pair, source, annotator and objective: whoever says something else has changed their mind."""
+        return digest("annotation", response_a, response_b, source, annotator, objective, is_gold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +376,7 @@ Record = (
     | Response
     | Revision
     | Comparison
+    | Annotation
     | PreferencePair
     | Reject
     | Evaluation

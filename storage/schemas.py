@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from cai.errors import StorageError
 from cai.records import (
+    Annotation,
     Comparison,
     Evaluation,
     Message,
@@ -55,6 +56,7 @@ _SPECS = (
     _Spec("responses", Response, "response_id", ("prompt_id",)),
     _Spec("revisions", Revision, "revision_id", ("prompt_id",)),
     _Spec("comparisons", Comparison, "comparison_id", ("prompt_id",)),
+    _Spec("annotations", Annotation, "annotation_id", ("prompt_id",)),
     _Spec("preferences", PreferencePair, "pair_id", ("prompt_id",)),
     _Spec("models", Model, "model_digest", ()),
     _Spec("promotions", Promotion, "promotion_id", ()),

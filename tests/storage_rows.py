@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from cai.records import (
+    Annotation,
     Comparison,
     Evaluation,
     Message,
@@ -52,6 +53,12 @@ def comparison(n: int, order: str = "ab", principle: str = "kind", logp_a: float
     return Comparison(key, prompt(n).prompt_id, *decided, logp_a, -2.4, 0.0, True)
 
 
+def annotation(n: int, p_a: float = 1.0, annotator: str = "hash", is_gold: bool = False) -> Annotation:
+    a, b = sorted([response(n).response_id, response(n, 1).response_id])
+    key = Annotation.make_id(a, b, "people.csv", annotator, "harmlessness", is_gold)
+    return Annotation(key, prompt(n).prompt_id, a, b, p_a, "people.csv", annotator, "", "harmlessness", is_gold, "b")
+
+
 def pair(n: int, soft_label: float = 0.9) -> PreferencePair:
     p, a, b = prompt(n), response(n), response(n, 1)
     ids = (f"pair{n:06d}", p.prompt_id, p.messages, a.response_id, b.response_id, a.text, b.text)
@@ -72,6 +79,7 @@ def one_of_each() -> list[Record]:
         Model("m1", "rl_cai", "rl", "models/rl", "m0", {"tables/prompts": "1"}, {"a": 1.0, "loss": float("nan")}, "r1"),
         Promotion(Promotion.make_id("production", 1), "production", 1, "m1", "", "2026-01-02T00:00:00Z", "why", ""),
         pair(1),
+        annotation(1),
         comparison(1),
         revision(1),
         response(1),

@@ -1,46 +1,31 @@
 """The `cai` command: a door that imports nothing heavy until a command is chosen. Results on stdout, logs on stderr."""
 
-import importlib
 import os
 import sys
 
 import click
 
 from cai import __version__
+from cai.cli.lazy import Lazy, LazyGroup
 from cai.errors import CAIError
 
-# Each command lives in a module of its own and is imported when it is called: (module, attribute, what help says).
-COMMANDS: dict[str, tuple[str, str, str]] = {
-    "demo": ("cai.cli.run", "demo", "Align the built-in small model to its constitution, and show it worked."),
-    "run": ("cai.cli.run", "run", "Run a profile: prompts to preference pairs, models and a report."),
-    "ui": ("cai.cli.run", "ui", "Browse the runs in the Prefect UI."),
-    "evaluate": ("cai.cli.evaluate", "evaluate", "Measure models on held-out prompts."),
-    "models": ("cai.cli.models", "models", "The trained models: list, show, compare, promote, and write a card."),
-    "constitution": ("cai.cli.constitution", "constitution", "Lint, show, compare and import constitutions."),
-    "tables": ("cai.cli.tables", "tables", "What is stored: rows, rejects, versions; compact and verify."),
-    "sql": ("cai.cli.tables", "sql", "Ask the tables a question, read-only; named queries included."),
-    "export": ("cai.cli.tables", "export", "Write SFT or preference sets in the format TRL reads."),
-    "doctor": ("cai.cli.doctor", "doctor", "What is installed, which engine would be used and why, what is missing."),
+# Each command lives in a module of its own and is imported when it is called.
+COMMANDS: dict[str, Lazy] = {
+    "demo": Lazy("cai.cli.run", "demo", "Align the built-in small model to its constitution, and show it worked."),
+    "run": Lazy("cai.cli.run", "run", "Run a profile: prompts to preference pairs, models and a report."),
+    "ui": Lazy("cai.cli.run", "ui", "Browse the runs in the Prefect UI."),
+    "evaluate": Lazy("cai.cli.evaluate", "evaluate", "Measure models on held-out prompts."),
+    "models": Lazy("cai.cli.models", "models", "The trained models: list, show, compare, promote, and write a card."),
+    "constitution": Lazy("cai.cli.constitution", "constitution", "Lint, show, compare and import constitutions."),
+    "labels": Lazy("cai.cli.labels", "labels", "Test the judge, measure labels, and label pairs yourself."),
+    "tables": Lazy("cai.cli.tables", "tables", "What is stored: rows, rejects, versions; compact and verify."),
+    "sql": Lazy("cai.cli.tables", "sql", "Ask the tables a question, read-only; named queries included."),
+    "export": Lazy("cai.cli.tables", "export", "Write SFT or preference sets in the format TRL reads."),
+    "doctor": Lazy("cai.cli.doctor", "doctor", "What is installed, what is missing, which engine would be used."),
 }
 
 
-class Door(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module, attribute, _ = COMMANDS[name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
-
-
-@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cai")
 def door() -> None:
     """Align a language model to a written constitution, and know whether it worked.

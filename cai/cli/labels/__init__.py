@@ -1,0 +1,12 @@
+"""`cai labels`: what labels are worth, and the labels of people. Each command has a module of its own."""
+
+import click
+
+from cai.cli.lazy import Lazy, LazyGroup
+
+COMMANDS: dict[str, Lazy] = {}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def labels() -> None:
+    """Test the judge, measure the labels, import those of people, and label pairs yourself."""
