@@ -389,8 +389,8 @@ class Profile(Config):
     """
     evaluation: EvaluationConfig = EvaluationConfig()
     accelerate: Path | None = None
-    """A file for `accelerate launch`, under which SFT and GRPO then run; see `deployments/accelerate/`. None: one
-    process.
+    """A file for `accelerate launch`, under which training then runs; see `deployments/accelerate/`. One that splits
+    the model (FSDP, DeepSpeed) is for SFT, and GRPO without a guard; the rest then runs in one process. None: all does.
     """
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ def run_training(
         ConfigError: the profile's `accelerate` is no configuration to launch with.
     """
     path = run.path / "jobs" / f"{name}.json"
-    launcher = Launcher(run.profile.accelerate if job.is_parallel else None)
+    launcher = Launcher(run.profile.accelerate, job)
     job = as_last_tried(job, path)
     write_atomically(path, job.model_dump_json(indent=1))
     try:
@@ -60,11 +60,17 @@ def as_last_tried(job: AnyJob, path: Path) -> AnyJob:
 
 
 class Launcher:
-    """What stands before a training module on the command line, and how many processes come of it."""
+    """What stands before a training module on the command line, and how many processes come of it.
 
-    def __init__(self, config: Path | None) -> None:
+    A configuration that splits the model is left aside for a job that wants the whole of it.
+    """
+
+    def __init__(self, config: Path | None, job: AnyJob) -> None:
         self._config = None if config is None else found(config)
-        self.n_processes = 1 if self._config is None else _n_processes(self._config)
+        settings = {} if self._config is None else _settings(self._config)
+        self.n_processes = settings.get("num_processes", 1)
+        if settings.get("distributed_type") in ("FSDP", "DEEPSPEED") and not job.is_splittable:
+            self._config, self.n_processes = None, 1
 
     def argv(self) -> list[str]:
         if self._config is None:
@@ -72,10 +78,11 @@ class Launcher:
         return ["accelerate.commands.launch", "--config_file", str(self._config), "--module"]
 
 
-def _n_processes(config: Path) -> int:
+def _settings(config: Path) -> dict[str, Any]:
     if not config.is_file():
         raise ConfigError(f"no accelerate configuration at {config}; `ls deployments/accelerate` shows those shipped")
-    n = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("num_processes")
+    settings: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
+    n = settings.get("num_processes")
     if not isinstance(n, int) or n < 1:
         raise ConfigError(f"{config}: expected num_processes to be a positive number, got {n!r}; say how many")
-    return n
+    return settings

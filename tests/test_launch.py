@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from prefect import flow
@@ -19,7 +20,7 @@ from training_fixtures import assistant, build_model, sentence, user, write_job,
 from cai.config import GRPOConfig, RewardModelConfig, SFTConfig, load_profile
 from cai.errors import ConfigError
 from cai.training import processes
-from cai.training.jobs import GRPOJob, RewardModelJob, SFTJob, halved
+from cai.training.jobs import GRPOJob, RewardModelJob, SFTJob, halved, load_job
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "deployments" / "accelerate").glob("*.yaml"))
@@ -55,8 +56,13 @@ def grpo_job(folder, out, **extra):
     return GRPOJob(model=folder / "tiny", reward_models=[reward], data=data, out=out, config=config, seed=1, **extra)
 
 
+def rows_of(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
 def curve(out, name="loss"):
-    return [json.loads(line)[name] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    """Of the steps; what a guard scored before the first has no loss."""
+    return [row[name] for row in rows_of(out) if row["step"]]
 
 
 def weights(out):
@@ -65,10 +71,10 @@ def weights(out):
     return load_file(out / "model.safetensors")
 
 
-def assert_same_training(one, other, tolerance):
+def assert_same_training(one, other, tolerance, loss="loss"):
     import torch
 
-    assert curve(one) == pytest.approx(curve(other), abs=tolerance)
+    assert curve(one, loss) == pytest.approx(curve(other, loss), abs=tolerance)
     for name, tensor in weights(one).items():
         torch.testing.assert_close(tensor, weights(other)[name], atol=tolerance, rtol=0)
 
@@ -122,14 +128,27 @@ def test_rows_are_evened_out_with_rows_that_carry_no_loss(made, tmp_path, config
     assert {label for row in evened[len(dataset) :]["labels"] for label in row} == {-100}
 
 
-def test_a_job_for_one_process_says_so(made, tmp_path, monkeypatch):
+def test_a_job_that_wants_the_whole_model_says_so(made, tmp_path, monkeypatch):
     from cai.training import reward_model
     from cai.training.command import run
 
     job = RewardModelJob(model=made / "tiny", data=made / "pairs.parquet", out=tmp_path / "out")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="reward_model runs in one process, and was started in 2"):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="reward_model wants the whole model in each process"):
         run(reward_model.STAGE, job)
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 7, 8])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_parts_of_the_processes_are_the_rows_in_their_order(monkeypatch, n_rows, n):
+    monkeypatch.setenv("WORLD_SIZE", str(n))
+    parts = []
+    for rank in range(n):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(list(processes.mine(range(n_rows))))
+    assert [row for part in parts for row in part] == list(range(n_rows))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_adapters_are_refused_where_the_model_is_split(made, tmp_path, monkeypatch):
@@ -215,6 +234,78 @@ def test_two_processes_train_as_one_does_die_with_who_started_them_go_on_and_pub
     run(sft.STAGE, sft_job(made, tmp_path / "one"))
     assert_same_training(job.out, tmp_path / "one", 2e-5)
     assert run(sft.STAGE, job)["status"] == "already done"
+
+
+EVERY_JOB = """
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from accelerate.state import AcceleratorState
+
+from cai.training.command import run
+from cai.training.jobs import load_job
+
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # the launcher's has met once, and would not again
+for path in map(Path, sys.argv[1:]):
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+    stage = import_module(f"cai.training.{path.stem}").STAGE
+    run(stage, load_job(path, stage.kind))
+    AcceleratorState._reset_state(reset_partial_state=True)  # the next job is another command, in real life
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_kind(made, tmp_path, monkeypatch):
+    """Rows that do not divide, micro-batches, and a guard that only one process scores for."""
+    from importlib import import_module
+
+    from cai.training.command import run
+
+    of_pairs = {"learning_rate": 1e-3, "batch_size": 5, "max_length": 40, "epochs": 1}
+    sampled = {
+        "steps": 2, "prompts_per_step": 3, "samples_per_prompt": 2, "learning_rate": 1e-3, "max_tokens": 8,
+        "max_prompt_tokens": 20,
+    }  # fmt: skip
+    guard = {
+        "every": 1,
+        "gold_prompts": 2,
+        "gold": [{"kind": "length", "name": "short", "free_tokens": 3, "scale_tokens": 4}],
+    }
+    configs = {
+        "reward_model": of_pairs,
+        "dpo": {**of_pairs, "batch_size": 4},
+        "rloo": {**sampled, "guard": guard},
+        "ppo": {**sampled, "minibatch_size": 3, "target_kl": 0.5, "guard": guard},
+    }
+    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    paths = []
+    for stage, config in configs.items():
+        data = "pairs" if stage in ("reward_model", "dpo") else "prompts"
+        body = {"model": str(made / "tiny"), "data": str(made / f"{data}.parquet"), "seed": 1, "config": config}
+        if data == "prompts":
+            body["reward_models"] = [str(made / "reward")]
+        if stage in ("reward_model", "ppo"):
+            body["micro_batch"] = 2
+        paths.append(write_job(tmp_path / "two" / f"{stage}.json", **body, out=str(tmp_path / "two" / stage)))
+        if stage != "rloo":  # in TRL's, each process draws random numbers of its own: the samples differ
+            one = write_job(tmp_path / "one" / f"{stage}.json", **body, out=str(tmp_path / "one" / stage))
+            module = import_module(f"cai.training.{stage}").STAGE
+            run(module, load_job(one, module.kind))
+    (tmp_path / "every_job.py").write_text(EVERY_JOB)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    command = [sys.executable, "-m", *CPU_2, "every_job", *map(str, paths)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for stage, loss in {"reward_model": "loss", "dpo": "loss", "ppo": "loss/policy"}.items():
+        one, two = (tmp_path / n / stage for n in ("one", "two"))
+        assert_same_training(one, two, 2e-5, loss)
+    for stage in ("rloo", "ppo"):
+        meta = json.loads((tmp_path / "two" / stage / "meta.json").read_text())
+        assert meta["guard"]["stopped"] is None
+        assert [row["step"] for row in rows_of(tmp_path / "two" / stage)] == [0, 1, 2]
+        assert pq.read_table(tmp_path / "two" / stage / "rollouts.parquet").num_rows == 12
 
 
 @pytest.mark.slow
@@ -339,15 +430,26 @@ def test_the_job_file_remembers_what_was_tried_and_only_for_the_same_job(made, t
 def test_a_profile_s_launch_file_goes_before_the_module_and_must_say_how_many_processes(tmp_path):
     from flows.training import Launcher
 
-    assert Launcher(None).argv() == []
-    found = Launcher(Path("deployments/accelerate/cpu-2.yaml"))
+    job = RewardModelJob(model=tmp_path, data=tmp_path, out=tmp_path)
+    assert Launcher(None, job).argv() == []
+    found = Launcher(Path("deployments/accelerate/cpu-2.yaml"), job)
     assert found.n_processes == 2
     assert found.argv()[:2] == ["accelerate.commands.launch", "--config_file"] and Path(found.argv()[2]).is_file()
     (tmp_path / "a.yaml").write_text("num_processes: many\n")
     with pytest.raises(ConfigError, match="expected num_processes to be a positive number, got 'many'"):
-        Launcher(tmp_path / "a.yaml")
+        Launcher(tmp_path / "a.yaml", job)
     with pytest.raises(ConfigError, match="no accelerate configuration at"):
-        Launcher(tmp_path / "none.yaml")
+        Launcher(tmp_path / "none.yaml", job)
+
+
+def test_a_launch_file_that_splits_the_model_is_for_jobs_that_can_do_with_a_part(tmp_path):
+    from flows.training import Launcher
+
+    paths = {"model": tmp_path, "data": tmp_path, "out": tmp_path}
+    fsdp = Path("deployments/accelerate/fsdp.yaml")
+    assert Launcher(fsdp, SFTJob(**paths)).n_processes > 1
+    whole = Launcher(fsdp, RewardModelJob(**paths))
+    assert (whole.argv(), whole.n_processes) == ([], 1)
 
 
 def test_a_supervised_command_names_its_error_and_any_other_says_it_in_one_line(capsys, monkeypatch):

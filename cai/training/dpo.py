@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from cai.errors import TrainingError
 from cai.records import Reject
+from cai.training import processes
 from cai.training.batches import n_steps
-from cai.training.chat import Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
+from cai.training.chat import IGNORED, Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import DPOJob
 from cai.training.libraries import without_vllm
@@ -151,6 +152,19 @@ def as_dataset(pairs: list[Pair]) -> Any:
     )
 
 
+def evened(dataset: Any, pad_token_id: int, rows: int) -> Any:
+    """`dataset` with pairs of weight 0 at its end, up to a multiple of `rows`, so that each of several processes has as
+    many; accelerate would train on some pairs twice.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    empty = {"chosen_ids": [pad_token_id] * 2, "chosen_labels": [IGNORED] * 2, "soft_label": 0.5, "is_tie": True}
+    empty |= {"rejected_ids": [pad_token_id] * 2, "rejected_labels": [IGNORED] * 2, "weight": 0.0}
+    missing = -len(dataset) % rows
+    columns = {name: [empty[name]] * missing for name in dataset.column_names}
+    return concatenate_datasets([dataset, Dataset.from_dict(columns, features=dataset.features)])
+
+
 def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
     with without_vllm():
         from trl.trainer.dpo_config import DPOConfig as TrainerConfig
@@ -159,6 +173,9 @@ def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
     from cai.training.trainer import arguments, batching, load_policy, sealed
 
     config = job.config
+    dataset = as_dataset(prepared.pairs)
+    if processes.count() > 1:
+        dataset = evened(dataset, prepared.tokenizer.pad_token_id, job.step_rows)
     return sealed(SoftDPOTrainer)(
         model=load_policy(job.model),
         ref_model=load_policy(job.model).requires_grad_(False),
@@ -172,7 +189,7 @@ def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
             lr_scheduler_type="linear",
             warmup_steps=0.03,  # a share of all steps
         ),
-        train_dataset=as_dataset(prepared.pairs),
+        train_dataset=dataset,
         data_collator=Collator(prepared.tokenizer.pad_token_id),
         processing_class=prepared.tokenizer,
     )

@@ -2,6 +2,7 @@
 Import it under `without_vllm()`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from trl.trainer.dpo_trainer import DPOTrainer
 
+from cai.training import processes
 from cai.training.chat import IGNORED
 from cai.training.losses import k3, soft_dpo_loss
 
@@ -68,8 +70,10 @@ class SoftDPOTrainer(DPOTrainer):
             numbers = pair_metrics(logps, ref_logps, inputs["soft_label"], inputs["is_tie"], self.beta)
             mask = inputs["labels"][:, 1:] != IGNORED
             numbers["drift/k3"] = float((k3(ref_per_token, per_token) * mask).sum() / mask.sum())
-        for name, value in numbers.items():
-            self._metrics["train"][name].append(value)
+        of_all = processes.gathered([numbers])
+        for name in numbers:
+            known = [each[name] for each in of_all if math.isfinite(each[name])]
+            self._metrics["train"][name].append(math.fsum(known) / len(known) if known else math.nan)
         return (inputs["weight"] * losses).mean()
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from cai.config import GuardConfig
 from cai.errors import ConfigError, TrainingError
 from cai.records import digest
+from cai.training import processes
 from cai.training.checkpoints import is_whole, last_whole_checkpoint
 from cai.training.rollouts import METRICS, append, read
 from cai.training.rows import PromptRow
@@ -189,7 +190,7 @@ class Scorer(Protocol):
 class Guard:
     """Beside a run of RL: `start` before the first step, `look` after each, `decision` whenever it matters, and at the
     end `kept` and `facts`. It remembers nothing that is not in metrics.jsonl in `folder`. Without a config (`scorer`
-    None) it only refuses numbers that are none.
+    None) it only refuses numbers that are none. Of several processes the main one scores, and all decide alike.
     """
 
     def __init__(self, config: GuardConfig | None, n_steps: int, folder: Path, scorer: Scorer | None) -> None:
@@ -205,11 +206,13 @@ class Guard:
         """
         if self._config is None or self._scorer is None or self._history:
             return
-        first = {"step": 0, **self._scorer.score(model)}
+        scorer = self._scorer
+        first = {"step": 0, **processes.told(lambda: scorer.score(model))}
         if reason := _collapse(self._config, first):
             raise ConfigError(f"the model to start from would stop the run at once: {reason}; loosen `guard`")
         self._history.append(first)
-        append(self._folder / METRICS, [first])
+        if processes.is_main():
+            append(self._folder / METRICS, [first])
 
     def is_due(self, step: int) -> bool:
         """Whether the step is scored, and so needs a checkpoint."""
@@ -224,11 +227,12 @@ class Guard:
         if self._config is None or self._scorer is None:
             require_finite(loss, grad_norm, step, self._folder)
             return {}
-        if not (math.isfinite(loss) and math.isfinite(grad_norm) and self._scorer.is_finite(model)):
+        scorer = self._scorer
+        if not (math.isfinite(loss) and math.isfinite(grad_norm) and processes.told(lambda: scorer.is_finite(model))):
             return self._remember(step, {"not_finite": 1.0})
         if not self.is_due(step):
             return {}
-        scores = self._scorer.score(model)
+        scores = processes.told(lambda: scorer.score(model))
         fit = fit_history([*self._history, {"step": step, **scores}])
         return self._remember(step, {**scores, **_named(fit)})
 

@@ -46,8 +46,8 @@ class Job(Config):
         return {"model": self.model}
 
     @property
-    def is_parallel(self) -> bool:
-        """Whether several processes can share it, under `accelerate launch`."""
+    def is_splittable(self) -> bool:
+        """Whether it can do with a part of the model in each process, as under FSDP and DeepSpeed."""
         return False
 
 
@@ -58,7 +58,7 @@ class SFTJob(Job):
     config: SFTConfig = SFTConfig()
 
     @property
-    def is_parallel(self) -> bool:
+    def is_splittable(self) -> bool:
         return True
 
     @property
@@ -117,7 +117,7 @@ class GRPOJob(PolicyJob):
     config: GRPOConfig = GRPOConfig()
 
     @property
-    def is_parallel(self) -> bool:
+    def is_splittable(self) -> bool:
         return self.config.guard is None
 
 

@@ -6,6 +6,7 @@ Alone: `python -m cai.training.ppo --job job.json`
 
 from pathlib import Path
 
+from cai.training import processes
 from cai.training.checkpoints import checkpoint_step, disk_errors
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import PPOJob
@@ -55,10 +56,14 @@ def train(job: PPOJob, workspace: Workspace, progress: Progress) -> Trained:
 
     checkpoint = workspace.open(progress)
     rollouts, metrics = workspace.folder / ROLLOUTS, workspace.folder / METRICS
-    for path in (rollouts, metrics):
-        rewind(path, 0 if checkpoint is None else checkpoint_step(checkpoint))
+    if processes.is_main():
+        for path in (rollouts, metrics):
+            rewind(path, 0 if checkpoint is None else checkpoint_step(checkpoint))
+    processes.wait()
 
     def record(step: int, numbers: dict[str, float], samples: list[Sample]) -> None:
+        if not processes.is_main():
+            return
         with disk_errors(f"write the rollouts of step {step}"):
             append(rollouts, map(as_row, samples))
             append(metrics, [{"step": step, **numbers}])
@@ -75,6 +80,7 @@ def train(job: PPOJob, workspace: Workspace, progress: Progress) -> Trained:
     finally:
         guard.close()
         rewards.close()
+    processes.wait()  # the last step is written
     kept = guard.kept(job.model)
     model = run.learner.unwrapped() if kept is None else load_policy(kept)
     samples, numbers = read(rollouts), read(metrics)

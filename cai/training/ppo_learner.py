@@ -13,10 +13,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from cai.config import PPOConfig
+from cai.training import processes
 from cai.training.losses import k3, masked_variance, ppo_policy_loss, ppo_value_loss, token_entropy, token_logps
 from cai.training.sampling import Sequences
 
 MAX_GRAD_NORM = 1.0
+MEANS = ("loss/policy", "loss/value", "clip_rate", "value_clip_rate", "kl/update")
+"""What a minibatch says of itself."""
 
 
 class ValueModel(nn.Module):
@@ -83,9 +86,13 @@ class Learner:
     ) -> None:
         self._config, self._seed, self._accelerator, self._micro_batch = config, seed, accelerator, micro_batch
         value_rate = config.value_learning_rate or config.learning_rate
-        self._policy, self._policy_optimizer = accelerator.prepare(policy.eval(), _adam(policy, config.learning_rate))
-        self._value, self._value_optimizer = accelerator.prepare(value.eval(), _adam(value, value_rate))
-        self._reference = accelerator.prepare_model(reference.eval().requires_grad_(False), evaluation_mode=True)
+        # Not wrapped for several processes: their gradients are added up by `processes.add_gradients`.
+        models = (policy.eval(), value.eval(), reference.eval().requires_grad_(False))
+        self._policy, self._value, self._reference = (
+            accelerator.prepare_model(m, evaluation_mode=True) for m in models
+        )
+        self._policy_optimizer = _adam(self._policy, config.learning_rate)
+        self._value_optimizer = _adam(self._value, value_rate)
 
     def unwrapped(self) -> Any:
         """The policy."""
@@ -99,7 +106,7 @@ class Learner:
     @torch.no_grad()
     def look(self, sequences: Sequences) -> Seen:
         parts = []
-        for rows in _chunks(range(len(sequences.ids)), self._micro_batch):
+        for rows in _chunks(processes.mine(range(len(sequences.ids))), self._micro_batch):
             some = sequences.take(rows)
             logits = _reply_logits(self._policy, some)
             ref_logits = _reply_logits(self._reference, some)
@@ -112,7 +119,8 @@ class Learner:
                     _reply_values(self._value, some),
                 )
             )
-        return Seen(*(torch.cat(column) for column in zip(*parts, strict=True)))
+        parts = processes.gathered([Seen(*(each.cpu() for each in part)) for part in parts])
+        return Seen(*(torch.cat(column).to(sequences.ids.device) for column in zip(*parts, strict=True)))
 
     def update(self, experience: Experience, step: int) -> dict[str, float]:
         """Several passes over the rollouts, minibatch by minibatch.
@@ -148,12 +156,14 @@ class Learner:
 
     def _accumulate(self, experience: Experience, rows: Sequence[int]) -> dict[str, float]:
         """The gradients of one minibatch, micro-batch by micro-batch. Every token of the minibatch weighs the same."""
-        totals: dict[str, float] = {}
+        totals = dict.fromkeys(MEANS, 0.0)
         n_tokens = experience.take(rows).sequences.mask.sum()
-        for some in _chunks(rows, self._micro_batch):
+        for some in _chunks(processes.mine(rows), self._micro_batch):
             for name, part in self._backward(experience.take(some), n_tokens).items():
-                totals[name] = totals.get(name, 0.0) + float(part)
-        return totals
+                totals[name] += float(part)
+        for model in (self._policy, self._value):
+            processes.add_gradients(model.parameters())
+        return dict(zip(MEANS, processes.added_up(list(totals.values())), strict=True))
 
     def _backward(self, batch: Experience, n_tokens: Tensor) -> dict[str, Tensor]:
         """Add this micro-batch's part of the gradients; its parts of the minibatch's means."""
@@ -238,7 +248,7 @@ def minibatches(n_rows: int, size: int, epochs: int, seed: int, step: int) -> li
 
 
 def _chunks(rows: Sequence[int], size: int | None) -> Iterator[Sequence[int]]:
-    width = size or len(rows)
+    width = size or len(rows) or 1
     return (rows[start : start + width] for start in range(0, len(rows), width))
 
 

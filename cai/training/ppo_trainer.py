@@ -15,6 +15,7 @@ from cai.config import PPOConfig
 from cai.models import resolve_model
 from cai.records import Sampling
 from cai.rewards.base import Rewarded, RewardInput, Rewards
+from cai.training import processes
 from cai.training.batches import prompt_order
 from cai.training.chat import end_tokens, render
 from cai.training.checkpoints import checkpoint_step, new_checkpoint
@@ -101,7 +102,8 @@ class Run:
         inputs, rollouts = self._roll_out(rows, step)
         seen = self.learner.look(rollouts)
         # 2. Score them. What has no score is left out from here on; it is not 0.
-        earned = [self._with_penalty(got, each) for got, each in zip(self._rewards.score(inputs), inputs, strict=True)]
+        scores_of_all = processes.gathered(self._rewards.score(processes.mine(inputs)))
+        earned = [self._with_penalty(got, each) for got, each in zip(scores_of_all, inputs, strict=True)]
         scored = [i for i, got in enumerate(earned) if got.total is not None]
         samples = _samples(step, inputs, earned, k3(seen.logps, seen.ref_logps), rollouts.mask)
         numbers = _describe(samples, inputs, seen, rollouts.mask)
@@ -158,6 +160,8 @@ class Run:
         return Rewarded(total, {**earned.parts, MISSING_EOS: penalty}, earned.reason)
 
     def _save(self, best_step: int | None) -> None:
+        if not processes.is_main():
+            return
         with new_checkpoint(self._folder, self._done, best_step) as folder:
             self.learner.save(folder)
             torch.save({"kl_coef": self._kl_coef}, folder / CHECKPOINT)

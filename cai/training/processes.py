@@ -4,12 +4,13 @@ The launcher sets RANK and WORLD_SIZE. Only the main process writes: checkpoints
 others wait for it. All of them must see the same files.
 """
 
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 from cai.errors import ConfigError
 from cai.training.jobs import AnyJob
@@ -36,14 +37,15 @@ def begin(job: AnyJob) -> None:
     """Call it first, in every process: from here on none outlives its launcher.
 
     Raises:
-        ConfigError: there are several, and this job runs in one only.
+        ConfigError: the model would be split over them, and this job wants it whole.
     """
     if count() == 1:
         return
-    if not job.is_parallel:
+    if is_split() and not job.is_splittable:
         raise ConfigError(
-            f"{job.stage} runs in one process, and was started in {count()}: only SFT, and GRPO without a guard, can "
-            f"be shared; start it with `python -m cai.training.{job.stage}`, not with `accelerate launch`"
+            f"{job.stage} wants the whole model in each process, and was started under FSDP or DeepSpeed, which split "
+            "it; only SFT, and GRPO without a guard, can do with a part; launch it with "
+            "deployments/accelerate/multi-gpu.yaml, or plainly"
         )
     _die_with(os.getppid())
 
@@ -78,6 +80,12 @@ def wait() -> None:
         PartialState().wait_for_everyone()
 
 
+def mine(rows: Sequence[T]) -> Sequence[T]:
+    """The rows that this process works on, maybe none; neighbours, so that `gathered` puts them back in order."""
+    rank, n = int(os.environ.get("RANK", "0")), count()
+    return rows[len(rows) * rank // n : len(rows) * (rank + 1) // n]
+
+
 def gathered(rows: Sequence[T]) -> list[T]:
     """The rows of all processes, in the order of the processes; every process must call it."""
     if count() == 1:
@@ -86,6 +94,38 @@ def gathered(rows: Sequence[T]) -> list[T]:
 
     found: list[T] = gather_object(list(rows))
     return found
+
+
+def told(find: Callable[[], T]) -> T:
+    """What the main process finds; the others wait to be told. Every process must call it."""
+    if count() == 1:
+        return find()
+    from accelerate.utils import broadcast_object_list
+
+    box: list[Any] = [find() if is_main() else None]
+    return cast(T, broadcast_object_list(box)[0])
+
+
+def added_up(numbers: Sequence[float]) -> list[float]:
+    """The sums of each number over all processes; every process must call it, with as many."""
+    return [math.fsum(each) for each in zip(*(gathered([tuple(numbers)])), strict=True)]
+
+
+def add_gradients(parameters: Iterable[Any]) -> None:
+    """Replace every gradient by the sum over all processes; one that has none has added 0.
+
+    Unlike DistributedDataParallel it lets a process have no row at all, and weighs no process but every row the same.
+    """
+    if count() == 1:
+        return
+    import torch
+    import torch.distributed
+
+    for parameter in parameters:
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
 
 
 class Share(NamedTuple):

@@ -5,11 +5,13 @@ Alone: `python -m cai.training.reward_model --job job.json`
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cai.errors import ConfigError
+from cai.training import processes
 from cai.training.batches import batches, n_steps
 from cai.training.chat import save_tokenizer
 from cai.training.checkpoints import checkpoint_step, new_checkpoint
@@ -106,8 +108,9 @@ class Run:
         )
         torch.manual_seed(job.seed)  # the head is new, and random
         scorer = PairScorer(new_reward_model(job.model, self._pad), self._pad)
-        optimizer = torch.optim.AdamW(scorer.parameters(), lr=job.config.learning_rate, weight_decay=0.0)
-        self._scorer, self._optimizer = self._accelerator.prepare(scorer, optimizer)
+        # Not wrapped for several processes: their gradients are added up by `processes.add_gradients`.
+        self._scorer = self._accelerator.prepare_model(scorer, evaluation_mode=True)
+        self._optimizer = torch.optim.AdamW(scorer.parameters(), lr=job.config.learning_rate, weight_decay=0.0)
         self._losses: list[float] = []
         if job.config.shared_prefix:
             check_shared_prefix(self._accelerator.unwrap_model(self._scorer), self._pairs)
@@ -148,9 +151,11 @@ class Run:
         step = len(self._losses)
         torch.manual_seed(self._job.seed * 1_000_003 + step)  # dropout, where the model has any
         weight = math.fsum(self._pairs.rows[i].weight for i in batch)
-        size = self._job.micro_batch or len(batch)
-        parts = [self._backward(batch[start : start + size], weight) for start in range(0, len(batch), size)]
-        loss, margin = (sum(column) for column in zip(*parts, strict=True))
+        mine, size = processes.mine(batch), self._job.micro_batch or len(batch)
+        parts = [self._backward(mine[start : start + size], weight) for start in range(0, len(mine), size)]
+        totals = [sum(column) for column in zip(*parts, strict=True)] or [0.0, 0.0]
+        loss, margin = processes.added_up(totals)
+        processes.add_gradients(self._scorer.parameters())
         norm = float(self._accelerator.clip_grad_norm_(self._scorer.parameters(), 1.0))
         require_finite(loss, norm, step + 1, self._folder)
         for group in self._optimizer.param_groups:
@@ -160,7 +165,7 @@ class Run:
         self._losses.append(loss)
         self._progress.report(step + 1, self.n_steps, loss=loss, grad_norm=norm, margin=margin / len(batch))
 
-    def _backward(self, part: list[int], weight: float) -> tuple[float, float]:
+    def _backward(self, part: Sequence[int], weight: float) -> tuple[float, float]:
         """Add the gradients of Σ w·L / `weight` over the pairs `part`; that sum, and the sum of their margins.
 
         `weight` is the whole batch's, so that its parts add up to the batch's weighted mean.
@@ -180,6 +185,8 @@ class Run:
         return float(loss.detach()), float((chosen - rejected).detach().sum())
 
     def _save(self) -> None:
+        if not processes.is_main():
+            return
         import torch
         from safetensors.torch import save_file
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cai.engines.transformers_decode import Row, decode, padded_left
 from cai.records import Sampling, digest
+from cai.training import processes
 
 
 class Sequences(NamedTuple):
@@ -50,16 +51,17 @@ def sample_replies(
 ) -> list[list[int]]:
     """One reply to each prompt, as tokens, the one that ends it included; one without it was cut off.
 
-    `at_once`: how many are sampled together; None: all.
+    `at_once`: how many are sampled together; None: all that this process samples. Of several each samples its part.
     """
     rows = [
         Row(prompt=prompt, sampling=sampling, generator=_generator(seed, step, i), limit=sampling.max_tokens)
         for i, prompt in enumerate(prompts)
     ]
-    width = at_once or len(rows)
-    for start in range(0, len(rows), width):
-        decode(model, rows[start : start + width], stops)
-    return [row.tokens for row in rows]
+    mine = processes.mine(rows)
+    width = at_once or len(mine) or 1
+    for start in range(0, len(mine), width):
+        decode(model, mine[start : start + width], stops)
+    return processes.gathered([row.tokens for row in mine])
 
 
 def _generator(seed: int, step: int, row: int) -> torch.Generator:

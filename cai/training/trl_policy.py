@@ -96,6 +96,7 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
     if processes.is_main():
         rewind(rollouts, done)
         rewind(metrics, done)
+    processes.wait()
     trainer = build(job, prepared, workspace.folder)
     guard = open_guard(
         job, prepared.tokenizer, prepared.held_aside, trainer.rewards, trainer.ref_model, workspace.folder
