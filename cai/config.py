@@ -248,6 +248,10 @@ class GuardConfig(Config):
     """Prompts held aside: never trained on, one reply each."""
     patience: Positive = 3
     """Gold scores in a row below the best, beyond their noise, before it stops."""
+    stall: Positive | None = 6
+    """Gold scores in a row, none above the best, while the proxy has risen beyond its noise, before it stops: the two
+    have parted, though gold has not fallen yet. None: it goes on until gold falls.
+    """
     kl_budget: Annotated[float, Field(gt=0)] | None = None
     """Nats per response, from the model it started from."""
     min_entropy: Annotated[float, Field(ge=0)] | None = None
