@@ -332,8 +332,6 @@ class PPOConfig(PolicyConfig):
     max_update_kl: Annotated[float, Field(gt=0)] | None = 0.1
     """The passes over one step's rollouts end early where the policy moved further than this, nats per token."""
     whiten_rewards: bool = False
-    missing_eos_penalty: Annotated[float, Field(ge=0)] | None = None
-    """Taken from the reward of a reply that was cut off."""
 
 
 class DPOConfig(Config):

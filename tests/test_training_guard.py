@@ -19,7 +19,7 @@ from cai.training import gold, grpo, reward_model
 from cai.training.chat import end_tokens, load_tokenizer, render
 from cai.training.checkpoints import checkpoints
 from cai.training.command import run
-from cai.training.gold import BATCH, GoldScorer, repetition
+from cai.training.gold import BATCH, GoldScorer
 from cai.training.guard import (
     Guard,
     decide,
@@ -322,12 +322,6 @@ def test_gold_that_can_score_nothing_is_an_error_and_not_a_quiet_guard(models):
         scorer.score(model)
     quiet, _ = scorer_for(models, proxy=Rewards([Term("blind", 1.0, Blind())]))
     assert "proxy/mean" not in quiet.score(model)
-
-
-def test_repetition_is_the_share_of_trigrams_said_before():
-    assert repetition("a b c d e") == 0
-    assert repetition("a b a b a b") == pytest.approx(2 / 4)  # aba bab aba bab
-    assert repetition("a b") == repetition("") == 0
 
 
 # --- guarded runs

@@ -293,7 +293,8 @@ def test_the_policy_learns_what_the_reward_model_likes(tmp_path, models):
 
 
 def test_every_sample_is_kept_and_the_numbers_of_a_step_are_those_of_its_samples(tmp_path, models):
-    job = job_for(tmp_path, models, missing_eos_penalty=2.0)
+    cut_off = {"kind": "length", "name": "missing_eos", "free_tokens": 8, "scale_tokens": 1, "unfinished": 2.0}
+    job = job_for(tmp_path, models, rewards=[{"kind": "reward_model", "name": "reward_model"}, cut_off])
     meta = run(ppo.STAGE, job)
     rows = pq.read_table(job.out / "rollouts.parquet").to_pylist()
     steps = [json.loads(line) for line in (job.out / "metrics.jsonl").read_text().splitlines()]

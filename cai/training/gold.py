@@ -15,12 +15,14 @@ import torch
 from cai.errors import TrainingError
 from cai.rewards.base import Rewarded, RewardInput, Rewards
 from cai.rewards.build import build_rewards
+from cai.rewards.penalties import repeated_share
 from cai.training.chat import end_tokens, render
 from cai.training.guard import Guard
 from cai.training.jobs import PolicyJob
 from cai.training.rows import PromptRow
 from cai.training.trainer import load_policy
 
+TRIGRAMS = 3
 BATCH = 32
 """Replies sampled together; their logits over the whole vocabulary are in memory twice."""
 
@@ -96,7 +98,7 @@ class GoldScorer:
             **self._judged(inputs),
             "guard/kl": statistics.fmean(kl),
             "guard/entropy": math.fsum(entropy) / n_tokens,
-            "guard/repetition": statistics.fmean(repetition(each.response) for each in inputs),
+            "guard/repetition": statistics.fmean(repeated_share(each.response, TRIGRAMS) for each in inputs),
             "guard/length": n_tokens / len(inputs),
             "guard/n": float(len(inputs)),
         }
@@ -187,13 +189,6 @@ def _undisturbed(model: Any, seed: int) -> Iterator[None]:
             yield
         finally:
             model.train(was_training)
-
-
-def repetition(text: str, n: int = 3) -> float:
-    """The share of a text's n-grams of words that it has said already; 0 where it has none."""
-    words = text.split()
-    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _mean(name: str, rewarded: Sequence[Rewarded]) -> dict[str, float]:

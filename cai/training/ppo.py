@@ -29,8 +29,8 @@ job.json:
 
 prompts.parquet has the columns `prompt` (a list of {role, content}) and `prompt_id`. Prompts longer than
 max_prompt_tokens are left out and listed in out/rejects.jsonl. More settings: target_kl (nats per response; kl_coef
-then adapts), max_update_kl (the passes over a step's replies end early), whiten_rewards, entropy_coef,
-missing_eos_penalty.
+then adapts), max_update_kl (the passes over a step's replies end early), whiten_rewards, entropy_coef. What a cut-off
+reply pays is said by a `length` term among the rewards (`unfinished`).
 
 `out` appears once it is complete, with meta.json, rollouts.parquet (every reply, its reward and KL) and metrics.jsonl
 (reward, KL, length, entropy, losses, clip rates, explained variance of every step); the value model is not part of it.

@@ -31,8 +31,6 @@ from cai.training.sampling import Sequences, sample_replies, sequences
 from cai.training.trainer import load_policy
 
 Record = Callable[[int, dict[str, float], list[Sample]], None]
-MISSING_EOS = "missing_eos"
-"""The part of a reward that `missing_eos_penalty` is."""
 CHECKPOINT = "state.pt"
 FINITE = (("loss/policy", "loss/value"), ("grad_norm", "grad_norm/value"))
 """What must be numbers for the run to go on: losses, gradient norms."""
@@ -102,8 +100,7 @@ class Run:
         inputs, rollouts = self._roll_out(rows, step)
         seen = self.learner.look(rollouts)
         # 2. Score them. What has no score is left out from here on; it is not 0.
-        scores_of_all = processes.gathered(self._rewards.score(processes.mine(inputs)))
-        earned = [self._with_penalty(got, each) for got, each in zip(scores_of_all, inputs, strict=True)]
+        earned = processes.gathered(self._rewards.score(processes.mine(inputs)))
         scored = [i for i, got in enumerate(earned) if got.total is not None]
         samples = _samples(step, inputs, earned, k3(seen.logps, seen.ref_logps), rollouts.mask)
         numbers = _describe(samples, inputs, seen, rollouts.mask)
@@ -151,13 +148,6 @@ class Run:
             for row, reply in zip(rows, replies, strict=True)
         ]
         return inputs, sequences(prompts, replies, policy.device)
-
-    def _with_penalty(self, earned: Rewarded, scored: RewardInput) -> Rewarded:
-        if self._config.missing_eos_penalty is None:
-            return earned
-        penalty = -self._config.missing_eos_penalty if scored.is_cut_off else 0.0
-        total = None if earned.total is None else earned.total + penalty
-        return Rewarded(total, {**earned.parts, MISSING_EOS: penalty}, earned.reason)
 
     def _save(self, best_step: int | None) -> None:
         if not processes.is_main():
