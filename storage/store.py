@@ -74,6 +74,29 @@ class Store:
                 )
                 delta.sync_commit(self._path(table), handle.version())
 
+    def remove(self, kind: type[R], ids: Collection[str]) -> None:
+        """Commit that rows are withdrawn; ids that are not stored are passed over. Earlier versions keep them.
+
+        A store in another process may have read such a row already, and would not `append` its id again: where ids
+        can come back, `upsert` what `append` did not find to be new.
+        """
+        table = table_of(kind)
+        if self._handle(table) is None:
+            return
+        with self._arranging(table), self._writing(table) as handle, delta.storage_errors(self._path(table)):
+            known = self._known_ids(table, handle)
+            if not (found := known.intersection(ids)):
+                return
+            handle.merge(
+                pa.table({table.key: pa.array(sorted(found), pa.string())}),
+                predicate=f"old.{table.key} = new.{table.key}",
+                source_alias="new",
+                target_alias="old",
+                writer_properties=delta.WRITER,
+            ).when_matched_delete().execute()
+            delta.sync_commit(self._path(table), handle.version())
+            known.difference_update(found)
+
     @contextmanager
     def _writing(self, table: Table) -> Iterator[DeltaTable]:
         """The table at its newest version, held against every other writer: what makes "once by id" true."""

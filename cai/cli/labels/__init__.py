@@ -4,7 +4,9 @@ import click
 
 from cai.cli.lazy import Lazy, LazyGroup
 
-COMMANDS: dict[str, Lazy] = {}
+COMMANDS: dict[str, Lazy] = {
+    "page": Lazy("cai.cli.labels.page", "page", "Label pairs in the browser, by keyboard and blind to their source."),
+}
 
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
