@@ -108,7 +108,8 @@ def create_app(sitting: Sitting, *, token: str, port: int, tidy: BackgroundTask 
     def pair(number: Annotated[int, Depends(place)]) -> Response:
         if sitting.is_closed:
             return _go(sitting, "../")
-        return HTMLResponse(render("pair.html.j2", _pair_values(sitting, number)))
+        body = render("pair.html.j2", _pair_values(sitting, number))
+        return HTMLResponse(body, background=BackgroundTask(sitting.prepare, number + 1))
 
     @app.post("/{token}/pair/{number}")
     async def decide(
@@ -135,8 +136,9 @@ def create_app(sitting: Sitting, *, token: str, port: int, tidy: BackgroundTask 
         return FileResponse(_HERE / "static" / name)
 
     @app.exception_handler(CAIError)
-    def failed(_: Request, error: CAIError) -> Response:
-        return HTMLResponse(render("error.html.j2", {"problem": str(error)}), status_code=500)
+    def failed(request: Request, error: CAIError) -> Response:
+        values = {"problem": str(error), "was_decision": request.method == "POST"}
+        return HTMLResponse(render("error.html.j2", values), status_code=500)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)

@@ -112,6 +112,11 @@ class Sitting:
             self._shown_s.setdefault(pair, self._clock())
         return Item(messages, *((a, b) if shown_first(pair, self.person.name) == "a" else (b, a)))
 
+    def prepare(self, number: int) -> None:
+        """Read a pair that is likely to be shown next, while someone reads the one before."""
+        if number <= len(self.queue):
+            self._shelf.texts(self.queue[number - 1])
+
     def said(self, number: int) -> Choice | Literal["skipped"] | None:
         pair = self.queue[number - 1]
         if pair in self._labels:

@@ -1,4 +1,5 @@
 // Keys press the buttons that are on the page; everything works without them. It draws nothing and stores nothing.
+// It is loaded before the body, so that no click comes before it listens.
 "use strict";
 
 const CHOICES = {
@@ -42,17 +43,29 @@ document.addEventListener("keydown", (event) => {
   found.click();
 });
 
+// A double click is one label: the second click finds this page leaving, or the next one too young to have been read.
+const TOO_SOON_MS = 300;
 let isSent = false;
+let shownAt = performance.now();
 document.addEventListener("submit", (event) => {
   if (event.target.method === "dialog") return;
-  if (isSent) event.preventDefault(); // a double click is one label
+  if (isSent || performance.now() - shownAt < TOO_SOON_MS) {
+    event.preventDefault();
+    return;
+  }
   isSent = true;
 });
-window.addEventListener("pageshow", () => { isSent = false; });
+window.addEventListener("pageshow", () => {
+  isSent = false;
+  shownAt = performance.now();
+});
 
-for (const button of document.querySelectorAll("[data-opens]")) {
-  button.addEventListener("click", () => byId(button.dataset.opens).showModal());
-}
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens]");
+  if (opener) byId(opener.dataset.opens).showModal();
+});
 
-const turns = document.querySelector(".turns");
-if (turns) turns.scrollTop = turns.scrollHeight; // the last turn is what the responses answer
+document.addEventListener("DOMContentLoaded", () => {
+  const turns = document.querySelector(".turns");
+  if (turns) turns.scrollTop = turns.scrollHeight; // the last turn is what the responses answer
+});
