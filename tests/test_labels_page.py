@@ -18,11 +18,14 @@ import pytest
 from click.testing import CliRunner
 
 from cai.cli.labels.page import page as command
+from cai.cli.labels.page import pairs_to_label
+from cai.config import Profile
 from cai.errors import DataError, StorageError
 from cai.intervals import wilson
 from cai.labels.page.queue import Pair, choice_of, gold_agreement, make_queue, p_a, shown_first
 from cai.labels.pseudonym import load_salt, pseudonym
 from cai.records import Annotation, Message, PreferencePair, Reject
+from flows.runs import create_run
 from storage import labelling
 from storage.store import Store
 
@@ -335,6 +338,18 @@ def test_ctrl_c_and_the_same_command_goes_on_and_the_name_is_stored_nowhere(star
     assert row.annotator == pseudonym("Ada L.", load_salt(store.home))
     files = [path for path in store.home.rglob("*") if path.is_file()]
     assert len(files) > 10 and not [path for path in files if b"Ada L." in path.read_bytes()]
+
+
+def test_the_pairs_of_a_run_are_those_of_its_candidates_that_were_compared(store, tmp_path):
+    (tmp_path / "prompts.txt").write_text("how do i bake bread?\n")
+    engine, constitution = {"kind": "scripted"}, ROOT / "constitution" / "harmlessness.yaml"
+    profile = Profile(
+        name="tried", constitution=constitution, engine=engine, prompts=[{"path": str(tmp_path / "prompts.txt")}]
+    )
+    run = create_run(profile, store.home)
+    for shard, n in (("candidates-0", 1), ("candidates-r1-0", 3)):
+        run.save_ids(shard, home.pair_of(n)[1:])
+    assert pairs_to_label(store, run.run_id, None).pairs == sorted([home.pair_of(1), home.pair_of(3)])
 
 
 def test_the_summary_shows_how_each_annotator_agrees_with_gold(store, page):

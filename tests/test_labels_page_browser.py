@@ -188,8 +188,9 @@ def test_nothing_scrolls_sideways_and_the_conversation_scrolls_within(opened, wi
             assert box["x"] >= 0 and box["x"] + box["width"] <= width
             page.keyboard.press("Escape")
         turns.focus()
+        page.wait_for_timeout(TOO_SOON_MS)
         page.keyboard.press("ArrowDown")
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(200)
         assert said(store) == [], "where the focus is in the conversation, the key scrolls it"
 
 

@@ -149,6 +149,19 @@ def test_upsert_replaces_a_row_and_adds_a_new_one(store):
     assert store.append([running]) == {"runs": 0} and store.verify() == []
 
 
+def test_removed_rows_are_gone_stay_in_earlier_versions_and_may_come_again(store):
+    store.remove(Response, ["no table yet"])
+    store.append([rows.response(n) for n in range(3)])
+    gone, before = rows.response(1), store.version(Response)
+    store.remove(Response, [gone.response_id, "never stored", "it's"])
+    assert gone not in store.read(Response) and len(store.read(Response)) == 2
+    assert gone in store.read_at(Response, before)
+    store.remove(Response, [gone.response_id])
+    assert store.version(Response) == before + 1, "nothing to remove, nothing committed"
+    assert store.append([gone]) == {"responses": 1} and len(store.read(Response)) == 3
+    assert store.verify() == []
+
+
 def test_two_stores_and_a_compaction_at_once_lose_and_double_nothing(store):
     """Each writer hands over all rows, so every id is fought for."""
     wanted = [rows.response(n) for n in range(120)]

@@ -65,7 +65,7 @@ def page(
     if run_id is not None and file is not None:
         raise click.UsageError("--run and --pairs both say which pairs; give one of them")
     person = _person(home, annotator, group, objective)
-    found = _found(store, run_id, file)
+    found = pairs_to_label(store, run_id, file)
     with _shelf(store) as shelf:
         _serve(_sitting(store, shelf, person, found, gold_share, limit, seed), shelf, port, not no_browser)
 
@@ -80,7 +80,8 @@ def _person(home: Path, annotator: str | None, group: str, objective: str) -> "P
     return Person(name, group, objective)
 
 
-def _found(store: "Store", run_id: str | None, file: Path | None) -> "Found":
+def pairs_to_label(store: "Store", run_id: str | None, file: Path | None) -> "Found":
+    """The compared pairs of a run's candidates, the pairs an export names, or all that are stored."""
     from flows.runs import open_run
     from storage import labelling
 
