@@ -43,17 +43,17 @@ def home_with(path: Path, *groups: list[Record]) -> Store:
     return store
 
 
-def sitting_over(store: Store, shelf=None, share: float = 0.25, objective: str = "") -> Sitting:
+def sitting_over(store: Store, shelf=None, share: float = 0.25, objective: str = "", who: str = WHO) -> Sitting:
     pairs, gold = labelling.stored_pairs(store).pairs, labelling.gold(store, objective)
-    queue = make_queue(pairs, gold, annotator=WHO, gold_share=share)
+    queue = make_queue(pairs, gold, annotator=who, gold_share=share)
     ticks = iter(range(0, 10_000, 7))
     return Sitting(
         queue,
-        Person(WHO, "", objective),
+        Person(who, "", objective),
         shelf or labelling.TableShelf(store),
         gold=gold,
-        labels=labelling.labels(store, objective, WHO),
-        skips=labelling.skips(store, queue, objective, WHO),
+        labels=labelling.labels(store, objective, who),
+        skips=labelling.skips(store, queue, objective, who),
         now=lambda: "2025-01-02T03:04:05+00:00",
         clock=lambda: float(next(ticks)),
     )

@@ -1,5 +1,6 @@
 """The labelling page without a browser: what comes when, what is stored, and who is let in."""
 
+import fcntl
 import os
 import re
 import signal
@@ -165,6 +166,19 @@ def test_another_sitting_goes_on_where_this_one_was(store, page):
     assert home.sitting_over(store, objective="helpfulness").next_number() == 1, "asked for something else"
 
 
+def test_two_annotators_at_once_lose_nothing_and_stay_apart(store):
+    sittings = [home.sitting_over(Store(store.home), who=who) for who in ("a" * 32, "b" * 32)]
+
+    def work(sitting):
+        while (number := sitting.next_number()) is not None:
+            sitting.label(number, "tie")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, sittings))
+    said = Counter(row.annotator for row in store.read(Annotation) if not row.is_gold)
+    assert said == {sitting.person.name: len(sitting.queue) for sitting in sittings}
+
+
 def test_agreement_with_gold_is_shown_at_the_end_and_then_nothing_can_be_changed(store, page):
     sitting, origin = page.sitting, {"origin": f"http://127.0.0.1:{page.port}"}
     assert sum(pair in labelling.gold(store, "") for pair in sitting.queue) == 2
@@ -324,13 +338,16 @@ def start(store):
         process.communicate()
 
 
-def test_ctrl_c_and_the_same_command_goes_on_and_the_name_is_stored_nowhere(start, store):
+def test_beside_a_run_ctrl_c_and_the_same_command_goes_on_and_the_name_is_stored_nowhere(start, store):
+    run_at_work = (store.home / ".lock").open("w")
+    fcntl.flock(run_at_work, fcntl.LOCK_EX)
     process, line, url = start("--gold-share", "0")
     assert line == "0 of 5 pairs are done; Ctrl-C stops\n"
     origin = {"origin": url.rsplit("/", 2)[0]}
     assert httpx.post(f"{url}pair/1", data={"choice": "tie"}, headers=origin).status_code == 303
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=20)
+    run_at_work.close()
     assert process.returncode == 130 and "Traceback" not in stderr and url.split("/")[3] not in stderr
     process, line, _ = start("--gold-share", "0", "--port", url.split(":")[2].split("/")[0])
     assert line == "1 of 5 pairs are done; Ctrl-C stops\n"
