@@ -11,4 +11,8 @@ COMMANDS: dict[str, Lazy] = {
 
 @click.group(cls=LazyGroup, lazy=COMMANDS)
 def labels() -> None:
-    """Test the judge, measure the labels, import those of people, and label pairs yourself."""
+    """Test the judge, measure the labels, import those of people, and label pairs yourself.
+
+    \b
+    Example:  cai labels page --run RUN --annotator ada
+    """
