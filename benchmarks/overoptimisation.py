@@ -3,8 +3,9 @@
 python -m benchmarks.overoptimisation --home HOME --out overoptimisation.html
 
 HOME is that of a `cai demo`, whose SL-CAI model and preferences are used. The gold reward is the small world's oracle.
-The same training runs twice: to its end, and with the guard. It fails where what the guard kept has less than 90 % of
-the highest gain in gold of the run that went to its end, or where gold never fell.
+The same training runs twice: to its end, and with the guard. It fails where the step at which the guard stopped has less
+than 90 % of the highest gold of the run that went to its end, where what it kept has less than 90 % of the highest gain,
+or where gold never fell.
 """
 
 import argparse
@@ -67,12 +68,12 @@ def train_reward_model(demo: Demo, chosen: argparse.Namespace, folder: Path) -> 
 
 
 def train_policy(
-    demo: Demo, reward_model: Path, chosen: argparse.Namespace, out: Path, patience: int
+    demo: Demo, reward_model: Path, chosen: argparse.Namespace, out: Path, limits: dict[str, int | None]
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """`meta.json`, and the rows of metrics.jsonl that have a gold score."""
     from cai.training.grpo import STAGE
 
-    guard = GuardConfig(gold=(ORACLE,), every=chosen.every, gold_prompts=chosen.gold_prompts, patience=patience)
+    guard = GuardConfig(gold=(ORACLE,), every=chosen.every, gold_prompts=chosen.gold_prompts, **limits)
     config = GRPOConfig(
         steps=chosen.steps, prompts_per_step=12, samples_per_prompt=8, learning_rate=chosen.learning_rate, beta=0.0,
         max_tokens=48, max_prompt_tokens=256, save_steps=1000, guard=guard,
@@ -108,8 +109,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         reward_model = train_reward_model(demo, chosen, folder)
-        free, rows = train_policy(demo, reward_model, chosen, folder / "free", NEVER)
-        guarded, _ = train_policy(demo, reward_model, chosen, folder / "guarded", GuardConfig().patience)
+        free, rows = train_policy(demo, reward_model, chosen, folder / "free", {"patience": NEVER, "stall": None})
+        guarded, _ = train_policy(demo, reward_model, chosen, folder / "guarded", {})
     report(free["guard"], guarded["guard"], rows, chosen)
 
 
@@ -125,19 +126,21 @@ def report(
     gold = {int(row["step"]): row["gold/mean"] for row in rows}
     start, peak, kept = gold[0], max(gold.values()), gold[guarded["best_step"]]
     share = (kept - start) / (peak - start) if peak > start else 0.0
+    at_stop = gold[guarded["stopped"]["step"]] / peak if guarded["stopped"] else 0.0
     print(f"fit: {free['fit']}")
     print(f"guard: {guarded}")
     print(
         f"gold at the start {start:.3f}, at its peak {peak:.3f} (step {free['best_step']}), kept {kept:.3f} (step "
-        f"{guarded['best_step']}), at the end {rows[-1]['gold/mean']:.3f}: the guard kept {share:.1%} of the gain"
+        f"{guarded['best_step']}), at the end {rows[-1]['gold/mean']:.3f}: the guard kept {share:.1%} of the gain, "
+        f"and stopped where gold was {at_stop:.1%} of its peak"
     )
     drawn = overoptimisation("RL-CAI", rows, free | {"best_step": guarded["best_step"]})
     assert drawn is not None
     chosen.out.write_text(page(curve(drawn, "overoptimisation")), encoding="utf-8")
     if chosen.json:
         chosen.json.write_text(json.dumps({"free": free, "guarded": guarded, "rows": rows}, indent=1))
-    if guarded["stopped"] is None or share < ENOUGH:
-        sys.exit("proxy and gold did not part, or the guard kept too little")
+    if min(share, at_stop) < ENOUGH:
+        sys.exit("proxy and gold did not part, or the guard stopped too late or kept too little")
 
 
 if __name__ == "__main__":
