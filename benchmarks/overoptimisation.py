@@ -3,9 +3,9 @@
 python -m benchmarks.overoptimisation --home HOME --out overoptimisation.html
 
 HOME is that of a `cai demo`, whose SL-CAI model and preferences are used. The gold reward is the small world's oracle.
-The same training runs twice: to its end, and with the guard. It fails where the step at which the guard stopped has less
-than 90 % of the highest gold of the run that went to its end, where what it kept has less than 90 % of the highest gain,
-or where gold never fell.
+The same training runs twice: to its end, and with the guard. It fails where gold at the step at which the guard stopped
+is less than 90 % of the highest gold of the run that went to its end, where what it kept has less than 90 % of the
+highest gain, or where gold never fell.
 """
 
 import argparse
