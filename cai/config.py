@@ -143,6 +143,8 @@ class FeedbackConfig(Config):
             raise ValueError("`judge` and `judges` are both given; write one of them")
         if len(self.judges) == 1:
             raise ValueError("a committee of one; write `judge`")
+        if len({(judge.model, judge.base_url) for judge in self.judges}) < len(self.judges):
+            raise ValueError("two of the `judges` are one model, whose vote would count twice; name another")
         if isinstance(self.weights, tuple) and len(self.weights) != len(self.judges):
             raise ValueError(f"{len(self.weights)} weights for {len(self.judges)} judges; give one each")
         if self.weights == "gold" and not self.judges:
