@@ -25,7 +25,7 @@ def read_gold(store: Store) -> Gold:
     Raises:
         DataError: there is none, or one's texts are not stored.
     """
-    rows = store.read(Annotation)
+    rows = store.read(Annotation, "is_gold")
     sides = gold_sides(rows)
     prompt_of = {(row.response_a, row.response_b): row.prompt_id for row in rows}
     if not sides:

@@ -63,7 +63,9 @@ def weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
 
 
 def disagreement(values: Sequence[float], weights: Sequence[float]) -> float:
-    """Weighted standard deviation, over the judges that are there."""
+    """Weighted standard deviation, over the judges that are there; one alone never disagrees."""
+    if len(values) == 1:
+        return 0.0
     mean = weighted_mean(values, weights)
     return math.sqrt(weighted_mean([(value - mean) ** 2 for value in values], weights))
 
