@@ -31,7 +31,7 @@ from cai.feedback import Labelling, ResponsePair, label
 from cai.intervals import Rate, bootstrap_mean, rate
 from cai.ledger import MemoryLedger
 from cai.preferences import derive
-from cai.records import Comparison, Message, PreferencePair, Prompt, Response, Sampling
+from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Sampling
 from cai.smallworld.check import concept_of, questions
 from cai.smallworld.lessons import Judged
 from cai.smallworld.oracle import goodness
@@ -167,23 +167,19 @@ async def labelled(
     labelling = Labelling(constitution, config, seed=seed, judge_digest=engine.model_digest)
     weights = {p.id: p.weight for p in constitution.principles}
     items = []
-    for each, made in zip(known, preferences(pairs, ledger.rows(Comparison), labelling), strict=True):
+    for each in known:
         rows = of_pair[each.pair.a.response_id, each.pair.b.response_id]
         first = [row for row in rows if row.order == "ab"]
-        said = (one_order(first, weights), None if made is None else p_a(made, each.pair))
-        items.append(Item(each.pair.prompt.prompt_id, each.p_a, each.p_a, *said, cost(first), cost(rows)))
+        both = p_a(derive([each.pair], rows, labelling=labelling, config=PREFERENCES), each.pair)
+        said = (one_order(first, weights), both, cost(first), cost(rows))
+        items.append(Item(each.pair.prompt.prompt_id, each.p_a, each.p_a, *said))
     return items
 
 
-def preferences(
-    pairs: Sequence[ResponsePair], rows: Sequence[Comparison], labelling: Labelling
-) -> Iterator[PreferencePair | None]:
-    for pair in pairs:
-        made = derive([pair], rows, labelling=labelling, config=PREFERENCES)
-        yield next((row for row in made if isinstance(row, PreferencePair)), None)
-
-
-def p_a(made: PreferencePair, pair: ResponsePair) -> float:
+def p_a(outcomes: Iterable[PreferencePair | Reject], pair: ResponsePair) -> float | None:
+    made = next((row for row in outcomes if isinstance(row, PreferencePair)), None)
+    if made is None:
+        return None
     return made.soft_label if made.chosen_id == pair.a.response_id else 1 - made.soft_label
 
 
