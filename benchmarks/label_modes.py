@@ -5,7 +5,7 @@ python -m benchmarks.label_modes --pairs 100 --samples 5 --json label_modes.json
 
 Two truths. Under one principle, the response that does not break it is better (`cai.smallworld.concepts`), or neither
 is, in about half of the pairs. Together (`one drawn`, `ensemble`) the principles should find the response that the
-oracle finds better (`cai.smallworld.oracle.goodness`). A tie is not right; what is unscored is left out and counted.
+oracle finds better (`cai.smallworld.oracle.goodness`), as far as their weights let a faultless judge. A tie is not right; what is unscored is left out and counted.
 
 The position bias is the mean of P(the response shown first) less the truth or, of one drawn and of the ensemble, less
 what the judge itself says in both orders: there what both orders leave is 0 for the judge as it is, and a measurement
@@ -41,6 +41,7 @@ CONSTITUTION = Path("constitution/smallworld.yaml")
 PREFERENCES = PreferencesConfig()
 MAX_TOKENS = 48  # of a reasoning, and of a verdict in words
 LEANING = "leaning"
+WHOLE = {"one drawn": FeedbackConfig(principles=1), "ensemble": FeedbackConfig(principles="all")}
 
 
 class Known(NamedTuple):
@@ -48,6 +49,7 @@ class Known(NamedTuple):
 
     pair: ResponsePair
     p_a: float
+    question: Judged
 
 
 class Item(NamedTuple):
@@ -149,7 +151,20 @@ def known(q: Judged, p_a: float) -> Known:
     prompt = Prompt.make([Message("user", q.request.text)], "smallworld")
     a, b = (Response.given(prompt.prompt_id, answer.text, "smallworld") for answer in (q.a, q.b))
     pair = ResponsePair.of(prompt, a, b)
-    return Known(pair, p_a if pair.a == a else 1 - p_a)
+    return Known(pair, p_a if pair.a == a else 1 - p_a, q)
+
+
+def faultless(known: Sequence[Known], labelling: Labelling) -> list[Item]:
+    """What a judge would say that never errs under a principle: what is not right then is the constitution's doing."""
+    items = []
+    for each in known:
+        q, principles = each.question, labelling.principles(each.pair)
+        votes = [replace(q, concept=concept_of(p.tags)).p_a for p in principles]
+        p_first = math.fsum(p.weight * vote for p, vote in zip(principles, votes, strict=True))
+        p_first /= math.fsum(p.weight for p in principles)
+        p = p_first if each.pair.a.text == q.a.text else 1 - p_first
+        items.append(Item(each.pair.prompt.prompt_id, each.p_a, p, p, p, 0, 0))
+    return items
 
 
 async def labelled(
@@ -234,6 +249,9 @@ async def measure(engine: Engine, n: int, samples: int, lean: float, seed: int) 
     rows = []
     everything = overall_pairs(2 * n)
     pairs = {p: known_pairs(p, n) for p in principles}
+    for judged, config in WHOLE.items():
+        labelling = Labelling(constitution, config, seed=seed, judge_digest="")
+        rows.append(summary(judged, "faultless judge", faultless(everything, labelling), seed))
     plain: dict[str, list[Item]] = {}
     for name, judge, config in ways:
         each = {
@@ -242,14 +260,15 @@ async def measure(engine: Engine, n: int, samples: int, lean: float, seed: int) 
         }
         pooled = [item for items in each.values() for item in items]
         rows += [summary(judged, name, items, seed) for judged, items in {"any principle": pooled, **each}.items()]
-        for judged, count in (("one drawn", 1), ("ensemble", "all")):
-            changed = config.model_copy(update={"principles": count})
+        for judged, whole in WHOLE.items():
+            changed = config.model_copy(update={"principles": whole.principles})
             items = await labelled(everything, constitution, judge, changed, seed)
             judge_itself = plain[judged] if LEANING in name else items
             plain.setdefault(judged, items)  # the first way is `direct`
             items = [now._replace(reference=reference(then)) for now, then in zip(items, judge_itself, strict=True)]
             rows.append(summary(judged, name, items, seed))
-    return sorted(rows, key=lambda row: list(dict.fromkeys(r.judged for r in rows)).index(row.judged))
+    order = ["any principle", *(p.id for p in principles), *WHOLE]
+    return sorted(rows, key=lambda row: order.index(row.judged))
 
 
 def reference(item: Item) -> float:
