@@ -5,7 +5,8 @@ python -m benchmarks.label_modes --pairs 100 --samples 5 --json label_modes.json
 
 Two truths. Under one principle, the response that does not break it is better (`cai.smallworld.concepts`), or neither
 is, in about half of the pairs. Together (`one drawn`, `ensemble`) the principles should find the response that the
-oracle finds better (`cai.smallworld.oracle.goodness`), as far as their weights let a faultless judge. A tie is not right; what is unscored is left out and counted.
+oracle finds better (`cai.smallworld.oracle.goodness`), as far as they let a faultless judge. A tie is not right; what
+is unscored is left out and counted.
 
 The position bias is the mean of P(the response shown first) less the truth or, of one drawn and of the ensemble, less
 what the judge itself says in both orders: there what both orders leave is 0 for the judge as it is, and a measurement
