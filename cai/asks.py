@@ -96,7 +96,7 @@ class Asker:
         if generation.text.strip():
             return generation
         detail = f"{generation.n_tokens} tokens, finish reason {generation.finish_reason}"
-        return self._reject(stage, f"empty_{stage}", key, self._parents(key), detail, generation.text)
+        return self.reject(stage, f"empty_{stage}", key, detail, generation.text)
 
     async def choose(
         self, stage: str, key: Key, messages: Sequence[Message], options: Sequence[str]
@@ -108,6 +108,10 @@ class Asker:
             return self._too_long(stage, key, error)
         self.n_requests += 1
         return choice
+
+    def reject(self, stage: str, reason: str, key: Key, detail: str, text: str) -> Reject:
+        """Write that what the model said is of no use."""
+        return self._reject(stage, reason, key, self._parents(key), detail, text)
 
     def close_item(self, *, rejected: bool) -> None:
         """One item of the input has reached its end; whatever goes in comes out here, once."""

@@ -95,10 +95,26 @@ class ChainsConfig(Config):
 
 
 class CandidatesConfig(Config):
-    """Responses to be compared: `k` samples a prompt, all pairs of them."""
+    """Responses to be compared: `k` samples a prompt."""
 
     k: Annotated[int, Field(ge=2, le=16)] = 2
+    pairing: Literal["all", "circle"] = "all"
+    """Which pairs of them: all k (k - 1) / 2, or each with its neighbour in a circle drawn by hash (k pairs)."""
     response: SamplingConfig = SamplingConfig()
+
+
+class ReasoningConfig(Config):
+    """The judge writes before it chooses (Bai et al. 2022, §4.1): one greedy text, or `samples` texts, averaged."""
+
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0)
+    samples: Positive = 1
+    """Texts of one ask; each is a row, and more of them later ask only for the new ones."""
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> "ReasoningConfig":
+        if self.samples > 1 and self.sampling.temperature == 0:
+            raise ValueError(f"{self.samples} greedy samples are one text; raise `sampling.temperature`, or take one")
+        return self
 
 
 class FeedbackConfig(Config):
@@ -106,12 +122,48 @@ class FeedbackConfig(Config):
 
     principles: Positive | Literal["all"] = "all"
     """Principles asked about each pair, drawn by weight without replacement."""
+    reasoning: ReasoningConfig | None = None
+    """None: the judge chooses at once."""
+    shots: Annotated[int, Field(ge=0)] | Literal["all"] = "all"
+    """The constitution's worked comparisons shown before each ask: all, or so many, drawn for each ask by itself."""
+    verdict: Literal["options", "text"] = "options"
+    """text: read what the judge says, for an engine that shows no probabilities. Labels are then 0 or 1."""
+    verdict_max_tokens: Positive = 256
+    """text only: a reply that is longer is a reject."""
     judge: EngineConfig | None = None
     """None: the seed model judges, in the engine that is already running."""
+    judges: tuple[EngineConfig, ...] = ()
+    """A committee: each labels every pair. The first alone gives win rates."""
+    weights: Literal["equal", "gold"] | tuple[Annotated[float, Field(gt=0)], ...] = "equal"
+    """What each judge's probability counts for; gold: the log-odds of its accuracy on the gold annotations."""
+
+    @model_validator(mode="after")
+    def _judges_and_weights(self) -> "FeedbackConfig":
+        if self.judge is not None and self.judges:
+            raise ValueError("`judge` and `judges` are both given; write one of them")
+        if len(self.judges) == 1:
+            raise ValueError("a committee of one; write `judge`")
+        if len({(judge.model, judge.base_url) for judge in self.judges}) < len(self.judges):
+            raise ValueError("two of the `judges` are one model, whose vote would count twice; name another")
+        if isinstance(self.weights, tuple) and len(self.weights) != len(self.judges):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.judges)} judges; give one each")
+        if self.weights == "gold" and not self.judges:
+            raise ValueError("`weights: gold` weighs `judges` against each other, and there are none")
+        return self
+
+
+class RankingConfig(Config):
+    """Bradley–Terry over all asks of one prompt; see `cai/labels/ranking.py`."""
+
+    prior: Annotated[float, Field(gt=0)] = 0.02
+    """Games added to each compared pair, half won by each side: 0.02 makes 99 % of a single certain win."""
 
 
 class PreferencesConfig(Config):
     """How stored comparisons become pairs. Applied at read time: changing it asks the model nothing."""
+
+    ranking: RankingConfig | None = None
+    """The label of a pair is what the ranking of its prompt's responses says; None: what its own asks say."""
 
     tie_band: Annotated[float, Field(ge=0, lt=0.5)] = 0.01
     """A pair whose soft label is within this of 0.5 is a tie."""
@@ -407,8 +459,12 @@ class Profile(Config):
 
     @property
     def judge(self) -> EngineConfig:
-        """The feedback model."""
-        return self.feedback.judge or self.engine
+        """The feedback model; of a committee, the first."""
+        return self.judges[0]
+
+    @property
+    def judges(self) -> tuple[EngineConfig, ...]:
+        return self.feedback.judges or (self.feedback.judge or self.engine,)
 
 
 def load_profile(path: Path) -> Profile:

@@ -156,7 +156,8 @@ class Comparison:
     the log-probabilities (nats) of choosing that response, whatever letter it was shown under. `mass_outside` is the
     probability of saying neither letter. `reasoning` is what the judge wrote before it chose, None where it was not
     asked to; `sample` counts such texts of one ask. `method` says how the choice was read: from the probabilities of
-    the options, or from text where an engine shows none. The tokens are what this row cost.
+    the options, or from text where an engine shows none. The tokens are what this row cost, over all its requests:
+    those read, and those written, the letter included.
     """
 
     comparison_id: str
@@ -188,7 +189,10 @@ class Comparison:
         principle_digest: str,
         template_digest: str,
         judge_digest: str,
+        mode: str = "",
+        sample: int = 0,
     ) -> str:
+        """`mode` is the digest of how the judge is asked, "" where it chooses at once after all few-shots."""
         return digest(
             "comparison",
             response_a,
@@ -198,6 +202,7 @@ class Comparison:
             principle_digest,
             template_digest,
             judge_digest,
+            *((mode, sample) if mode else ()),
         )
 
 
@@ -232,7 +237,10 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """A pair with its soft label: P(chosen is better), between 0.5 and 1. A tie stays a tie (`is_tie`), near 0.5."""
+    """A pair with its soft label: P(chosen is better), between 0.5 and 1. A tie stays a tie (`is_tie`), near 0.5.
+
+    `disagreement` is the weighted standard deviation of the judges' probabilities: 0 for one judge, at most 0.5.
+    """
 
     pair_id: str
     prompt_id: str
@@ -249,6 +257,7 @@ class PreferencePair:
     source: LabelSource = "ai"
     judge_digest: str = ""
     labelling_digest: str = ""
+    disagreement: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from cai.errors import ConstitutionError
 from cai.records import digest
 
-TemplateName = Literal["critique", "revision", "comparison"]
+TemplateName = Literal["critique", "revision", "comparison", "reasoning", "conclusion"]
 
 # Shared first, varying last: in `comparison` the conversation and both answers come before the principle's question,
 # so that an engine's prefix cache holds them for every principle (measured 2.64 times faster than principle first).
@@ -29,12 +29,21 @@ DEFAULTS: dict[TemplateName, str] = {
         "Response B: {{ response_b }}\n\n"
         "{{ preference }} Answer with the letter A or B alone."
     ),
+    # Chain of thought: `question` is the whole comparison, so the prefix stays shared; the letter is a turn of its own.
+    "reasoning": (
+        "{{ question }}\n\n"
+        "Before the letter, think step by step about both responses. Write only your reasoning now; "
+        "the letter is asked for next."
+    ),
+    "conclusion": "{{ preference }} Answer with the letter A or B alone.",
 }
 
 FIELDS: dict[TemplateName, frozenset[str]] = {
     "critique": frozenset({"critique"}),
     "revision": frozenset({"revision"}),
     "comparison": frozenset({"messages", "response_a", "response_b", "preference"}),
+    "reasoning": frozenset({"question"}),
+    "conclusion": frozenset({"preference"}),
 }
 
 _SANDBOX = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)

@@ -207,7 +207,8 @@ def _label_quality(
     run: RunFolder, store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str]
 ) -> LabelQuality | None:
     rounds = range(run.profile.rounds)
-    judges = {r["judge_digest"] for number in rounds for r in step_results(run, at_round("labels", number))}
+    results = [result for number in rounds for result in step_results(run, at_round("labels", number))]
+    judges = {judge for result in results for judge in result["judge_digests"]}
     asked = [c for c in store.of_prompts(Comparison, list(prompts)) if c.judge_digest in judges] if judges else []
     if not asked:
         return None

@@ -89,7 +89,7 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
     asked_for = {
         "profile": {**profile.model_dump(mode="json"), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
-        "models": [_model_digest(engine) for engine in (profile.engine, profile.judge)],
+        "models": [_model_digest(engine) for engine in (profile.engine, *profile.judges)],
         "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
         "helpful": [_source_digest(source, "train", profile.seed) for source in helpful],
         "held_out": [_source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],

@@ -19,19 +19,31 @@ import pyarrow.parquet as pq
 
 from cai.asks import Progress
 from cai.candidates import sample_responses
-from cai.config import SamplingConfig
+from cai.config import EngineConfig, SamplingConfig
 from cai.critique import run_chains
 from cai.engines.slot import EngineSlot
 from cai.errors import DataError
 from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
-from cai.feedback import Labelling, ResponsePair, label, make_pairs
+from cai.feedback import LabelResult, ResponsePair, label, make_pairs
 from cai.models import read_meta
 from cai.preferences import derive
-from cai.records import Comparison, Model, PreferencePair, Prompt, Reject, Response, Revision, Rollout, digest
+from cai.records import (
+    Comparison,
+    Ledger,
+    Model,
+    PreferencePair,
+    Prompt,
+    Reject,
+    Response,
+    Revision,
+    Rollout,
+    digest,
+)
 from cai.report.build import build_report
 from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
+from flows.judges import judges_of, read_gold
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now, open_run, run_row, write_atomically
 from flows.supervise import mark
@@ -74,7 +86,7 @@ class Session:
     def pairs(self, shard: int, round: int) -> tuple[list[ResponsePair], list[Reject]]:
         ids = self.run.ids(f"{at_round('candidates', round)}-{shard}")
         found = self.store.find_all(Response, ids)
-        made = make_pairs(self.prompts(shard), [found[i] for i in ids])
+        made = make_pairs(self.prompts(shard), [found[i] for i in ids], self.run.profile.candidates.pairing)
         return made.pairs, made.rejects
 
 
@@ -255,29 +267,39 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
 
 
 async def labels(session: Session, shard: int, round: int = 0) -> dict[str, Any]:
-    """Every pair of a shard put to the feedback model."""
+    """Every pair of a shard put to each judge in turn; with the first shard also the gold pairs, where they weigh."""
     run = session.run
     pairs, rejects = session.pairs(shard, round)
     session.store.append(rejects)
-    engine = await session.engines.get(run.profile.judge, run.profile.judge.model)
-    with TableLedger(session.store, [p.prompt.prompt_id for p in pairs], (Comparison, Reject)) as ledger:
-        result = await label(
-            pairs,
-            constitution=run.constitution,
-            engine=engine,
-            ledger=ledger,
-            config=run.profile.feedback,
-            seed=run.profile.seed,
-            max_concurrency=run.profile.judge.max_concurrency,
-            progress=report_progress,
-        )
+    gold = read_gold(session.store).pairs if run.profile.feedback.weights == "gold" and shard == 0 else []
+    judge_digests, results = list[str](), list[LabelResult]()
+    with TableLedger(session.store, [p.prompt.prompt_id for p in [*pairs, *gold]], (Comparison, Reject)) as ledger:
+        for judge in run.profile.judges:
+            results.append(await _ask(session, judge, pairs, ledger))
+            if gold:
+                await _ask(session, judge, gold, ledger)
+            judge_digests.append((await session.engines.get(judge, judge.model)).model_digest)
     session.store.compact(MANY_FILES)
-    return result._asdict() | {
-        "judge_digest": engine.model_digest,
-        "n_in": result.n_asks,
-        "n_out": result.n_done,
+    total = LabelResult(len(pairs), *(sum(counts) for counts in list(zip(*results, strict=True))[1:]))
+    return total._asdict() | {
+        "judge_digests": judge_digests,
+        "n_in": total.n_asks,
+        "n_out": total.n_done,
         "n_identical": len(rejects),
     }
+
+
+async def _ask(session: Session, judge: EngineConfig, pairs: Sequence[ResponsePair], ledger: Ledger) -> LabelResult:
+    return await label(
+        pairs,
+        constitution=session.run.constitution,
+        engine=await session.engines.get(judge, judge.model),
+        ledger=ledger,
+        config=session.run.profile.feedback,
+        seed=session.run.profile.seed,
+        max_concurrency=judge.max_concurrency,
+        progress=report_progress,
+    )
 
 
 def preferences(session: Session, round: int = 0) -> dict[str, Any]:
@@ -286,27 +308,22 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count.
     """
     run = session.run
+    answered = run.result(f"{at_round('labels', round)}-0")
+    assert answered is not None, "labels come before preferences"
+    judges = judges_of(run, session.store, answered["judge_digests"])
     pair_ids: list[str] = []
     n_in = n_rejected = n_ties = n_compared = n_unscored = 0
     for shard in range(session.n_shards()):
-        answered = run.result(f"{at_round('labels', round)}-{shard}")
-        assert answered is not None, "labels come before preferences"
-        labelling = Labelling(
-            run.constitution,
-            run.profile.feedback,
-            seed=run.profile.seed,
-            judge_digest=answered["judge_digest"],
-        )
         pairs, identical = session.pairs(shard, round)
         asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
-        rows = list(derive(pairs, asked, labelling=labelling, config=run.profile.preferences))
+        rows = list(derive(pairs, asked, labelling=judges.committee, config=run.profile.preferences))
         session.store.append(rows)
         made = [row for row in rows if isinstance(row, PreferencePair)]
         pair_ids += [row.pair_id for row in made]
         n_in += len(pairs) + len(identical)
         n_rejected += len(identical) + len(pairs) - len(made)
         n_ties += sum(row.is_tie for row in made)
-        asks = {ask.comparison_id for pair in pairs for ask in labelling.asks(pair)}
+        asks = {ask.comparison_id for pair in pairs for ask in judges.committee.asks(pair)}
         n_compared += len(asks & {comparison.comparison_id for comparison in asked})
         n_unscored += sum(isinstance(row, Reject) and row.stage == "verdict" for row in rows)
     name = at_round("preferences", round)
@@ -320,6 +337,7 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
         "n_rejected": n_rejected,
         "n_ties": n_ties,
         "verdicts": {"n_in": n_compared, "n_out": n_compared - n_unscored, "n_rejected": n_unscored},
+        "judges": judges.to_json(),
         "digest": exported.digest,
         "versions": exported.versions,
     }

@@ -81,7 +81,7 @@ class Home:
 
     def predict(self, old: Constitution, new: Constitution, principles: int | str = "all"):
         chains, asks = self.revisions(), self.comparisons()
-        return stale_rows(old, new, chains, asks, seed=SEED, principles=principles)
+        return stale_rows(old, new, chains, asks, seed=SEED, feedback=FeedbackConfig(principles=principles))
 
     def revisions(self) -> list[RevisionRef]:
         return [RevisionRef(*(getattr(r, f) for f in RevisionRef._fields)) for r in self.ledger.rows(Revision)]
@@ -232,7 +232,7 @@ def stored(tmp_path, constitution: Constitution, candidates_of: str = "scripted"
     run = create_run(profile, tmp_path / "home", without=without)
     run.save_ids("revisions-0", home.chains.revision_ids)
     run.save_ids("candidates-0", [r.response_id for r in home.candidates])
-    run.finish("labels-0", {"judge_digest": home.ledger.rows(Comparison)[0].judge_digest})
+    run.finish("labels-0", {"judge_digests": [home.ledger.rows(Comparison)[0].judge_digest]})
     rows = [home.ledger.rows(kind) for kind in (Response, Revision, Comparison)]
     Store(run.home).append([row for group in rows for row in group])
     return home, run

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cai.config import FeedbackConfig, PreferencesConfig
+from cai.config import FeedbackConfig, PreferencesConfig, ReasoningConfig, SamplingConfig
 from cai.constitution import Constitution, Feedback, Principle
 from cai.engines.scripted import ScriptedEngine
 from cai.feedback import Labelling, ResponsePair, label
@@ -234,3 +234,56 @@ def test_rows_arrive_in_any_order() -> None:
     of = labelling(constitution(kind=0.1, safe=0.7, true=1.3))
     rows = comparisons(of, {"kind": (0.9, 0.3), "safe": (0.2, 0.7), "true": (0.6, 0.1)})
     assert derived(of, rows) == derived(of, rows[::-1])
+
+
+def sampled(of: Labelling, said: dict[str, Sequence[float | None]]) -> list[Comparison]:
+    """What the samples of an order say, P(a better) each; None is a reject of the labelling."""
+    (one,) = comparisons(labelling(of.constitution), {"kind": (0.5, None)})
+    return [
+        replace(one, comparison_id=ask.comparison_id, logp_a=math.log(p), logp_b=math.log(1 - p), order=ask.order)
+        for ask in of.asks(PAIR)
+        if (p := said[ask.order][ask.sample]) is not None
+    ]
+
+
+def reasoned(samples: int = 3) -> Labelling:
+    config = FeedbackConfig(reasoning=ReasoningConfig(sampling=SamplingConfig(), samples=samples))
+    return labelling(constitution(kind=1.0), config=config)
+
+
+def test_samples_are_averaged_in_each_order_and_then_the_orders() -> None:
+    """An order with fewer samples left counts as much as the other: else the position would come back in."""
+    rows = sampled(reasoned(), {"ab": (0.9, 0.9, 0.6), "ba": (0.3, None, None)})
+    pair = only(derived(reasoned(), rows))
+    assert pair.soft_label == pytest.approx((0.8 + 0.3) / 2)
+    assert (pair.n_asks, pair.consistency, pair.position_bias) == (4, 0.0, pytest.approx((0.8 + 0.7) / 2 - 0.5))
+
+
+def test_each_sample_is_clamped_before_the_mean() -> None:
+    rows = sampled(reasoned(), {"ab": (0.99, 0.45, 0.55), "ba": (0.01, 0.5, 0.5)})
+    pair = only(derived(reasoned(), rows, clamp=(0.4, 0.6)))
+    assert pair.soft_label == pytest.approx(((0.6 + 0.45 + 0.55) / 3 + (0.4 + 0.5 + 0.5) / 3) / 2)
+
+
+def test_an_order_without_a_sample_takes_the_samples_of_the_other_along() -> None:
+    rows = sampled(reasoned(), {"ab": (0.9, 0.8, 0.7), "ba": (None, None, 0.9)})
+    spoilt = [replace(row, mass_outside=0.9) if row.order == "ba" else row for row in rows]
+    pairs, rejects = derived(reasoned(), spoilt)
+    assert pairs == []
+    assert [r.reason for r in rejects] == ["other_order_unscored"] * 3 + ["mass_outside", "unscored"]
+    one_bad = [replace(row, mass_outside=0.9) if row is rows[0] else row for row in rows]
+    (pair,), (reject,) = derived(reasoned(), one_bad)
+    assert (pair.n_asks, pair.soft_label) == (3, pytest.approx((0.75 + 0.9) / 2))
+    assert (reject.reason, reject.parent_ids[0]) == ("mass_outside", rows[0].comparison_id)
+
+
+def test_fewer_samples_make_another_pair_and_never_look_at_the_others() -> None:
+    rows = sampled(reasoned(), {"ab": (0.9, 0.8, 0.1), "ba": (0.9, 0.8, 0.1)})
+    three, two = only(derived(reasoned(3), rows)), only(derived(reasoned(2), rows))
+    assert (three.soft_label, two.soft_label) == (pytest.approx(0.6), pytest.approx(0.85))
+    assert three.pair_id != two.pair_id
+
+
+def test_a_pair_of_direct_asks_keeps_the_id_it_has() -> None:
+    of = labelling(replace(constitution(kind=1.0), templates={"comparison": "x"}))
+    assert only(derived(of, comparisons(of, {"kind": (0.8, 0.8)}))).pair_id == "186fcccb76a775c0ed0a0e5bacf2eccf"

@@ -62,7 +62,7 @@ def _last_run(home: Path, old: Constitution) -> str | None:
 
 
 def _cost(run: "RunFolder", store: "Store", old: Constitution, new: Constitution) -> Cost:
-    seed, principles = run.profile.seed, run.profile.feedback.principles
+    seed, feedback = run.profile.seed, run.profile.feedback
     mine = _ids(run, "revisions-*")
     revisions, seed_models = _revisions(store, mine)
     chains = stale_rows(old, new, revisions, (), seed=seed, of_run=mine)
@@ -72,7 +72,7 @@ def _cost(run: "RunFolder", store: "Store", old: Constitution, new: Constitution
     models = _models(store, candidates | evaluated)
     start = {models[response] for response in candidates if response in models}
     comparisons = _comparisons(store, candidates | evaluated, _judges(run))
-    labels = stale_rows(old, new, (), _among(comparisons, candidates), seed=seed, principles=principles)
+    labels = stale_rows(old, new, (), _among(comparisons, candidates), seed=seed, feedback=feedback)
     labels_move = bool(labels.comparison_ids or labels.comparisons_new)
     # SFT trains on the chains, and the reward model, and with it RL, on the labels.
     remade = {
@@ -83,7 +83,7 @@ def _cost(run: "RunFolder", store: "Store", old: Constitution, new: Constitution
     kept = _among(comparisons, models.keys() - remade)
     return Cost(
         run_id=run.run_id,
-        prediction=stale_rows(old, new, revisions, kept, seed=seed, principles=principles, of_run=mine),
+        prediction=stale_rows(old, new, revisions, kept, seed=seed, feedback=feedback, of_run=mine),
         n_revisions=len(mine),
         n_comparisons=len(comparisons),
         n_remade_responses=len(remade),
@@ -97,7 +97,7 @@ def _ids(run: "RunFolder", pattern: str) -> set[str]:
 
 def _judges(run: "RunFolder") -> set[str]:
     results = [run.result(file.stem) for file in (run.path / "steps").glob("labels-*.json")]
-    return {str(result["judge_digest"]) for result in results if result}
+    return {str(judge) for result in results if result for judge in result["judge_digests"]}
 
 
 def _revisions(store: "Store", mine: Collection[str]) -> tuple[list[RevisionRef], set[str]]:

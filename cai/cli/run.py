@@ -132,7 +132,7 @@ def _check(
     run = _plan(profile, home, without, prompts, limit, constitution)
     if run.profile.engine.kind in {"vllm", "transformers"} or run.profile.sft is not None:
         resolve_model(run.profile.engine.model)
-    for engine in (run.profile.engine, run.profile.judge):
+    for engine in (run.profile.engine, *run.profile.judges):
         if engine.kind == "openai" and not engine.base_url:
             raise ConfigError(
                 "the openai engine needs `base_url`, such as http://127.0.0.1:8000/v1; the profile has none"

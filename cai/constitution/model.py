@@ -85,7 +85,10 @@ class Constitution:
     feedback: Feedback = Feedback()
 
     def digest(self) -> str:
-        """Identity of everything that can change a row; the order of principles, titles and tags cannot."""
+        """Identity of everything that can change a row; the order of principles, titles and tags cannot.
+
+        The frames of chain of thought are in it where they are overridden; every row has its own frame's digest.
+        """
         return self._digest
 
     @cached_property
@@ -93,17 +96,22 @@ class Constitution:
         principles = sorted(
             [p.id, float(p.weight), sorted(p.stages), p.critique, p.revision, p.preference] for p in self.principles
         )
-        templates = {name: self.template(name) for name in DEFAULTS}
+        templates = {
+            name: self.template(name)
+            for name in DEFAULTS
+            if name in ("critique", "revision", "comparison") or name in self.templates
+        }
         return digest("constitution", principles, templates, asdict(self.examples), asdict(self.feedback))
 
     def template(self, name: TemplateName) -> str:
         """The text of a template: this constitution's override, or the default."""
         return self.templates.get(name, DEFAULTS[name])
 
-    def template_digest(self, name: Literal["critique", "comparison"]) -> str:
+    def template_digest(self, name: Literal["critique", "comparison", "reasoning"]) -> str:
         """Identity of a stage's frame: its templates and its few-shot examples, which both decide the row.
 
-        "critique" covers the critique and the revision template: one step asks both, and is one row.
+        "critique" covers the critique and the revision template: one step asks both, and is one row. "reasoning" is
+        the frame of a comparison that the judge reasons about first, "comparison" of one that it answers at once.
         """
         return self._template_digests[name]
 
@@ -115,6 +123,11 @@ class Constitution:
                 "frame", self.template("critique"), self.template("revision"), shown["critique_revision"]
             ),
             "comparison": digest("frame", self.template("comparison"), shown["preference"]),
+            "reasoning": digest(
+                "frame",
+                *(self.template(name) for name in ("comparison", "reasoning", "conclusion")),
+                shown["preference"],
+            ),
         }
 
     def for_stage(self, stage: Stage) -> tuple[Principle, ...]:

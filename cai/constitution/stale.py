@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from cai.config import FeedbackConfig
 from cai.constitution.draw import draw, principles_for_pair
 from cai.constitution.model import Constitution
 
@@ -88,17 +89,20 @@ def stale_rows(
     comparisons: Iterable[ComparisonRef],
     *,
     seed: int,
-    principles: int | Literal["all"] = "all",
+    feedback: FeedbackConfig | None = None,
     of_run: Container[str] | None = None,
 ) -> Prediction:
     """Replay `old` to find the rows a run of it uses, then `new` to see which of them it would not.
 
-    `seed` and `principles` (asked about each pair) are the run's; a constitution's own `feedback.principles` goes
-    before the latter. Rows that `old` does not use (of earlier editions, of other seeds) are only looked up for reuse,
+    `seed` and `feedback` (None: the default) are the run's; a constitution's own `feedback.principles` goes before the
+    latter's. Rows that `old` does not use (of earlier editions, of other seeds) are only looked up for reuse,
     and so are revisions whose id is not in `of_run`, where that is given.
     """
+    feedback = feedback or FeedbackConfig()
+    n_samples = 1 if feedback.reasoning is None else feedback.reasoning.samples
     chain = _revisions(list(revisions), _step(old, seed), _step(new, seed), of_run)
-    pairs = _comparisons(comparisons, _picks(old, seed, principles), _picks(new, seed, principles))
+    picks = _picks(old, seed, feedback), _picks(new, seed, feedback)
+    pairs = _comparisons(comparisons, *picks, n_asks=ORDERS * n_samples)
     return Prediction(
         revisions_direct=len(chain.direct),
         revisions_descendant=len(chain.descendant),
@@ -130,11 +134,12 @@ def _step(constitution: Constitution, seed: int) -> _Step:
     return step
 
 
-def _picks(constitution: Constitution, seed: int, principles: int | Literal["all"]) -> _Picks:
+def _picks(constitution: Constitution, seed: int, feedback: FeedbackConfig) -> _Picks:
     """What is asked about a pair, by principle id."""
-    stage, frame = constitution.for_stage("preference"), constitution.template_digest("comparison")
+    stage = constitution.for_stage("preference")
+    frame = constitution.template_digest("comparison" if feedback.reasoning is None else "reasoning")
     everything = {p.id: _Asked(p.id, p.digest("preference"), frame) for p in stage}
-    n = constitution.feedback.principles or principles
+    n = constitution.feedback.principles or feedback.principles
 
     def picks(response_a: str, response_b: str) -> dict[str, _Asked]:
         if n == "all" or not stage:
@@ -182,7 +187,8 @@ class _Pairs(NamedTuple):
     n_new: int
 
 
-def _comparisons(rows: Iterable[ComparisonRef], old: _Picks, new: _Picks) -> _Pairs:
+def _comparisons(rows: Iterable[ComparisonRef], old: _Picks, new: _Picks, n_asks: int) -> _Pairs:
+    """`n_asks` rows stand for a principle: one an order and sample."""
     pairs: dict[tuple[str, str, str], dict[_Asked, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         pairs[row.response_a, row.response_b, row.judge_digest][_asked(row)].append(row.comparison_id)
@@ -198,7 +204,7 @@ def _comparisons(rows: Iterable[ComparisonRef], old: _Picks, new: _Picks) -> _Pa
                 again = stored.get(asked, [])
                 stale += again
                 n_again += max(0, len(again) - len(stored.get(now[id], ())))
-        n_new += sum(max(0, ORDERS - len(stored.get(asked, ()))) for id, asked in now.items() if id not in was)
+        n_new += sum(max(0, n_asks - len(stored.get(asked, ()))) for id, asked in now.items() if id not in was)
     return _Pairs(stale, dropped, n_again, n_new)
 
 

@@ -1,0 +1,75 @@
+"""The judges of a run: the gold pairs that weigh them, and the committee that their comparisons make."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from cai.errors import DataError
+from cai.feedback import Labelling, ResponsePair
+from cai.labels.committee import Committee, GoldCount, count_right, gold_sides, gold_weight
+from cai.preferences import derive
+from cai.records import Annotation, Comparison, PreferencePair, Prompt, Response
+from flows.runs import RunFolder
+from storage.store import Store
+
+
+class Gold(NamedTuple):
+    """Pairs whose better response is known: P(a better) of each, by the ids of its responses."""
+
+    sides: dict[tuple[str, str], float]
+    pairs: list[ResponsePair]
+
+
+def read_gold(store: Store) -> Gold:
+    """Every gold pair of the home that takes a side.
+
+    Raises:
+        DataError: there is none, or one's texts are not stored.
+    """
+    rows = store.read(Annotation, "is_gold")
+    sides = gold_sides(rows)
+    prompt_of = {(row.response_a, row.response_b): row.prompt_id for row in rows}
+    if not sides:
+        raise DataError("`feedback.weights: gold` needs gold annotations, and the home has none; state the weights")
+    prompts = store.find_all(Prompt, [prompt_of[pair] for pair in sides])
+    responses = store.find_all(Response, [response for pair in sides for response in pair])
+    try:
+        pairs = [ResponsePair.of(prompts[prompt_of[a, b]], responses[a], responses[b]) for a, b in sides]
+    except KeyError as error:
+        raise DataError(f"a gold annotation is about {error}, which is not stored; import the gold set again") from None
+    return Gold(sides, pairs)
+
+
+class Judges(NamedTuple):
+    committee: Committee
+    counts: tuple[GoldCount, ...]
+    """On gold, one a judge; none where the weights are stated."""
+
+    def to_json(self) -> list[dict[str, Any]]:
+        weighed = zip(self.committee.labellings, self.committee.weights, strict=True)
+        rows: list[dict[str, Any]] = [{"judge_digest": each.judge_digest, "weight": w} for each, w in weighed]
+        for row, count in zip(rows, self.counts, strict=False):
+            row["gold"] = count._asdict()
+        return rows
+
+
+def judges_of(run: RunFolder, store: Store, judge_digests: Sequence[str]) -> Judges:
+    """The run's committee, its weights as the profile has them: stated, equal, or from the gold pairs as they are now.
+
+    Raises:
+        DataError: weights from gold are wanted, and there is no gold, or a judge is no better than a coin on it.
+    """
+    feedback = run.profile.feedback
+    labellings = [Labelling(run.constitution, feedback, seed=run.profile.seed, judge_digest=d) for d in judge_digests]
+    if isinstance(feedback.weights, tuple):
+        return Judges(Committee(labellings, feedback.weights), ())
+    if feedback.weights == "equal":
+        return Judges(Committee(labellings, [1.0] * len(labellings)), ())
+    gold = read_gold(store)
+    asked = store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in gold.pairs])
+    config = run.profile.preferences.model_copy(update={"ranking": None})
+    counts = []
+    for labelling in labellings:
+        rows = derive(gold.pairs, asked, labelling=labelling, config=config)
+        counts.append(count_right((row for row in rows if isinstance(row, PreferencePair)), gold.sides))
+    weights = [gold_weight(count, digest) for count, digest in zip(counts, judge_digests, strict=True)]
+    return Judges(Committee(labellings, weights), tuple(counts))
