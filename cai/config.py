@@ -15,6 +15,8 @@ from cai.records import Sampling, digest
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Objective = Literal["harmlessness", "helpfulness"]
+"""What people were asked about a pair."""
 
 
 SHIPPED = Path(__file__).parents[1]

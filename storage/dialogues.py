@@ -41,6 +41,32 @@ def messages_of(row: Mapping[str, Any] | str, column: str | None = None) -> tupl
     return tuple(messages)
 
 
+def dialogue_of(value: Any) -> list[Message]:
+    """Every turn of a transcript or of a list of messages, as it stands.
+
+    Raises:
+        BadRow: not_a_dialogue or wrong_type.
+    """
+    if isinstance(value, str):
+        return _from_text(value, is_transcript=True)
+    if isinstance(value, Sequence):
+        return [_message(item) for item in value]
+    raise BadRow("wrong_type", f"a transcript or a list of messages is expected, got {value!r:.200}")
+
+
+def prompt_and_answer(dialogue: Sequence[Message]) -> tuple[tuple[Message, ...], str]:
+    """The conversation up to the last run of assistant turns, and that run as one answer, "" where there is none.
+
+    Raises:
+        BadRow: empty_prompt, no_user_turn or not_unicode.
+    """
+    messages = _merged(dialogue)
+    answer = messages.pop().content if messages and messages[-1].role == "assistant" else ""
+    _check(messages)
+    check_unicode(answer)
+    return tuple(messages), answer
+
+
 def answer_of(row: Mapping[str, Any] | str, column: str) -> str:
     """What the assistant says last under `column`: all of a plain text, the last turn of a conversation.
 

@@ -17,7 +17,8 @@ import pytest
 from cai.config import PromptSource
 from cai.errors import DataError
 from cai.records import Message, Prompt, Reject
-from storage.imports import MAX_ROW_CHARS, Answered, read_answered, read_prompts
+from storage.imports import Answered, read_answered, read_prompts
+from storage.rows import MAX_ROW_CHARS
 from storage.store import Store
 
 DATA = Path(os.environ.get("CAI_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -1,0 +1,164 @@
+"""Rows from files as a stream: JSONL, CSV, Parquet, or one a line. Knows bytes, not what a row says."""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cai.errors import DataError
+from storage.dialogues import BadRow
+
+MAX_ROW_CHARS = 16 * 2**20
+"""A longer line is rejected unread: one broken file must not fill the memory."""
+_KEPT_OF_LONG = 1_000
+_SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
+
+
+class Row(NamedTuple):
+    """One row as it was read. `number` counts from 1: lines of text files, records of the others."""
+
+    number: int
+    raw: str
+    value: dict[str, Any] | str | BadRow
+
+
+class Columns(NamedTuple):
+    """What a file with named columns must have: one of `any_of`, and the column of each setting in `named`.
+
+    Of Parquet only these and `others` are read.
+    """
+
+    any_of: tuple[str, ...]
+    hint: str
+    named: tuple[tuple[str, str], ...] = ()
+    others: tuple[str, ...] = ()
+
+    def check(self, path: Path, names: list[str]) -> None:
+        """Raise `DataError` where the file lacks what it must have."""
+        if not set(self.any_of) & set(names):
+            wanted = " or ".join(map(repr, self.any_of))
+            raise DataError(f"{path} has no column {wanted}, only {names}; {self.hint}")
+        for setting, column in self.named:
+            if column not in names:
+                raise DataError(f"{path} has no column {column!r}, only {names}; correct `{setting}`")
+
+    def read(self, names: list[str]) -> list[str]:
+        wanted = {*self.any_of, *self.others, *(column for _, column in self.named)}
+        return [name for name in names if name in wanted]
+
+
+def reader(path: Path, columns: Columns) -> Callable[[], Iterator[Row]]:
+    """A function that reads the file from its start, for its format.
+
+    Raises:
+        DataError: no such file, or a format that is not read.
+    """
+    if not path.is_file():
+        what = "a directory, not a file" if path.is_dir() else "not there"
+        raise DataError(f"{path} is {what}; give a file of {', '.join(_SUFFIXES)} (text also as .gz)")
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix in {".jsonl", ".ndjson"}:
+        return lambda: _json_rows(path)
+    if suffix == ".txt":
+        return lambda: _lines(path)
+    if suffix in {".csv", ".tsv"}:
+        return lambda: _csv_rows(path, "\t" if suffix == ".tsv" else ",", columns)
+    if path.suffix == ".parquet":
+        return lambda: _parquet_rows(path, columns)
+    raise DataError(f"{path} has the unknown suffix {suffix!r}; expected one of {', '.join(_SUFFIXES)}")
+
+
+def _open(path: Path) -> IO[str]:
+    """Text in UTF-8; bytes that are none come through as lone surrogates, and so are rejected row by row."""
+    binary: Any = gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
+    return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    with _open(path) as file:
+        number = 0
+        try:
+            while line := file.readline(MAX_ROW_CHARS):
+                number += 1
+                if len(line) == MAX_ROW_CHARS and not line.endswith("\n"):
+                    while (rest := file.readline(MAX_ROW_CHARS)) and not rest.endswith("\n"):
+                        pass
+                    kept, detail = line[:_KEPT_OF_LONG], f"a line of more than {MAX_ROW_CHARS:,} characters"
+                    yield Row(number, kept, BadRow("too_long", detail))
+                    continue
+                text = line.rstrip("\r\n")
+                yield Row(number, text, text)
+        except (OSError, EOFError, zlib.error) as error:
+            raise _broken(path, number, error) from error
+
+
+def _broken(path: Path, number: int, error: Exception) -> DataError:
+    return DataError(f"{path} breaks off after row {number}: {error}; fetch the file again")
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    for row in _lines(path):
+        yield row if isinstance(row.value, BadRow) else Row(row.number, row.raw, _json(row.raw))
+
+
+def _json(line: str) -> dict[str, Any] | BadRow:
+    if not line.strip():
+        return BadRow("empty_prompt", "an empty line")
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return BadRow("bad_json", str(error))
+    return value if isinstance(value, dict) else BadRow("wrong_type", f"an object is expected, got {value!r:.200}")
+
+
+def _csv_rows(path: Path, delimiter: str, columns: Columns) -> Iterator[Row]:
+    csv.field_size_limit(MAX_ROW_CHARS)
+    with _open(path) as file:
+        number = 0
+        try:
+            records = csv.reader(file, delimiter=delimiter)
+            header = next(records, None)
+            if header is None:
+                return
+            columns.check(path, header)
+            while True:
+                number += 1
+                try:
+                    fields = next(records)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield Row(number, "", BadRow("bad_csv", str(error)))
+                    continue
+                yield Row(number, delimiter.join(fields), _csv_value(header, fields))
+        except (OSError, EOFError, zlib.error) as error:
+            raise _broken(path, number, error) from error
+
+
+def _csv_value(header: list[str], fields: list[str]) -> dict[str, Any] | BadRow:
+    if not fields:
+        return BadRow("empty_prompt", "an empty line")
+    if len(fields) != len(header):
+        return BadRow("bad_csv", f"{len(fields)} fields where the header has {len(header)}; check the quotes")
+    return dict(zip(header, fields, strict=True))
+
+
+def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            columns.check(path, names)
+            number = 0
+            for batch in file.iter_batches(batch_size=1_000, columns=columns.read(names)):
+                for value in batch.to_pylist():
+                    number += 1
+                    yield Row(number, json.dumps(value, ensure_ascii=False, default=str), value)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is no whole Parquet file: {error}; write it again") from error
