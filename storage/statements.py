@@ -7,6 +7,7 @@ Four shapes: two transcripts (`chosen`, `rejected`), `prompt` with `chosen` and 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -140,8 +141,8 @@ def _prompt_column(row: Mapping[str, Any]) -> str:
 
 
 def _answer(value: Any, prompt: tuple[Message, ...]) -> str:
-    """A text as it is; of a list of messages the assistant's turn, with or without the prompt before it."""
-    if isinstance(value, str):
+    """A text as it is; of a conversation the assistant's turn, with or without the prompt before it."""
+    if isinstance(value, str) and not value.startswith("\n\nHuman:"):
         return value
     turns = dialogue_of(value)
     if tuple(turns[: len(prompt)]) == prompt:
@@ -224,10 +225,8 @@ def _list(row: Mapping[str, Any], name: str) -> Sequence[Any]:
     """A list, or one spelled out as JSON, as CSV has it."""
     value = _required(row, name)
     if isinstance(value, str):
-        try:
+        with suppress(ValueError, RecursionError):
             value = json.loads(value)
-        except (ValueError, RecursionError):
-            pass
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise BadRow("wrong_type", f"a list is expected under {name!r}, got {value!r:.100}")
     return value

@@ -18,6 +18,7 @@ COMMANDS: dict[str, Lazy] = {
     "models": Lazy("cai.cli.models", "models", "The trained models: list, show, compare, promote, and write a card."),
     "constitution": Lazy("cai.cli.constitution", "constitution", "Lint, show, compare and import constitutions."),
     "labels": Lazy("cai.cli.labels", "labels", "Test the judge, measure labels, and label pairs yourself."),
+    "gold": Lazy("cai.cli.gold", "gold", "Labels known to be right: import them, and see what there is."),
     "tables": Lazy("cai.cli.tables", "tables", "What is stored: rows, rejects, versions; compact and verify."),
     "sql": Lazy("cai.cli.tables", "sql", "Ask the tables a question, read-only; named queries included."),
     "export": Lazy("cai.cli.tables", "export", "Write SFT or preference sets in the format TRL reads."),

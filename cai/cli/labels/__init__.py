@@ -6,6 +6,7 @@ from cai.cli.lazy import Lazy, LazyGroup
 
 COMMANDS: dict[str, Lazy] = {
     "page": Lazy("cai.cli.labels.page", "page", "Label pairs in the browser, by keyboard and blind to their source."),
+    "import": Lazy("cai.cli.labels.people", "import_people", "Import what people prefer, from files."),
 }
 
 
