@@ -175,6 +175,32 @@ class PreferencesConfig(Config):
     """An ask that puts more probability than this outside the options is unscored."""
 
 
+class PeopleConfig(Config):
+    """Pairs that people labelled, in the file that preference models are trained on beside the feedback model's: people
+    say what is helpful, and the feedback model what is harmless (Bai et al. 2022, §4).
+
+    They come from `cai labels import`. Gold labels are never among them.
+    """
+
+    sources: tuple[str, ...] = ()
+    """As `cai sql people` names them; none: all."""
+    objectives: tuple[Objective, ...] = ("helpfulness",)
+    rule: Literal["majority", "dawid_skene", "groups"] = "majority"
+    """How several annotators of a pair become one label; see `cai/labels/aggregate.py`."""
+    group_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """`groups` only: the weight of every group that annotators belong to."""
+    share: Annotated[float, Field(gt=0, lt=1)]
+    """Of the pairs that training reads, so many are people's; too few of them is an error."""
+    max_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The most that one judge, file or annotator may label of these pairs; what is above it is thinned by hash."""
+
+    @model_validator(mode="after")
+    def _weights_are_for_groups(self) -> "PeopleConfig":
+        if bool(self.group_weights) != (self.rule == "groups"):
+            raise ValueError("`group_weights` go with the rule `groups`, and it with them; give both or neither")
+        return self
+
+
 class HelpfulConfig(Config):
     """Replies of the seed model to helpful prompts, trained on as they are beside the revisions, so that SL-CAI stays
     helpful (Bai et al. 2022, §3.2).
@@ -435,6 +461,8 @@ class Profile(Config):
     candidates: CandidatesConfig = CandidatesConfig()
     feedback: FeedbackConfig = FeedbackConfig()
     preferences: PreferencesConfig = PreferencesConfig()
+    people: PeopleConfig | None = None
+    """None: every label is the feedback model's."""
     reward_model: RewardModelConfig = RewardModelConfig()
     ensemble: Annotated[int, Field(ge=1, le=16)] = 1
     """Reward models that are trained, over the seeds `seed`, `seed` + 1, …; RL combines them by `conservatism`."""

@@ -168,6 +168,9 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("sft_set")) and result.get("n_helpful"):
         share = result["n_helpful"] / result["n_out"]
         facts["helpful share"] = f"{share:.1%} of {result['n_out']:,} SFT rows, {result['n_helpful']:,}"
+    if (result := run.result("preferences")) and result.get("n_people"):
+        share = result["n_people"] / result["n_out"]
+        facts["people's share"] = f"{share:.1%} of {result['n_out']:,} pairs, {result['n_people']:,}"
     if result := run.result("sft"):
         facts["SFT tokens"] = _token_budget(result)
     for step, _ in steps(run):
@@ -197,7 +200,7 @@ def _tables(run: RunFolder) -> Iterable[TableCount]:
 
 def _rejects(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> Iterable[RejectCount]:
     imported = {*_ids(run, "rejected-prompts"), *_ids(run, "rejected-helpful")}
-    asked = {*prompts, *_ids(run, "helpful-prompts")}
+    asked = {*prompts, *run.trained_on()}
     mine = [r for r in store.read(Reject) if r.reject_id in imported or r.prompt_id in asked]
     for (stage, reason), n in sorted(Counter((r.stage, r.reason) for r in mine).items()):
         yield RejectCount(stage, reason, n)
@@ -212,7 +215,7 @@ def _label_quality(
     asked = [c for c in store.of_prompts(Comparison, list(prompts)) if c.judge_digest in judges] if judges else []
     if not asked:
         return None
-    pairs = store.find_all(PreferencePair, pair_ids)
+    pairs = {key: pair for key, pair in store.find_all(PreferencePair, pair_ids).items() if pair.source == "ai"}
     histogram = [0] * BINS
     for pair in pairs.values():
         histogram[min(BINS - 1, int((pair.soft_label - 0.5) * 2 * BINS))] += 1
@@ -266,6 +269,8 @@ def _chains(store: Store, prompts: Mapping[str, Prompt], last_ids: Sequence[str]
 
 def _pairs(store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str]) -> Iterable[Pair]:
     found = store.find_all(PreferencePair, pair_ids)
+    of_people = store.find_all(Prompt, {pair.prompt_id for pair in found.values()} - set(prompts))
+    tags = {prompt_id: prompt.tags for prompt_id, prompt in (*prompts.items(), *of_people.items())}
     for pair in (found[i] for i in pair_ids):
         yield Pair(
             prompt=_turns(pair.messages),
@@ -275,7 +280,7 @@ def _pairs(store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str])
             consistency=pair.consistency,
             n_asks=pair.n_asks,
             is_tie=pair.is_tie,
-            tags=prompts[pair.prompt_id].tags,
+            tags=tags[pair.prompt_id],
         )
 
 

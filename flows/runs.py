@@ -22,6 +22,8 @@ from cai.errors import ConfigError, DataError
 from cai.models import model_digest, read_meta, resolve_model
 from cai.records import Run, digest
 from cai.smallworld import world
+from flows.people import ANNOTATIONS, keep_annotations, people_digest
+from flows.rounds import at_round
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class RunFolder:
 
     def trained_on(self) -> list[str]:
         """The prompts that this run's models learn from, so far: none of them is fit to measure with."""
-        names = ("prompts", "helpful-prompts")
+        people = [at_round("people-prompts", number) for number in range(self.profile.rounds)]
+        names = ("prompts", "helpful-prompts", *people)
         return [row_id for n in names if (self.path / "ids" / f"{n}.parquet").is_file() for row_id in self.ids(n)]
 
     def save_ids(self, name: str, ids: Collection[str]) -> None:
@@ -93,6 +96,7 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
         "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
         "helpful": [_source_digest(source, "train", profile.seed) for source in helpful],
         "held_out": [_source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],
+        "people": people_digest(profile, home),
         "without": without,
     }
     run_id = f"{profile.name}{f'-without-{without}' if without else ''}-{digest('run', asked_for)[:10]}"
@@ -105,6 +109,8 @@ def create_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
     if not (run.path / "run.json").is_file():
         text = profile.constitution.read_text(encoding="utf-8")
         write_atomically(run.path / "constitution.yaml", text)
+        if (people := profile.people) is not None:
+            replace_with(run.path / ANNOTATIONS, lambda path: keep_annotations(path, people, home))
         body = {"profile": profile.model_dump(mode="json"), "without": without, "started_at": now()}
         write_atomically(run.path / "run.json", json.dumps(body, indent=1))
     return run

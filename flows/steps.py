@@ -25,6 +25,7 @@ from cai.engines.slot import EngineSlot
 from cai.errors import DataError
 from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
 from cai.feedback import LabelResult, ResponsePair, label, make_pairs
+from cai.labels.mix import AIPair
 from cai.models import read_meta
 from cai.preferences import derive
 from cai.records import (
@@ -44,9 +45,11 @@ from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
 from flows.judges import judges_of, read_gold
+from flows.people import gold_revisions, mixed_in, without_gold
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now, open_run, run_row, write_atomically
 from flows.supervise import mark
+from storage.annotations import gold_prompts
 from storage.exports import export_preferences, export_prompts, export_sft
 from storage.imports import Answered, Seen, read_answered, read_sources
 from storage.ledger import TableLedger
@@ -96,7 +99,9 @@ def import_prompts(session: Session) -> dict[str, Any]:
     session.record("running")
     ids: list[str] = []
     rejected: list[str] = []
-    for rows in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
+    gold = gold_prompts(session.store)
+    for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
+        rows = without_gold(group, gold)
         rejects = [row for row in rows if isinstance(row, Reject)]
         session.store.append(rejects)
         prompts, conflicts = stored(session.store, [row for row in rows if isinstance(row, Prompt)])
@@ -173,9 +178,11 @@ async def helpful(session: Session) -> dict[str, Any]:
     prompt_ids: list[str] = []
     not_imported: list[str] = []
     rows = chain.from_iterable(read_answered(source, run.profile.seed, seen) for source in config.prompts)
+    gold = gold_prompts(session.store)
     for group in in_groups(rows, SHARD):
-        rejects = [row for row in group if isinstance(row, Reject)]
-        answered = [row for row in group if isinstance(row, Answered)]
+        fit = without_gold([row.prompt if isinstance(row, Answered) else row for row in group], gold)
+        rejects = [row for row in fit if isinstance(row, Reject)]
+        answered = [row for row in group if isinstance(row, Answered) and row.prompt.prompt_id not in gold]
         session.store.append([*rejects, *(row.prompt for row in answered)])
         ids += [reply.response_id for reply in await _replies(session, answered, config.response)]
         prompt_ids += [row.prompt.prompt_id for row in answered]
@@ -234,9 +241,13 @@ def sft_set(session: Session) -> dict[str, Any]:
         share=None if config is None else config.share,
     )
     n_helpful = made.by_source.get("helpful", 0)
+    found = session.store.find_all(Revision, revisions)
+    of_gold = gold_revisions(found.values(), gold_prompts(session.store))
+    session.store.append(of_gold)
     return {
         "n_in": len(revisions) + n_helpful,
         "n_out": made.n_rows,
+        "n_rejected": len(of_gold),
         "n_helpful": n_helpful,
         "n_helpful_spare": len(replies) - n_helpful,
         "digest": made.digest,
@@ -305,37 +316,42 @@ async def _ask(session: Session, judge: EngineConfig, pairs: Sequence[ResponsePa
 def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     """Comparisons to pairs with soft labels: stored, and written as the files that training reads.
 
-    Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count.
+    Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count. Where
+    the profile has `people`, so many of theirs as its share wants are among the pairs; the others are spare.
     """
     run = session.run
     answered = run.result(f"{at_round('labels', round)}-0")
     assert answered is not None, "labels come before preferences"
     judges = judges_of(run, session.store, answered["judge_digests"])
-    pair_ids: list[str] = []
-    n_in = n_rejected = n_ties = n_compared = n_unscored = 0
+    by_ai: list[AIPair] = []
+    n_in = n_rejected = n_compared = n_unscored = 0
     for shard in range(session.n_shards()):
         pairs, identical = session.pairs(shard, round)
         asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
         rows = list(derive(pairs, asked, labelling=judges.committee, config=run.profile.preferences))
         session.store.append(rows)
         made = [row for row in rows if isinstance(row, PreferencePair)]
-        pair_ids += [row.pair_id for row in made]
+        by_ai += [AIPair(row.pair_id, row.prompt_id, row.judge_digest, row.is_tie) for row in made]
         n_in += len(pairs) + len(identical)
         n_rejected += len(identical) + len(pairs) - len(made)
-        n_ties += sum(row.is_tie for row in made)
         asks = {ask.comparison_id for pair in pairs for ask in judges.committee.asks(pair)}
         n_compared += len(asks & {comparison.comparison_id for comparison in asked})
         n_unscored += sum(isinstance(row, Reject) and row.stage == "verdict" for row in rows)
+    mixed = mixed_in(session.store, by_ai, run.profile.people, run.path, tie_band=run.profile.preferences.tie_band)
     name = at_round("preferences", round)
-    run.save_ids(name, pair_ids)
-    exported = export_preferences(session.store, run.path / f"{name}.parquet", pair_ids=pair_ids)
+    run.save_ids(name, mixed.pair_ids)
+    run.save_ids(at_round("people-prompts", round), mixed.prompt_ids)
+    exported = export_preferences(session.store, run.path / f"{name}.parquet", pair_ids=mixed.pair_ids)
     if round == 0:  # every round has the same prompts
-        export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=run.ids("prompts"))
+        prompt_ids = set(run.ids("prompts")) - gold_prompts(session.store)
+        export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=prompt_ids)
     return {
-        "n_in": n_in,
-        "n_out": len(pair_ids),
-        "n_rejected": n_rejected,
-        "n_ties": n_ties,
+        "n_in": n_in + mixed.n_found - mixed.n_spare,
+        "n_out": len(mixed.pair_ids),
+        "n_rejected": n_rejected + mixed.n_rejected,
+        "n_ties": mixed.n_ties,
+        "n_people": mixed.n_people,
+        "n_people_spare": mixed.n_spare,
         "verdicts": {"n_in": n_compared, "n_out": n_compared - n_unscored, "n_rejected": n_unscored},
         "judges": judges.to_json(),
         "digest": exported.digest,

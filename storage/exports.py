@@ -1,6 +1,6 @@
 """Training sets as files that TRL and `datasets` read as they are: Parquet, or JSON lines where the name ends so.
 
-Row order and bytes depend on the rows alone. A file appears whole or not at all.
+Row order and bytes depend on the rows alone. A file appears whole or not at all. Prompts with gold labels are in none.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from cai.errors import DataError, StorageError
 from cai.records import PreferencePair
 from storage import catalog
+from storage.annotations import gold_prompts
 from storage.delta import storage_errors
 from storage.store import Store
 
@@ -36,12 +37,15 @@ SFT_SCHEMA = pa.schema(
 )
 PREFERENCE_SCHEMA = pa.schema(
     {"prompt": _TURNS, "chosen": _TURNS, "rejected": _TURNS, "soft_label": pa.float64(), "is_tie": pa.bool_()}
-    | dict.fromkeys(["pair_id", "prompt_id", "source"], pa.string())
+    | dict.fromkeys(["pair_id", "prompt_id", "source", "objective"], pa.string())
 )
 PROMPT_SCHEMA = pa.schema(
     {"prompt": _TURNS, "prompt_id": pa.string(), "source": pa.string(), "licence": pa.string()}
     | {"tags": pa.list_(pa.string()), "split": pa.string(), "expected": pa.string()}
 )
+
+# Whatever has a gold label is for measuring: no row about that prompt is ever trained on.
+_NO_GOLD = "prompt_id NOT IN (SELECT prompt_id FROM annotations WHERE is_gold)"
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def export_sft(
     responses, more = _where([_Filter("response_id", response_ids), *filters])
     newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
     rows = f"""
-        WITH chosen AS (FROM revisions WHERE {revisions}),
+        WITH chosen AS (FROM revisions WHERE {revisions} AND {_NO_GOLD}),
         revised AS (
             SELECT prompt_id, response_id, revision_id, principle_id, "round", 'revision' AS source, text FROM chosen
             {newest if rounds == "last" else ""}
@@ -109,7 +113,7 @@ def export_sft(
         replies AS (
             SELECT prompt_id, response_id, '' AS revision_id, '' AS principle_id, 0 AS "round",
                 'helpful' AS source, text
-            FROM responses WHERE {responses}
+            FROM responses WHERE {responses} AND {_NO_GOLD}
         )
     """
     read = dict(store.versions() if versions is None else versions)
@@ -172,17 +176,19 @@ def export_preferences(
     """
     if pairs is not None:
         keep = [_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)]
+        gold = gold_prompts(store)
         by_id = {p.pair_id: p for p in pairs if include_ties or not p.is_tie}
         kept = [
             by_id[key]
             for key in sorted(by_id)
-            if all(f.values is None or getattr(by_id[key], f.column) in f.values for f in keep)
+            if by_id[key].prompt_id not in gold
+            and all(f.values is None or getattr(by_id[key], f.column) in f.values for f in keep)
         ]
         return _write(out, PREFERENCE_SCHEMA, map(_pair_row, kept), {}, "pairs")
     condition, params = _where([_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)])
     sql = f"""
-        SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source FROM preferences
-        WHERE {condition} {"" if include_ties else "AND NOT is_tie"} ORDER BY pair_id
+        SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source, objective FROM preferences
+        WHERE {condition} AND {_NO_GOLD} {"" if include_ties else "AND NOT is_tie"} ORDER BY pair_id
     """
     return _export(store, out, PREFERENCE_SCHEMA, sql, params, _preference_row, versions, "preference pairs")
 
