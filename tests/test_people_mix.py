@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,12 @@ from pydantic import ValidationError
 
 from cai.cli import tables
 from cai.config import PeopleConfig, load_profile
-from cai.errors import ConfigError, DataError
+from cai.errors import DataError
 from cai.labels.mix import AIPair, human_pairs, mix
 from cai.records import Annotation, Message, PreferencePair, Prompt, Reject, Response, Revision
 from cai.training.rows import read_pairs
 from flows import reporting
-from flows.runs import create_run, plan_run
+from flows.runs import create_run, open_run, plan_run
 from flows.steps import Session, dispatch
 from storage.annotations import Import, import_annotations
 from storage.exports import export_preferences, export_sft
@@ -40,8 +41,7 @@ principles:
 PEOPLE = {"share": 0.25}
 
 
-@pytest.fixture
-def home(tmp_path) -> Path:
+def labelled_by_people(folder: Path) -> Path:
     """40 pairs that three people labelled for helpfulness, and one for harmlessness."""
     rows = [
         {
@@ -55,8 +55,27 @@ def home(tmp_path) -> Path:
         for who, says in (("ann", "a"), ("bob", "a" if i % 4 else "b"), ("cas", "b" if i % 4 == 1 else "tie"))
     ]
     rows.append(rows[0] | {"objective": "harmlessness"})
-    imported(tmp_path / "home", "team.jsonl", *rows)
-    return tmp_path / "home"
+    imported(folder / "home", "team.jsonl", *rows)
+    return folder / "home"
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    return labelled_by_people(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run from prompts to preferences with people mixed in; to be read and not written to."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run_steps(create_run(profile(folder), labelled_by_people(folder)), *STEPS)
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """The same, in a home of its own."""
+    shutil.copytree(whole.home, tmp_path / "home")
+    return open_run(tmp_path / "home", whole.run_id)
 
 
 def imported(home: Path, name: str, *rows: dict, is_gold: bool = False) -> None:
@@ -101,13 +120,8 @@ def run_steps(run, *steps: str):
     return run
 
 
-def mixed_run(home: Path, **settings):
-    return run_steps(create_run(profile(home.parent, **settings), home), *STEPS)
-
-
-def test_the_file_that_training_reads_has_people_in_the_stated_share(home):
-    run = mixed_run(home)
-    rows = pq.read_table(run.path / "preferences.parquet").to_pylist()
+def test_the_file_that_training_reads_has_people_in_the_stated_share(whole):
+    rows = pq.read_table(whole.path / "preferences.parquet").to_pylist()
     assert Counter((row["source"], row["objective"]) for row in rows) == {
         ("ai", ""): 30,
         ("human", "helpfulness"): 10,
@@ -118,47 +132,42 @@ def test_the_file_that_training_reads_has_people_in_the_stated_share(home):
         is_tie = number % 4 == 0
         assert row["soft_label"] == (0.5 if is_tie else 1.0) and row["is_tie"] == is_tie
         assert is_tie or row["chosen"][0]["content"] == f"it is {number}"
-    pairs, rejects = read_pairs(run.path / "preferences.parquet")
+    pairs, rejects = read_pairs(whole.path / "preferences.parquet")
     assert not rejects and Counter(pair.source for pair in pairs) == {"ai": 30, "human": 10}
 
 
-def test_the_counts_hold_and_the_report_shows_them(home):
-    run = mixed_run(home)
+def test_the_counts_hold_and_the_report_shows_them(whole):
+    assert_the_counts_hold(whole)
+    assert ("derive preferences", 40, 40, 0) in reporting.funnel(whole)
+    assert whole.result("preferences")["n_people_spare"] == 30
+    of_people = {row.prompt_id for row in Store(whole.home).read(PreferencePair) if row.source == "human"}
+    assert len(of_people) == 10 and of_people < set(whole.trained_on()), "none of them is fit to measure with"
+    data = reporting.gather(whole, Store(whole.home))
+    assert data.facts["people's share"] == "25.0% of 40 pairs, 10" and data.labels.n_pairs == 30
+    assert len(data.pairs) == 40
+
+
+def assert_the_counts_hold(run) -> None:
     for title, n_in, n_out, n_rejected in reporting.funnel(run):
         assert n_in == n_out + n_rejected, title
-    assert ("derive preferences", 40, 40, 0) in reporting.funnel(run)
-    assert run.result("preferences")["n_people_spare"] == 30
-    of_people = {row.prompt_id for row in Store(home).read(PreferencePair) if row.source == "human"}
-    assert len(of_people) == 10 and of_people < set(run.trained_on()), "none of them is fit to measure with"
-    data = reporting.gather(run, Store(home))
-    assert data.facts["people's share"] == "25.0% of 40 pairs, 10" and data.labels.n_pairs == 30
 
 
-def test_a_run_resumed_has_the_same_rows_whatever_people_say_meanwhile(home):
-    first = mixed_run(home)
-    made, before = (first.path / "preferences.parquet").read_bytes(), Store(home).counts()
-    again = mixed_run(home)
-    assert again.run_id == first.run_id and Store(home).counts() == before
-    assert (again.path / "preferences.parquet").read_bytes() == made
-    imported(home, "late.csv.jsonl", {"prompt": "new?", "chosen": "x", "rejected": "y"})
-    run_steps(first, "preferences")
-    assert (first.path / "preferences.parquet").read_bytes() == made
-    assert plan_run(profile(home.parent), home).run_id != first.run_id, "other labels, another run"
-
-
-def test_without_people_nothing_changes(home):
-    run = mixed_run(home, people=None)
-    rows = pq.read_table(run.path / "preferences.parquet").to_pylist()
-    assert {row["source"] for row in rows} == {"ai"} and len(rows) == 30
+def test_a_run_resumed_has_the_same_rows_whatever_people_say_meanwhile(whole, run):
+    made, before = (whole.path / "preferences.parquet").read_bytes(), Store(run.home).counts()
+    assert create_run(whole.profile, run.home).run_id == run.run_id
+    run_steps(run, *STEPS)
+    assert Store(run.home).counts() == before and (run.path / "preferences.parquet").read_bytes() == made
+    imported(run.home, "late.jsonl", *({"prompt": f"new {i}?", "chosen": "x", "rejected": "y"} for i in range(200)))
+    run_steps(run, "preferences")
+    assert (run.path / "preferences.parquet").read_bytes() == made
+    assert plan_run(whole.profile, run.home).run_id != run.run_id, "other labels, another run"
 
 
 def test_what_is_asked_for_must_be_there(home):
     with pytest.raises(DataError, match=r"'x'.*team.jsonl \(helpfulness\)"):
         create_run(profile(home.parent, {"share": 0.25, "sources": ["x"]}), home)
     with pytest.raises(DataError, match="70 pairs of people beside 30 .* 40 are there"):
-        mixed_run(home, people={"share": 0.7})
-    with pytest.raises(ConfigError, match="group '' has no weight"):
-        mixed_run(home, people={"share": 0.25, "rule": "groups", "group_weights": {"x": 1.0}})
+        mix(judged(30), people(40), PeopleConfig(share=0.7))
 
 
 def test_group_weights_and_their_rule_go_together():
@@ -167,14 +176,14 @@ def test_group_weights_and_their_rule_go_together():
             PeopleConfig(share=0.5, **settings)
 
 
-def test_a_prompt_that_was_stored_to_measure_with_is_left_out(home):
-    store = Store(home)
+def test_a_prompt_that_was_stored_to_measure_with_is_left_out(run):
+    store = Store(run.home)
     asked = Prompt.make([Message("user", "what is 3?")], "eval.txt", split="eval")
     store.upsert([asked])
-    run = mixed_run(home, people={"share": 0.5, "objectives": ["helpfulness"]})
-    (reject,) = [row for row in store.read(Reject) if row.stage == "mix"]
-    assert (reject.reason, reject.prompt_id) == ("held_out_prompt", asked.prompt_id)
-    assert ("derive preferences", 61, 60, 1) in reporting.funnel(run)
+    run_steps(run, "preferences")
+    (reject,) = store.read(Reject)
+    assert (reject.stage, reject.reason, reject.prompt_id) == ("mix", "held_out_prompt", asked.prompt_id)
+    assert ("derive preferences", 41, 40, 1) in reporting.funnel(run)
     assert asked.prompt_id not in run.ids("people-prompts")
 
 
@@ -200,29 +209,26 @@ def gold_in(path: Path) -> list[str]:
     return [text for text in asked if text in {"how do i do thing number 7?", "what is 5?", "who is 1?"}]
 
 
-def test_a_gold_label_that_comes_while_a_run_is_under_way_keeps_its_prompt_out(home):
-    """Planted after the prompts were read and the responses sampled: on a prompt of the run, and on one of people's."""
-    run = run_steps(create_run(profile(home.parent, {"share": 0.55}), home), *STEPS[:2], "candidates", "labels")
-    a_gold_label(home, "how do i do thing number 7?")
-    a_gold_label(home, "what is 5?")
+def test_a_gold_label_that_comes_while_a_run_is_under_way_keeps_its_prompt_out(run):
+    """Planted after the prompts were read and labelled: on a prompt of the run, and on one of people's."""
+    a_gold_label(run.home, "how do i do thing number 7?")
+    a_gold_label(run.home, "what is 5?")
     run_steps(run, "sft_set", "preferences")
     for name in ("sft", "preferences", "rl_prompts"):
         assert pq.read_table(run.path / f"{name}.parquet").num_rows and not gold_in(run.path / f"{name}.parquet")
-    for title, n_in, n_out, n_rejected in reporting.funnel(run):
-        assert n_in == n_out + n_rejected, title
-    assert Counter(row.stage for row in Store(home).read(Reject, "reason = 'gold_prompt'")) == {"mix": 2, "sft_set": 1}
+    assert_the_counts_hold(run)
+    rejects = Store(run.home).read(Reject, "reason = 'gold_prompt'")
+    assert Counter(row.stage for row in rejects) == {"mix": 2, "sft_set": 1}
 
 
-def test_no_export_has_a_row_of_a_prompt_with_a_gold_label(home):
-    run, store = mixed_run(home), Store(home)
-    chosen = [row for row in store.read(PreferencePair) if row.messages[-1].content != "how do i do thing number 7?"]
-    a_gold_label(home, "how do i do thing number 7?")
-    out = home.parent / "out.parquet"
-    done = CliRunner().invoke(tables.export, ["preferences", str(out), "--home", str(home), "--run", run.run_id])
-    assert not done.exception and not gold_in(out)
-    assert pq.read_table(out).num_rows == len(chosen)
+def test_no_export_has_a_row_of_a_prompt_with_a_gold_label(run):
+    store = Store(run.home)
+    a_gold_label(run.home, "how do i do thing number 7?")
+    out = run.home.parent / "out.parquet"
+    done = CliRunner().invoke(tables.export, ["preferences", str(out), "--home", str(run.home), "--run", run.run_id])
+    assert not done.exception and not gold_in(out) and pq.read_table(out).num_rows == 39
     export_preferences(store, out, pairs=store.read(PreferencePair))
-    assert not gold_in(out) and pq.read_table(out).num_rows == len(chosen)
+    assert not gold_in(out) and pq.read_table(out).num_rows == 39
     replies = [row.response_id for row in store.read(Response, "stage = 'initial'")]
     export_sft(store, out, rounds="all", response_ids=replies)
     assert not gold_in(out) and pq.read_table(out).num_rows == 2 * 29 < len(store.read(Revision)) + len(replies)
