@@ -1,6 +1,7 @@
--- The preference pairs: how many, how sure, how consistent, how many ties, by source and judge.
+-- The preference pairs: how many, how sure, how consistent, how many ties, by source, objective and judge.
 SELECT
     source,
+    objective,
     judge_digest[:8] AS judge,
     count(*) AS n_pairs,
     count(DISTINCT prompt_id) AS n_prompts,
@@ -11,5 +12,5 @@ SELECT
     round(avg(is_tie::INT), 3) AS tie_rate,
     round(avg(len(chosen) - len(rejected)), 1) AS chosen_longer_by_chars
 FROM preferences
-GROUP BY source, judge_digest
-ORDER BY n_pairs DESC, source, judge;
+GROUP BY source, objective, judge_digest
+ORDER BY n_pairs DESC, source, objective, judge;
