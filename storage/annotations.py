@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.errors import DataError
+from cai.labels.pseudonym import pseudonym
 from cai.records import Annotation, Prompt, Record, Reject, Response
 from storage.dialogues import BadRow
 from storage.rows import Columns, Row, reader
-from storage.salt import annotator_hash
 from storage.statements import ANNOTATOR_COLUMNS, CONTENT_COLUMNS, Compared, Shape, Statement, statement_of
 from storage.store import Store
 
@@ -150,7 +150,7 @@ def _read(row: Row, where: _Where, asked: Import) -> Said | Reject:
 
 def _said(statement: Statement, where: _Where, asked: Import) -> Said:
     prompt = Prompt.make(statement.messages, asked.source, asked.licence, split="eval" if asked.is_gold else "train")
-    annotator = annotator_hash(asked.salt, asked.source, statement.annotator)
+    annotator = pseudonym(statement.annotator, asked.salt)
     responses: dict[str, Response] = {}
     annotations = []
     for compared in statement.compared:

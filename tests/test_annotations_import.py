@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import stat
 from collections import Counter
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from click.testing import CliRunner
 from cai.cli import gold
 from cai.cli.labels import people
 from cai.errors import CAIError, ConfigError, DataError
+from cai.labels.pseudonym import load_salt, pseudonym
 from cai.records import Annotation, Message, Prompt, Reject, Response
 from storage.annotations import Import, gold_prompts, import_annotations
-from storage.salt import annotator_hash, make_salt, read_salt
 from storage.store import Store
 
 ASKED = Import("s", b"a salt of sixteen", "helpfulness")
@@ -233,27 +232,12 @@ def test_no_annotators_name_is_stored_anywhere(tmp_path):
     said = run(people.import_people, path, "--objective", "helpfulness", "--home", home)
     store = Store(home)
     assert name not in said and store.counts()["rejects"] == 6 and store.counts()["annotations"] == 1
+    assert "sixteen" not in repr(ASKED), "nor is the salt shown"
     for kind in (Annotation, Reject, Response, Prompt):
         assert name not in repr(store.read(kind))
     assert not [p for p in home.rglob("*") if p.is_file() and name.encode() in p.read_bytes()]
     (row,) = store.read(Annotation)
-    assert row.annotator == annotator_hash(read_salt(home), "f.jsonl", name)
-
-
-def test_another_salt_is_another_hash_and_nobody_is_nobody():
-    assert annotator_hash(b"one", "s", "ann") != annotator_hash(b"two", "s", "ann")
-    assert annotator_hash(b"one", "s", "ann") != annotator_hash(b"one", "t", "ann")
-    assert annotator_hash(b"one", "s", "") == ""
-    assert "sixteen" not in repr(ASKED)
-
-
-def test_the_salt_is_made_once_and_is_its_owners_alone(tmp_path):
-    salt = make_salt(tmp_path)
-    path = tmp_path / "annotators.salt"
-    assert make_salt(tmp_path) == salt and stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.chmod(0o644)
-    with pytest.raises(ConfigError, match="chmod 600"):
-        read_salt(tmp_path)
+    assert row.annotator == pseudonym(name, load_salt(home))
 
 
 def test_a_lost_salt_is_not_replaced_by_another(tmp_path):
@@ -263,9 +247,9 @@ def test_a_lost_salt_is_not_replaced_by_another(tmp_path):
     (tmp_path / "home" / "annotators.salt").unlink()
     with pytest.raises(ConfigError, match="restore it"):
         run(people.import_people, *options)
-    with pytest.raises(ConfigError, match="at least 16"):
+    with pytest.raises(ConfigError, match="holds 5 characters"):
         run(people.import_people, *options, "--salt-env", "SALT", env={"SALT": "short"})
-    run(people.import_people, *options, "--salt-env", "SALT", env={"SALT": "long enough to be a salt"})
+    run(people.import_people, *options, "--salt-env", "SALT", env={"SALT": "x" * 32})
     assert Store(tmp_path / "home").counts()["annotations"] == 2
 
 

@@ -105,18 +105,27 @@ def summary(done: "Imported", stored: str) -> str:
 
 
 def _salt(store: "Store", salt_env: str | None, dry_run: bool) -> bytes:
-    from storage.salt import FILE, make_salt, read_salt, salt_of_env
+    """The variable's, or the home's. A dry run makes none, and takes any where there is none yet.
+
+    Raises:
+        ConfigError: the variable holds too little, or the home has lost its salt.
+    """
+    from cai.labels.pseudonym import N_BYTES, SALT_FILE, load_salt
 
     if salt_env is not None:
-        return salt_of_env(salt_env, os.environ)
-    if (salt := read_salt(store.home)) is not None:
-        return salt
-    if store.query("SELECT 1 FROM annotations WHERE annotator <> '' LIMIT 1"):
-        raise ConfigError(
-            f"{store.home / FILE} is gone, and annotators were hashed with it or with --salt-env: restore it or name "
-            "the variable; with another salt the same people would count twice"
-        )
-    return secrets.token_bytes(32) if dry_run else make_salt(store.home)
+        value = os.environ.get(salt_env, "")
+        if len(value) < N_BYTES:
+            raise ConfigError(f"{salt_env} holds {len(value)} characters, expected a salt of {N_BYTES} or more; set it")
+        return value.encode()
+    if not (store.home / SALT_FILE).is_file():
+        if store.query("SELECT 1 FROM annotations WHERE annotator <> '' LIMIT 1"):
+            raise ConfigError(
+                f"{store.home / SALT_FILE} is gone, or annotators were hashed with --salt-env: restore it, or name the "
+                "variable; with another salt the same people would count twice"
+            )
+        if dry_run:
+            return secrets.token_bytes(N_BYTES)
+    return load_salt(store.home)
 
 
 def _on_stderr(name: str) -> "Callable[[Imported], None]":
