@@ -46,7 +46,10 @@ def test_a_large_group_does_not_outvote_a_small_one():
     weights = {"many": 1.0, "few": 3.0}
     (found,) = aggregate(rows, "groups", weights).values()
     assert found.p_a == pytest.approx((1 * 0.8 + 3 * 0.0) / 4)
-    assert found.by_group == {"few": 0.0, "many": 0.8} and found.disagreement == 0.8
+    assert found.by_group == {"few": 0.0, "many": 0.8}
+    assert found.disagreement == pytest.approx(math.sqrt((1 * 0.6**2 + 3 * 0.2**2) / 4))
+    (unweighted,) = aggregate(rows).values()
+    assert unweighted.disagreement == pytest.approx(0.4) and aggregate(rows[:4])["0000a", "0000b"].disagreement == 0
     assert p_of(rows) == 1.0
     alone = [row for row in rows if row.group == "many"]
     assert p_of(alone, "groups", weights) == pytest.approx(0.8), "the groups that did not speak do not count"

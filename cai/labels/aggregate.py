@@ -5,6 +5,7 @@ out to be worth (Dawid & Skene 1979). `groups`: the mean within each group, then
 that a large group does not outvote a small one, and what the groups disagree about stays visible.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
@@ -26,7 +27,8 @@ MAX_ITERATIONS = 10_000
 class Aggregate(NamedTuple):
     """`p_a` is P(response a is better). `agreement` is the share of annotators who are on the side it comes out on.
 
-    `by_group` is the mean within each group, and `disagreement` the largest difference between two of them.
+    `by_group` is the mean within each group, and `disagreement` the standard deviation of these means, by weight where
+    groups are weighted: 0 for one group, at most 0.5.
     """
 
     p_a: float
@@ -52,6 +54,7 @@ def aggregate(
     of_pair: dict[PairKey, list[Annotation]] = defaultdict(list)
     for row in sorted(annotations, key=lambda row: (row.response_a, row.response_b, row.annotation_id)):
         of_pair[row.response_a, row.response_b].append(row)
+    weights: Mapping[str, float] | None = None
     if rule == "dawid_skene":
         p_a = _by_dawid_skene(of_pair)
     elif rule == "groups":
@@ -59,13 +62,16 @@ def aggregate(
         p_a = {pair: _weighted(_by_group(rows), weights) for pair, rows in of_pair.items()}
     else:
         p_a = {pair: _majority([row.p_a for row in rows]) for pair, rows in of_pair.items()}
-    return {pair: _summed_up(p_a[pair], rows) for pair, rows in of_pair.items()}
+    return {pair: _summed_up(p_a[pair], rows, weights) for pair, rows in of_pair.items()}
 
 
-def _summed_up(p_a: float, rows: Sequence[Annotation]) -> Aggregate:
+def _summed_up(p_a: float, rows: Sequence[Annotation], weights: Mapping[str, float] | None) -> Aggregate:
     groups = _by_group(rows)
+    weights = weights or dict.fromkeys(groups, 1.0)
+    mean = _weighted(groups, weights)
+    spread = math.sqrt(_weighted({group: (p - mean) ** 2 for group, p in groups.items()}, weights))
     agreement = sum(_side(row.p_a) == _side(p_a) for row in rows) / len(rows)
-    return Aggregate(p_a, len(rows), agreement, groups, max(groups.values()) - min(groups.values()))
+    return Aggregate(p_a, len(rows), agreement, groups, spread)
 
 
 def _side(p_a: float) -> int:
@@ -86,7 +92,7 @@ def _by_group(rows: Sequence[Annotation]) -> dict[str, float]:
 
 def _weighted(groups: Mapping[str, float], weights: Mapping[str, float]) -> float:
     total = sum(weights[group] for group in groups)
-    return sum(weights[group] * p_a for group, p_a in groups.items()) / total
+    return sum(weights[group] * value for group, value in groups.items()) / total
 
 
 def _checked_weights(annotations: Sequence[Annotation], weights: Mapping[str, float]) -> Mapping[str, float]:

@@ -98,6 +98,7 @@ def to_preference(pair: HumanPair, prompt: Prompt, a: Response, b: Response, *, 
         position_bias=0.0,
         source="human",
         labelling_digest=pair.labelling_digest,
+        disagreement=pair.said.disagreement,
         objective=pair.objective,
     )
 
