@@ -240,8 +240,8 @@ class PreferencePair:
     """A pair with its soft label: P(chosen is better), between 0.5 and 1. A tie stays a tie (`is_tie`), near 0.5.
 
     `disagreement` is the weighted standard deviation of the judges' probabilities: 0 for one judge, at most 0.5.
-    Of a pair that people labelled, `n_asks` counts them, `consistency` is their agreement with the label, `disagreement`
-    is between their groups, and `objective` is what they were asked.
+    Of a pair that people labelled, `n_asks` counts them, `consistency` is their agreement with the label,
+    `disagreement` is between their groups, and `objective` is what they were asked.
     """
 
     pair_id: str
