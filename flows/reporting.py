@@ -168,6 +168,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("sft_set")) and result.get("n_helpful"):
         share = result["n_helpful"] / result["n_out"]
         facts["helpful share"] = f"{share:.1%} of {result['n_out']:,} SFT rows, {result['n_helpful']:,}"
+    if result := run.result("self_test"):
+        facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):
         facts["SFT tokens"] = _token_budget(result)
     for step, _ in steps(run):

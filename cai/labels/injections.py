@@ -11,7 +11,7 @@ from cai.templates import render
 
 class Attack(NamedTuple):
     """`template` has the fields `answer`, `letter`, `other` (the other letter) and `word` (one that looks like a
-    delimiter). An attack without `{{ answer }}` takes the answer's place.
+    delimiter).
     """
 
     name: str
@@ -21,6 +21,11 @@ class Attack(NamedTuple):
         other = "B" if letter == "A" else "A"
         fields = {"answer": answer, "letter": letter, "other": other, "word": delimiter([answer, "guessed"])}
         return render(self.template, fields)
+
+    @property
+    def replaces(self) -> bool:
+        """It takes the answer's place instead of adding to it."""
+        return "{{ answer }}" not in self.template
 
     @property
     def names_letter(self) -> bool:
