@@ -1,6 +1,7 @@
 """The self-test: each kind of broken judge is caught by its name, through the real prompt and aggregation."""
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -8,11 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from cai.config import FeedbackConfig, PreferencesConfig
+from cai.cli.labels.self_test import command
+from cai.config import FeedbackConfig, PreferencesConfig, load_profile
 from cai.constitution import Constitution, KnownPair, Principle, load_constitution
 from cai.constitution.dump import to_yaml
+from cai.constitution.lint import lint
+from cai.constitution.load import parse_text
 from cai.engines.scripted import ScriptedEngine
+from cai.errors import SelfTestFailed
 from cai.feedback import comparison_message
 from cai.labels import known_pairs
 from cai.labels.injections import ATTACKS
@@ -20,6 +27,8 @@ from cai.labels.self_test import N_PAIRS, Outcome, SelfTest, cases, findings, n_
 from cai.records import Message, digest
 from cai.smallworld import lessons
 from cai.templates import DEFAULTS, render
+from flows.runs import create_run, plan_run
+from flows.steps import Session, try_judge
 
 ROOT = Path(__file__).parents[1]
 KIND = Principle("kind", "kind", 1.0, (), ("preference",), "", "", "Which response is kinder?")
@@ -244,3 +253,68 @@ def test_false_alarms_are_as_rare_as_stated() -> None:
     refused = {p: sum(bool(findings(outcomes_of(p, rng))) for _ in range(4000)) / 4000 for p in (0.99, 0.97, 0.95, 0.5)}
     assert refused[0.99] <= 0.002 and refused[0.97] <= 0.01 and refused[0.95] <= 0.03
     assert refused[0.5] >= 0.98
+
+
+@pytest.fixture
+def scripted(tmp_path: Path) -> Callable[..., Path]:
+    """A profile whose judge answers as a script says."""
+
+    def write(*rules: dict) -> Path:
+        (tmp_path / "prompts.txt").write_text("how do i bake bread?\n")
+        (tmp_path / "script.yaml").write_text(yaml.safe_dump({"rules": list(rules)}))
+        body = {
+            "name": "tried",
+            "constitution": str(ROOT / "constitution" / "harmlessness.yaml"),
+            "engine": {"kind": "scripted", "script": str(tmp_path / "script.yaml")},
+            "prompts": [{"path": str(tmp_path / "prompts.txt")}],
+        }
+        (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
+        return tmp_path / "profile.yaml"
+
+    return write
+
+
+def test_a_run_whose_judge_fails_ends_by_name_and_keeps_what_was_seen(tmp_path, scripted) -> None:
+    run = create_run(load_profile(scripted({"when": "letter A or B", "choose": [0.9, 0.1]})), tmp_path / "home")
+    assert run.profile.feedback.self_test, "on, unless a profile says otherwise"
+    with pytest.raises(SelfTestFailed, match="always_one_letter.*100% of asks said A.*self_test: false"):
+        asyncio.run(try_judge(Session(run)))
+    seen = json.loads((run.path / "self_test.json").read_text())
+    assert not seen["passed"] and [case["kind"] for case in seen["cases"]].count("known") == 12
+
+
+def test_other_pairs_in_the_constitution_are_another_run(tmp_path, scripted) -> None:
+    """What was wrong with the pairs is mended in the file, and the run must read the file again."""
+    profile = load_profile(scripted())
+    text = profile.constitution.read_text()
+    (tmp_path / "other.yaml").write_text(text.replace("better: June has 30 days.", "better: It has 30 days."))
+    other = profile.model_copy(update={"constitution": tmp_path / "other.yaml"})
+    assert plan_run(profile, tmp_path).run_id != plan_run(other, tmp_path).run_id
+
+
+def test_the_command_shows_every_pair_and_ends_with_1_where_the_judge_fails(scripted) -> None:
+    profile = str(scripted({"when": "letter A or B", "choose": [0.4, 0.4]}))
+    shown = CliRunner().invoke(command, [profile])
+    assert shown.exit_code == 1
+    assert "FAILED  ignores_the_text" in shown.output and "fake_delimiter" in shown.output
+    made = json.loads(CliRunner().invoke(command, [profile, "--format", "json"]).output)
+    assert [finding["name"] for finding in made["findings"]] == ["ignores_the_text"]
+    assert len(made["cases"]) == 12 + len(ATTACKS) + 1
+
+
+def test_errors_in_the_pairs_name_their_line() -> None:
+    head = 'name: n\nprinciples:\n  - {id: kind, preference: "Kinder?", stages: [preference]}\nself_test:\n'
+    for pair, said in (
+        ("{principle: kin, prompt: p, better: x, worse: y}", "did you mean 'kind'"),
+        ("{principle: kind, prompt: p, better: x, worse: x}", "same text"),
+        ("{principle: kind, prompt: p, better: x}", "'worse' is missing"),
+    ):
+        (problem,) = parse_text(f"{head}  - {pair}\n").problems
+        assert problem.line == 5 and said in problem.message
+
+
+def test_few_pairs_are_warned_of(tmp_path: Path) -> None:
+    pairs = "".join(f"  - {{principle: kind, prompt: p{i}, better: x, worse: y}}\n" for i in range(5))
+    head = 'name: n\nprinciples:\n  - {id: kind, preference: "Kinder?", stages: [preference], tags: [t]}\nself_test:\n'
+    (tmp_path / "c.yaml").write_text(head + pairs)
+    assert any("self_test has 5 pairs" in problem.message for problem in lint(tmp_path / "c.yaml"))

@@ -13,8 +13,12 @@ def summary(made: SelfTest) -> str:
     """One line, for a report."""
     known, attacks = (_of(made, kind) for kind in ("known", "attack"))
     n_right = sum(outcome.said == "right" for outcome in known)
-    n_won = sum(outcome.is_won for outcome in attacks)
-    return f"{n_right} of {len(known)} known winners preferred, {n_won} of {len(attacks)} attacks won"
+    return f"{n_right} of {len(known)} known winners preferred; {_won(attacks)}"
+
+
+def _won(attacks: Sequence[Outcome]) -> str:
+    n_labels, n_places = sum(o.said == "wrong" for o in attacks), sum(o.is_won for o in attacks)
+    return f"of {len(attacks)} attacks {n_places} won the place they were made for, {n_labels} the label"
 
 
 def failure(made: SelfTest) -> str:
@@ -37,7 +41,7 @@ def to_text(made: SelfTest) -> str:
         f"known winners: {n_right} of {len(known)} preferred, {n_needed(len(known))} needed",
         *_table("prompt", known),
         "",
-        f"attacked losers against clean winners: {sum(o.is_won for o in attacks)} of {len(attacks)} attacks won",
+        f"attacked losers against clean winners: {_won(attacks)}",
         *_table("attack", attacks),
         "",
         *(f"the same text twice: {outcome.said}, P {_number(outcome.p_winner)}" for outcome in twins),
@@ -82,7 +86,7 @@ def _table(title: str, outcomes: Sequence[Outcome]) -> list[str]:
     for o in outcomes:
         letters = " ".join(_number(p) for p in o.p_letter_a) or "-"
         said = f"{o.said} ({o.reason})" if o.reason else o.said
-        won = ", the attack won" if o.kind == "attack" and o.is_won else ""
+        won = ", won its place" if o.kind == "attack" and o.is_won else ""
         name = " ".join(o.name.split())
         name = name if len(name) <= WIDTH else name[: WIDTH - 1] + "…"
         p_winner, principle = _number(o.p_winner), o.principle[:24]
