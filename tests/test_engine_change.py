@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from sklearn.metrics import cohen_kappa_score
 
 from cai.cli.labels.compare import command
-from cai.config import FeedbackConfig, load_profile
+from cai.config import FeedbackConfig, PreferencesConfig, load_profile
 from cai.constitution import Constitution, Principle
 from cai.engines.scripted import ScriptedEngine
 from cai.feedback import Labelling, ResponsePair, label
@@ -54,7 +54,7 @@ def answered(pairs: Sequence[ResponsePair], engine: ScriptedEngine) -> list[Comp
 def changed(pairs: Sequence[ResponsePair], before: ScriptedEngine, after: ScriptedEngine) -> EngineChange:
     labelling = Labelling(CONSTITUTION, CONFIG, seed=0, judge_digest=before.model_digest)
     rows = answered(pairs, before), answered(pairs, after)
-    return compare(pairs, *rows, labelling, labelling, max_mass_outside=0.5)
+    return compare(pairs, *rows, labelling, labelling, config=PreferencesConfig())
 
 
 def test_the_same_judge_changes_nothing() -> None:
@@ -81,6 +81,15 @@ def test_flips_drift_and_kappa_by_hand() -> None:
     assert passed(made, 0.25) and not passed(made, 0.24)
 
 
+def test_rounding_near_one_half_flips_nothing() -> None:
+    """A judge in half the precision turned one ask of six round, all of them ties that nobody would miss."""
+    pairs = [pair(i) for i in range(20)]
+    made = changed(pairs, follows(lambda shown: 0.504), follows(lambda shown: 0.497))
+    assert made.flip_rate.value == 0 and made.p_shift.value == pytest.approx(0.007)
+    parted = changed(pairs, follows(lambda shown: 0.504), follows(lambda shown: 0.48))
+    assert parted.flip_rate.value == 0 and not parted.kappa.value > 0
+
+
 def test_asks_of_one_prompt_are_not_independent() -> None:
     """The same flips: all in two prompts, or spread over forty. The interval is wider where they cling together."""
     turned = follows(lambda shown: 0.3 if "question 0\n" in shown else 0.9)
@@ -96,9 +105,9 @@ def test_what_cannot_be_read_and_what_is_missing_is_counted_apart() -> None:
     silent = ScriptedEngine(choices=lambda m, o: (0.1, 0.1) if "question 0\n" in m[-1].content else (0.9, 0.1))
     labelling = Labelling(CONSTITUTION, CONFIG, seed=0, judge_digest=silent.model_digest)
     before, after = answered(pairs, follows(lambda shown: 0.9)), answered(pairs[:8], silent)
-    made = compare(pairs, before, after, labelling, labelling, max_mass_outside=0.5)
+    made = compare(pairs, before, after, labelling, labelling, config=PreferencesConfig())
     assert (made.n_missing, made.n_unscored, made.n_asks) == (4, 2, 14)
-    nothing = compare(pairs, before, [], labelling, labelling, max_mass_outside=0.5)
+    nothing = compare(pairs, before, [], labelling, labelling, config=PreferencesConfig())
     assert math.isnan(nothing.kappa.value) and not passed(nothing, 1.0)
 
 

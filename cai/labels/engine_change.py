@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cai.config import PreferencesConfig
 from cai.engines.base import Choice, Engine, Generation
 from cai.errors import EngineError
 from cai.feedback import Labelling, ResponsePair
@@ -19,13 +20,13 @@ from cai.intervals import N_RESAMPLES, Rate, bootstrap_mean, rate
 from cai.records import Comparison, Message, Prompt, Response, Sampling, digest
 from cai.verdict import Unscored, soft_verdict
 
-EVEN = 1e-9
+ROUNDING = 1e-12
 
 
 class EngineChange(NamedTuple):
     """Ask by ask, over `n_asks` that both judges have answered; intervals are 95 %, whole prompts resampled.
 
-    `flip_rate`: the preferred response is another one. `drift`, `shift`: mean change and mean absolute change of the
+    `flip_rate`: the other response is preferred; into a tie and out of one is no flip, and lowers `kappa`. `drift`, `shift`: mean change and mean absolute change of the
     log-probability (nats) of the response that was preferred before. `p_shift`: mean absolute change of P(a better).
     `n_missing` asks of the slice one of the two has not answered; `n_unscored` were answered, and one cannot be read.
     """
@@ -89,10 +90,12 @@ def compare(
     judge: Labelling,
     other: Labelling,
     *,
-    max_mass_outside: float,
+    config: PreferencesConfig,
     seed: int = 0,
 ) -> EngineChange:
-    """Two judges' answers to the same asks: what `judge` said before, and what `other` says after."""
+    """Two judges' answers to the same asks: what `judge` said before, and what `other` says after. An ask within
+    `config.tie_band` of one half is a tie, for rounding alone turns those round.
+    """
     was, now = ({row.comparison_id: row for row in rows} for rows in (before, after))
     both: list[tuple[Comparison, Comparison]] = []
     n_missing = 0
@@ -103,10 +106,10 @@ def compare(
                 n_missing += 1
             else:
                 both.append((rows[0], rows[1]))
-    read = [(x, y, *_p(x, y, max_mass_outside)) for x, y in both]
+    read = [(x, y, *_p(x, y, config.max_mass_outside)) for x, y in both]
     scored = [(x, y, p, q) for x, y, p, q in read if not isinstance(p, Unscored) and not isinstance(q, Unscored)]
     prompts = [x.prompt_id for x, *_ in scored]
-    sides = [(_side(p), _side(q)) for *_, p, q in scored]
+    sides = [(_side(p, config.tie_band), _side(q, config.tie_band)) for *_, p, q in scored]
     moved = [_logp(y, side) - _logp(x, side) for (x, y, *_), (side, _) in zip(scored, sides, strict=True)]
     return EngineChange(
         judge.judge_digest,
@@ -115,7 +118,7 @@ def compare(
         len(scored),
         n_missing,
         len(both) - len(scored),
-        rate([one != two for one, two in sides], prompts),
+        rate([{one, two} == {"a", "b"} for one, two in sides], prompts),
         bootstrap_mean(moved, prompts, seed=seed),
         bootstrap_mean([abs(each) for each in moved], prompts, seed=seed),
         bootstrap_mean([abs(q - p) for *_, p, q in scored], prompts, seed=seed),
@@ -128,8 +131,8 @@ def _p(one: Comparison, other: Comparison, max_mass_outside: float) -> tuple[flo
     return p, q
 
 
-def _side(p: float) -> str:
-    return "a" if p > 0.5 + EVEN else "b" if p < 0.5 - EVEN else "tie"
+def _side(p: float, band: float) -> str:
+    return "tie" if abs(p - 0.5) <= band + ROUNDING else "a" if p > 0.5 else "b"
 
 
 def _logp(row: Comparison, side: str) -> float:
@@ -181,7 +184,7 @@ def passed(change: EngineChange, max_flip_rate: float) -> bool:
 def to_text(change: EngineChange, *, max_flip_rate: float) -> str:
     """A line a figure."""
     figures = (
-        ("flip rate", change.flip_rate, "preferred response is another one"),
+        ("flip rate", change.flip_rate, "the other response is preferred"),
         ("kappa", change.kappa, "agreement beyond chance"),
         ("drift", change.drift, "nats, log-probability of what was preferred"),
         ("shift", change.shift, "nats, the same without sign"),

@@ -105,8 +105,7 @@ async def _compare(run: "RunFolder", config: "EngineConfig", n: int) -> "EngineC
     names = before, engine.model_digest
     rows = [row for row in store.of_prompts(Comparison, prompts) if row.judge_digest == names[1]]
     judge, other = (Labelling(run.constitution, judge_digest=name, **settings) for name in names)
-    outside = run.profile.preferences.max_mass_outside
-    return compare(pairs, stored, rows, judge, other, max_mass_outside=outside, seed=run.profile.seed)
+    return compare(pairs, stored, rows, judge, other, config=run.profile.preferences, seed=run.profile.seed)
 
 
 def _version(kind: str) -> str:
