@@ -26,8 +26,9 @@ ROUNDING = 1e-12
 class EngineChange(NamedTuple):
     """Ask by ask, over `n_asks` that both judges have answered; intervals are 95 %, whole prompts resampled.
 
-    `flip_rate`: the other response is preferred; into a tie and out of one is no flip, and lowers `kappa`. `drift`, `shift`: mean change and mean absolute change of the
-    log-probability (nats) of the response that was preferred before. `p_shift`: mean absolute change of P(a better).
+    `flip_rate`: the other response is preferred; into a tie and out of one is no flip, and lowers `kappa`.
+    `drift`, `shift`: mean change and mean absolute change of the log-probability (nats) of the response that was
+    preferred before. `p_shift`: mean absolute change of P(a better).
     `n_missing` asks of the slice one of the two has not answered; `n_unscored` were answered, and one cannot be read.
     """
 
