@@ -28,7 +28,7 @@ from cai.records import Message, digest
 from cai.smallworld import lessons
 from cai.templates import DEFAULTS, render
 from flows.runs import create_run, plan_run
-from flows.steps import Session, try_judge
+from flows.steps import Session, try_judges
 
 ROOT = Path(__file__).parents[1]
 KIND = Principle("kind", "kind", 1.0, (), ("preference",), "", "", "Which response is kinder?")
@@ -278,8 +278,8 @@ def test_a_run_whose_judge_fails_ends_by_name_and_keeps_what_was_seen(tmp_path, 
     run = create_run(load_profile(scripted({"when": "letter A or B", "choose": [0.9, 0.1]})), tmp_path / "home")
     assert run.profile.feedback.self_test, "on, unless a profile says otherwise"
     with pytest.raises(SelfTestFailed, match="always_one_letter.*100% of asks said A.*self_test: false"):
-        asyncio.run(try_judge(Session(run)))
-    seen = json.loads((run.path / "self_test.json").read_text())
+        asyncio.run(try_judges(Session(run)))
+    (seen,) = json.loads((run.path / "self_test.json").read_text())
     assert not seen["passed"] and [case["kind"] for case in seen["cases"]].count("known") == 12
 
 

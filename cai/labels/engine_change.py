@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cai.config import PreferencesConfig
 from cai.engines.base import Choice, Engine, Generation
+from cai.engines.options import NEVER
 from cai.errors import EngineError
 from cai.feedback import Labelling, ResponsePair
 from cai.intervals import N_RESAMPLES, Rate, bootstrap_mean, rate
@@ -137,8 +138,9 @@ def _side(p: float, band: float) -> str:
 
 
 def _logp(row: Comparison, side: str) -> float:
-    """Of the response on that side; of a tie, the mean of both. What an engine could not see counts as it stored it."""
-    return {"a": row.logp_a, "b": row.logp_b, "tie": (row.logp_a + row.logp_b) / 2}[side]
+    """Of the response on that side; of a tie, the mean of both. A probability of 0 counts as `NEVER`."""
+    a, b = max(row.logp_a, NEVER), max(row.logp_b, NEVER)
+    return {"a": a, "b": b, "tie": (a + b) / 2}[side]
 
 
 def _kappa(first: Sequence[str], second: Sequence[str], prompts: Sequence[str], *, seed: int) -> Rate:

@@ -137,6 +137,7 @@ async def self_test(
         EngineDied, EngineUnreachable: at once.
     """
     config = feedback.model_copy(update={"principles": "all"})
+    preferences = preferences.model_copy(update={"ranking": None})  # each pair stands alone
 
     async def one(case: Case) -> tuple[Outcome, int]:
         ledger = MemoryLedger()

@@ -122,7 +122,7 @@ def _judge_digest(run: "RunFolder") -> str:
     labelled = run.result("labels-0")
     if labelled is None:
         raise DataError(f"run {run.run_id} has no labels yet; finish it, or name another run")
-    return str(labelled["judge_digest"])
+    return str(labelled["judge_digests"][0])
 
 
 def _slice(run: "RunFolder", store: "Store", rows: Sequence[Any], n: int) -> "list[ResponsePair]":

@@ -47,7 +47,8 @@ def command(
       identical_is_no_tie  one question gets two answers
 
     A judge that is right on 97 % of such pairs is refused in less than 1 % of tests. Every run does this before it
-    labels, unless its profile says `feedback: {self_test: false}`. PROFILE is the demo's where none is given.
+    labels, unless its profile says `feedback: {self_test: false}`. PROFILE is the demo's where none is given; of
+    a committee the first judge is tried here, and each of them by a run.
 
     \b
     cai labels self-test deployments/profiles/laptop.yaml
