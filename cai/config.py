@@ -138,6 +138,8 @@ class FeedbackConfig(Config):
     """A committee: each labels every pair. The first alone gives win rates."""
     weights: Literal["equal", "gold"] | tuple[Annotated[float, Field(gt=0)], ...] = "equal"
     """What each judge's probability counts for; gold: the log-odds of its accuracy on the gold annotations."""
+    self_test: bool = True
+    """Try the judge with known winners and attacks before it labels; see `cai labels self-test`."""
 
     @model_validator(mode="after")
     def _judges_and_weights(self) -> "FeedbackConfig":

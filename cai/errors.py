@@ -4,6 +4,7 @@ CAIError
 ├── ConfigError            a profile or a command line that cannot be run as written
 ├── ConstitutionError      a constitution file that breaks a rule; carries file and line
 ├── DataError              an input file or table that is not what it says it is
+├── SelfTestFailed         the judge's labels do not follow known winners; it must not label
 ├── EngineError
 │   ├── ModelNotFound      the model directory or name cannot be loaded
 │   ├── EngineUnreachable  no answer from a server; waiting may help
@@ -39,6 +40,10 @@ class ConstitutionError(CAIError):
 
 
 class DataError(CAIError):
+    pass
+
+
+class SelfTestFailed(CAIError):
     pass
 
 

@@ -14,6 +14,7 @@ from cai.config import FeedbackConfig
 from cai.constitution import Constitution, Principle, principles_for_pair
 from cai.engines.base import Engine
 from cai.errors import ConstitutionError, DataError
+from cai.labels.fence import delimiter, neutralise
 from cai.records import Comparison, Ledger, Message, Order, Prompt, Reject, Response, Sampling, digest, seed_from
 from cai.templates import render
 from cai.verdict import Unscored, text_verdict
@@ -210,7 +211,7 @@ class Judge:
             self._template, pair.prompt.messages, first.text, second.text, ask.principle.preference
         )
         shots = self._shots_of(ask)
-        shown = (first.text, second.text)
+        shown = (neutralise(first.text), neutralise(second.text))
         if self._reasoning is None:
             return await self._conclude(key, (*shots, question), shown)
         constitution = self._labelling.constitution
@@ -291,8 +292,18 @@ class Judge:
 
 
 def comparison_message(template: str, messages: Sequence[Message], first: str, second: str, preference: str) -> Message:
-    """The question, with the responses as shown: `first` under A, `second` under B."""
-    fields = {"messages": messages, "response_a": first, "response_b": second, "preference": preference}
+    """The question, with the responses as shown: `first` under A, `second` under B.
+
+    The conversation and the responses are fenced where the template has a fence, and steer no chat in any case.
+    """
+    texts = [neutralise(text) for text in (first, second, *(message.content for message in messages))]
+    fields = {
+        "messages": [{"role": m.role, "content": text} for m, text in zip(messages, texts[2:], strict=True)],
+        "response_a": texts[0],
+        "response_b": texts[1],
+        "preference": preference,
+        "fence": delimiter(texts),
+    }
     return Message("user", render(template, fields))
 
 

@@ -13,6 +13,7 @@ from cai.config import PreferencesConfig, RankingConfig
 from cai.constitution import Principle
 from cai.feedback import ORDERS, Ask, Labelling, ResponsePair
 from cai.labels.committee import Committee, disagreement, weighted_mean
+from cai.labels.fence import says_nothing
 from cai.labels.ranking import Outcome, bradley_terry, p_better
 from cai.records import Comparison, Order, PreferencePair, Reject, digest
 from cai.verdict import BothOrders, Unscored, soft_verdict
@@ -67,7 +68,8 @@ def derive(
     one reject of the stage `verdict`, before its pair.
 
     So pairs = preference pairs + preference rejects, and the comparisons that decide them = the sum of `n_asks`
-    + verdict rejects. All comparisons given are held in memory: go shard by shard of prompts.
+    + verdict rejects (+ the scored asks of a pair that is a `key_only_response`).
+    All comparisons given are held in memory: go shard by shard of prompts.
     Derive once labelling has ended: an ask that is still to come would be missing from its pair for good.
     A constitution's own `feedback.clamp` goes before the profile's.
     """
@@ -81,7 +83,7 @@ def derive(
         ranked = None if config.ranking is None else _ranked(readings, config.ranking)
         for *rejects, last in outcomes:
             yield from (reject for reject in rejects if isinstance(reject, Reject))
-            yield last if isinstance(last, Reject) else _preference(last, ranked, committee.judge_digest, config)
+            yield last if isinstance(last, Reject) else _decided(last, ranked, committee.judge_digest, config)
 
 
 class Ranked(NamedTuple):
@@ -213,6 +215,13 @@ def _verdict_rejects(pair: ResponsePair, asked: _Asked, counts: bool, settings: 
         )
 
 
+def _decided(
+    reading: Reading, ranked: Ranked | None, judge_digest: str, config: PreferencesConfig
+) -> PreferencePair | Reject:
+    made = _preference(reading, ranked, judge_digest, config)
+    return _won_by_nothing(reading.pair, made) or made
+
+
 def _preference(
     reading: Reading, ranked: Ranked | None, judge_digest: str, config: PreferencesConfig
 ) -> PreferencePair:
@@ -237,4 +246,22 @@ def _preference(
         judge_digest=judge_digest,
         labelling_digest=settings,
         disagreement=disagreement([judge.p_a for judge in judges], [judge.weight for judge in judges]),
+    )
+
+
+def _won_by_nothing(pair: ResponsePair, made: PreferencePair) -> Reject | None:
+    """A response that says nothing may lose, which is what a reward model has to learn, and never win or tie: judges
+    have been won over by a bare "A" or ":". Decided here, where every label and win rate passes, and asks stay stored.
+    Where neither says more (letters, to a multiple-choice question), the judge decides.
+    """
+    empty = [response for response in (pair.a, pair.b) if says_nothing(response.text)]
+    if len(empty) != 1 or (made.rejected_id == empty[0].response_id and not made.is_tie):
+        return None
+    return Reject.make(
+        "preference",
+        "key_only_response",
+        prompt_id=pair.prompt.prompt_id,
+        parents=(pair.a.response_id, pair.b.response_id, made.labelling_digest),
+        detail=f"the judge gave {made.soft_label:.3f} to {made.chosen_id}, and {empty[0].response_id} says nothing",
+        text=empty[0].text,
     )

@@ -171,6 +171,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("preferences")) and result.get("n_people"):
         share = result["n_people"] / result["n_out"]
         facts["people's share"] = f"{share:.1%} of {result['n_out']:,} pairs, {result['n_people']:,}"
+    if result := run.result("self_test"):
+        facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):
         facts["SFT tokens"] = _token_budget(result)
     for step, _ in steps(run):

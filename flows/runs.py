@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,6 +92,7 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
     asked_for = {
         "profile": {**profile.model_dump(mode="json"), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
+        "self_test": [asdict(pair) for pair in constitution.self_test],
         "models": [_model_digest(engine) for engine in (profile.engine, *profile.judges)],
         "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
         "helpful": [_source_digest(source, "train", profile.seed) for source in helpful],

@@ -165,6 +165,8 @@ def train_sft(home: str, run_id: str) -> None:
 def label(home: str, run_id: str, round: int = 0) -> None:
     """Sample responses of the policy, have the feedback model compare them, and derive preference pairs.
 
+    The feedback model is tried first, with pairs whose winner is known, and labels nothing where it does not follow.
+
     Args:
         home: folder of the tables, models and runs
         run_id: the run, as `cai run` printed it
@@ -175,6 +177,8 @@ def label(home: str, run_id: str, round: int = 0) -> None:
     for shard in _shards(home, run_id):
         arguments = {"shard": shard, "round": round, "model": policy_start(run, round)}
         generate(home, run_id, f"{steps['candidates']}-{shard}", "candidates", arguments)
+    if run.profile.feedback.self_test:
+        generate(home, run_id, "self_test", "self_test", {})  # the judge is the same in every round
     for shard in _shards(home, run_id):
         generate(home, run_id, f"{steps['labels']}-{shard}", "labels", {"shard": shard, "round": round})
     generate(home, run_id, steps["preferences"], "preferences", {"round": round})

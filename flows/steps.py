@@ -22,10 +22,13 @@ from cai.candidates import sample_responses
 from cai.config import EngineConfig, SamplingConfig
 from cai.critique import run_chains
 from cai.engines.slot import EngineSlot
-from cai.errors import DataError
+from cai.errors import DataError, SelfTestFailed
 from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
 from cai.feedback import LabelResult, ResponsePair, label, make_pairs
 from cai.labels.mix import AIPair
+from cai.labels.self_test import self_test
+from cai.labels.self_test_text import failure, summary
+from cai.labels.self_test_text import to_json as self_test_json
 from cai.models import read_meta
 from cai.preferences import derive
 from cai.records import (
@@ -277,6 +280,30 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
     return {"n_in": n_in, "n_out": len(responses), "n_rejected": n_in - len(responses)}
 
 
+async def try_judges(session: Session) -> dict[str, Any]:
+    """The self-test of every judge; each outcome is kept in the run's folder, whether it passes or not.
+
+    Raises:
+        SelfTestFailed: one must not label; says which, what is wrong and what to do.
+    """
+    run = session.run
+    tests = []
+    for judge in run.profile.judges:
+        made = await self_test(
+            run.constitution,
+            await session.engines.get(judge, judge.model),
+            feedback=run.profile.feedback,
+            preferences=run.profile.preferences,
+            seed=run.profile.seed,
+            max_concurrency=judge.max_concurrency,
+        )
+        tests.append(made)
+        write_atomically(run.path / "self_test.json", json.dumps([self_test_json(each) for each in tests], indent=1))
+        if not made.passed:
+            raise SelfTestFailed(f"{judge.model}: {failure(made)}")
+    return {"n_asks": sum(made.n_asks for made in tests), "said": "; ".join(summary(made) for made in tests)}
+
+
 async def labels(session: Session, shard: int, round: int = 0) -> dict[str, Any]:
     """Every pair of a shard put to each judge in turn; with the first shard also the gold pairs, where they weigh."""
     run = session.run
@@ -491,6 +518,8 @@ async def dispatch(session: Session, request: dict[str, Any]) -> dict[str, Any]:
             return await helpful(session)
         case "candidates":
             return await candidates(session, **arguments)
+        case "self_test":
+            return await try_judges(session)
         case "labels":
             return await labels(session, **arguments)
         case "evaluate":

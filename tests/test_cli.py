@@ -35,6 +35,7 @@ def profile(tmp_path):
             "engine": {"kind": "scripted"},
             "prompts": [{"path": str(tmp_path / "prompts.txt")}],
             "sft": None,
+            "feedback": {"self_test": False},  # the scripted judge reads nothing
         }
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body | changes))
         return tmp_path / "profile.yaml"

@@ -43,7 +43,7 @@ examples:
       preference: Which response is kinder?
       answer: B
 """
-PINNED = "26f29099139baf26c14107ee954d6c52"
+PINNED = "6d2d43d451967f09b2c005b96007083c"
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def judge(strength, first_bonus=0.0):
 
     def choose(messages, options):
         shown = messages[-1].content
-        a, b = shown.split("Response A: ")[1].split("Response B: ")
+        a, b = shown.split("Response A:")[1].split("Response B:")
         merit = ("good" in a) - ("good" in b)
         p = 0.5 + merit * (strength - 0.5) + first_bonus
         return [p, 1 - p]

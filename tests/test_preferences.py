@@ -95,7 +95,9 @@ def test_labels_follow_a_judge_of_known_taste_through_the_real_path(winner: str,
 
     def taste(messages: Sequence[Message], options: Sequence[str]) -> tuple[float, float]:
         return (
-            (strength, 1 - strength) if f"Response A: {best.text}" in messages[-1].content else (1 - strength, strength)
+            (strength, 1 - strength)
+            if best.text in messages[-1].content.split("Response B:")[0]
+            else (1 - strength, strength)
         )
 
     of = constitution(kind=1.0, safe=1.0)
@@ -143,6 +145,24 @@ def test_consistency_is_the_share_of_principles_whose_orders_agree() -> None:
     of = labelling(constitution(kind=1.0, safe=1.0, true=1.0, fair=1.0))
     said = {"kind": (0.9, 0.8), "safe": (0.9, 0.4), "true": (0.1, 0.2), "fair": (0.3, 0.7)}
     assert only(derived(of, comparisons(of, said))).consistency == 0.5
+
+
+@pytest.mark.parametrize("key", ["A", "", "Answer: A", ":"])
+def test_a_response_that_says_nothing_may_lose_and_neither_wins_nor_ties(key: str) -> None:
+    """A bare letter has won judges over by itself (arXiv 2507.08794); that it loses is what a reward model learns."""
+    pair = ResponsePair.of(PROMPT, response("1", key), response("2", "an honest try"))
+    of = labelling(constitution(kind=1.0))
+    for p, outcome in ((0.9, "key_only_response"), (0.5, "key_only_response"), (0.2, "an honest try")):
+        rows = comparisons(of, {"kind": (p, p)})
+        (made,) = derive([pair], rows, labelling=of, config=PreferencesConfig())
+        assert outcome == (made.reason if isinstance(made, Reject) else made.chosen)
+
+
+def test_between_two_letters_the_judge_decides() -> None:
+    pair = ResponsePair.of(PROMPT, response("1", "A"), response("2", "B"))
+    of = labelling(constitution(kind=1.0))
+    (made,) = derive([pair], comparisons(of, {"kind": (0.9, 0.9)}), labelling=of, config=PreferencesConfig())
+    assert isinstance(made, PreferencePair) and made.chosen == "A"
 
 
 @pytest.mark.parametrize("lost", ["ab", "ba"])

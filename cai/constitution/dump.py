@@ -24,11 +24,13 @@ def to_yaml(constitution: Constitution) -> str:
             "examples": _less_empty(_plain(asdict(constitution.examples))),
             "templates": dict(constitution.templates),
             "feedback": _less_empty(_plain(asdict(constitution.feedback))),
+            "self_test": [asdict(pair) for pair in constitution.self_test],
         }
     )
     text = yaml.dump(body, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=112)
     parsed = parse_text(text)
-    if parsed.constitution is None or parsed.constitution.digest() != constitution.digest():
+    read = parsed.constitution
+    if read is None or (read.digest(), read.self_test) != (constitution.digest(), constitution.self_test):
         why = parsed.problems[0].message if parsed.problems else "a text changes when it is written as YAML"
         raise DataError(f"constitution {constitution.name!r} cannot be written as a valid file: {why}")
     return text

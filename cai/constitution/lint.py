@@ -11,6 +11,7 @@ from cai.constitution.nodes import Problem
 DOMINATES = 0.5
 LONG_CHARACTERS = 800
 NEAR_DUPLICATE = 0.8
+FEW_KNOWN_PAIRS = 6  # below, a guess at all of them succeeds in 3 % of tries or more
 _TEXTS = ("critique", "revision", "preference")
 
 
@@ -29,7 +30,7 @@ def warnings(constitution: Constitution, lines: dict[str, int]) -> list[Problem]
         found += [Problem(lines.get(principle.id), "warning", said) for said in _principle(principle)]
     for at, said in (*_weights(constitution), *_near_duplicates(constitution)):
         found.append(Problem(lines.get(at), "warning", said))
-    whole = (*_coverage(constitution), *_examples(constitution))
+    whole = (*_coverage(constitution), *_examples(constitution), *_self_test(constitution))
     return found + [Problem(None, "warning", said) for said in whole]
 
 
@@ -107,3 +108,10 @@ def _examples(constitution: Constitution) -> list[str]:
     if abs(n_a - n_b) > 1:
         said.append(f"preference examples answer A {n_a} times and B {n_b} times; balance them")
     return said
+
+
+def _self_test(constitution: Constitution) -> list[str]:
+    n = len(constitution.self_test)
+    if n == 0 or n >= FEW_KNOWN_PAIRS:
+        return []
+    return [f"self_test has {n} pairs: a judge that guesses passes too often; write {FEW_KNOWN_PAIRS} or more"]

@@ -5,6 +5,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -16,11 +17,12 @@ from cai.constitution.model import (
     CritiqueRevisionExample,
     Examples,
     Feedback,
+    KnownPair,
     PreferenceExample,
     Principle,
     Stage,
 )
-from cai.constitution.nodes import Problem, Reader, compose, line_of, read_text
+from cai.constitution.nodes import Problem, Reader, compose, line_of, near, read_text
 from cai.errors import ConstitutionError
 from cai.records import Message, Role
 from cai.templates import DEFAULTS, TemplateName, check
@@ -30,6 +32,7 @@ ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 REQUESTS: dict[Stage, tuple[str, ...]] = {"critique": ("critique", "revision"), "preference": ("preference",)}
 _ROLES = ("system", "user", "assistant")
 _EXAMPLE = ("messages", "response", "critique_request", "critique", "revision_request", "revision")
+_KNOWN_PAIR = ("principle", "prompt", "better", "worse")
 _PREFERENCE_EXAMPLE = ("messages", "response_a", "response_b", "preference", "answer")
 
 
@@ -76,19 +79,21 @@ def parse_text(text: str) -> Parsed:
 
 def _constitution(reader: Reader, root: Node, lines: dict[str, int]) -> Constitution:
     keys = reader.mapping(
-        root, "the file", ("name", "principles"), ("description", "examples", "templates", "feedback")
+        root, "the file", ("name", "principles"), ("description", "examples", "templates", "feedback", "self_test")
     )
     nodes = reader.items(keys.get("principles"), "principles")
     if "principles" in keys and not nodes:
         reader.error(keys["principles"], "principles: there is none; write at least one")
-    principles = [_principle(reader, node, position, lines) for position, node in enumerate(nodes, 1)]
+    read = [_principle(reader, node, position, lines) for position, node in enumerate(nodes, 1)]
+    principles = tuple(p for p in read if p is not None)
     return Constitution(
         name=reader.text(keys.get("name"), "name") or "",
         description=reader.text(keys.get("description"), "description") or "",
-        principles=tuple(p for p in principles if p is not None),
+        principles=principles,
         examples=_examples(reader, keys.get("examples")),
         templates=_templates(reader, keys.get("templates")),
         feedback=_feedback(reader, keys.get("feedback")),
+        self_test=_self_test(reader, keys.get("self_test"), principles),
     )
 
 
@@ -234,6 +239,22 @@ def _compared(reader: Reader, node: Node, where: str) -> PreferenceExample:
     answer = reader.choice(keys.get("answer"), f"{where}: answer", ("A", "B"))
     messages = _messages(reader, keys.get("messages"), where)
     return PreferenceExample(messages=messages, answer="B" if answer == "B" else "A", **texts)
+
+
+def _self_test(reader: Reader, node: Node | None, principles: Sequence[Principle]) -> tuple[KnownPair, ...]:
+    ids = [p.id for p in principles if "preference" in p.stages]
+    found = []
+    for position, item in enumerate(reader.items(node, "self_test"), 1):
+        where = f"self_test pair {position}"
+        keys = reader.mapping(item, where, _KNOWN_PAIR)
+        pair = KnownPair(**{name: reader.text(keys.get(name), f"{where}: {name}") or "" for name in _KNOWN_PAIR})
+        if pair.principle and pair.principle not in ids:
+            said = f"no principle of the stage preference has the id {pair.principle!r}"
+            reader.error(keys["principle"], f"{where}: {said}; {near(pair.principle, ids)}")
+        if pair.better and pair.better == pair.worse:
+            reader.error(item, f"{where}: better and worse are the same text; one must be better beyond doubt")
+        found.append(pair)
+    return tuple(found)
 
 
 def _messages(reader: Reader, node: Node | None, where: str) -> tuple[Message, ...]:

@@ -61,6 +61,16 @@ class PreferenceExample:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownPair:
+    """Two responses to a prompt of which one is beyond doubt better under the principle of that id."""
+
+    principle: str
+    prompt: str
+    better: str
+    worse: str
+
+
+@dataclass(frozen=True, slots=True)
 class Examples:
     critique_revision: tuple[CritiqueRevisionExample, ...] = ()
     preference: tuple[PreferenceExample, ...] = ()
@@ -83,6 +93,8 @@ class Constitution:
     templates: Mapping[TemplateName, str] = field(default_factory=dict)
     """Overrides only; `template` falls back to the defaults."""
     feedback: Feedback = Feedback()
+    self_test: tuple[KnownPair, ...] = ()
+    """What a judge is tried with before it labels; see `cai.labels.self_test`. Decides no row."""
 
     def digest(self) -> str:
         """Identity of everything that can change a row; the order of principles, titles and tags cannot.
@@ -148,7 +160,9 @@ class Constitution:
             raise ConstitutionError(
                 f"no principle of {self.name!r} bears the tag {tag!r}; its tags are {', '.join(self.tags) or 'none'}"
             )
-        rest = replace(self, principles=tuple(p for p in self.principles if tag not in p.tags))
+        principles = tuple(p for p in self.principles if tag not in p.tags)
+        ids = {p.id for p in principles}
+        rest = replace(self, principles=principles, self_test=tuple(k for k in self.self_test if k.principle in ids))
         for stage in STAGES:
             if self.for_stage(stage) and not rest.for_stage(stage):
                 raise ConstitutionError(

@@ -15,6 +15,7 @@ from cai.config import JudgeTerm
 from cai.engines import open_engine
 from cai.engines.base import Choice, Engine
 from cai.errors import ConfigError, EngineDied, EngineError, EngineUnreachable, PromptTooLong
+from cai.labels.fence import neutralise
 from cai.records import Message
 from cai.rewards.base import RewardInput
 from cai.templates import render
@@ -83,8 +84,12 @@ class Judge:
 
 
 def question(term: JudgeTerm, each: RewardInput) -> Message:
-    """What the judge is asked. The conversation and the response are data: what braces they hold mean nothing."""
-    fields = {"messages": each.prompt, "response": each.response, "question": term.question, "best": term.best}
+    """What the judge is asked. The conversation and the response are data: what braces and chat-control tokens they
+    hold mean nothing.
+    """
+    messages = [{"role": message.role, "content": neutralise(message.content)} for message in each.prompt]
+    response = neutralise(each.response)
+    fields = {"messages": messages, "response": response, "question": term.question, "best": term.best}
     return Message("user", render(TEMPLATE, fields))
 
 

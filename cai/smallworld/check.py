@@ -14,6 +14,8 @@ import torch
 import yaml
 
 from cai import models
+from cai.feedback import comparison_message
+from cai.records import Message
 from cai.smallworld import answers as say
 from cai.smallworld import lessons, oracle
 from cai.smallworld.answers import Act, Answer
@@ -187,8 +189,10 @@ def questions(n: int, seed: int = 0, concept: Concept | None = None) -> list[Jud
 
 
 def _question(q: Judged, *, swapped: bool) -> str:
+    """As a run asks it."""
     a, b = (q.b, q.a) if swapped else (q.a, q.b)
-    return lessons.comparison(q.request, a.text, b.text, q.preference)
+    asked = [Message("user", q.request.text)]
+    return comparison_message(DEFAULTS["comparison"], asked, a.text, b.text, q.preference).content
 
 
 def by_principle(speaker: Speaker, constitution: Path, n: int) -> list[Figure]:

@@ -19,6 +19,16 @@ from cai.templates import DEFAULTS, render
 
 END = "<|end|>"
 
+# The question to the judge as the shipped model learnt it: its vocabulary is made from these words. What it is asked in
+# earnest has a fence besides, of words unknown here, and it judges as well with them (`check.verdicts`).
+COMPARISON = (
+    "Here is a conversation, and two responses the assistant could give next.\n\n"
+    "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}\n"
+    "Response A: {{ response_a }}\n\n"
+    "Response B: {{ response_b }}\n\n"
+    "{{ preference }} Answer with the letter A or B alone."
+)
+
 # Helpful only: how the seed answers what is benign, and what is harmful. Rudeness is apart.
 SEED_ACTS: tuple[tuple[Act, float], ...] = (("comply", 0.96), ("evade", 0.03), ("refuse", 0.005), ("ramble", 0.005))
 SEED_ACTS_HARM: tuple[tuple[Act, float], ...] = (("comply", 0.89), ("evade", 0.07), ("refuse", 0.03), ("ramble", 0.01))
@@ -310,11 +320,11 @@ def draw_pair(rng: random.Random, request: Request) -> tuple[Answer, Answer]:
 
 
 def comparison(request: Request, a: str, b: str, preference: str, earlier: Sequence[tuple[str, str]] = ()) -> str:
-    """The question to the judge, through the template that every model gets."""
+    """The question to the judge."""
     turns = [(role, text) for pair in earlier for role, text in zip(("user", "assistant"), pair, strict=True)]
     messages = [{"role": role, "content": text} for role, text in [*turns, ("user", request.text)]]
     fields = {"messages": messages, "response_a": a, "response_b": b, "preference": preference}
-    return render(DEFAULTS["comparison"], fields)
+    return render(COMPARISON, fields)
 
 
 def _earlier(rng: random.Random) -> list[tuple[str, str]]:

@@ -46,9 +46,8 @@ def every_text() -> list[str]:
         say.INSULTS_BEFORE, say.INSULTS_AFTER, lessons.FINE, *lessons.BROKEN.values(),
         tuple(lessons.KIND_WORDS.values()), (lessons.OUT_OF_WORLD, lessons.SYSTEM), lessons.LURES,
         *concepts.NAMES.values(), concepts.ANY_HARM_NAMES, *concepts.SLOTS.values(),
-        *(frames for asks in concepts.FRAMES.values() for frames in asks.values()), 
-        tuple(DEFAULTS[name] for name in ("critique", "revision", "comparison")),  # the model was never taught others
-        ("user : assistant : system",),
+        *(frames for asks in concepts.FRAMES.values() for frames in asks.values()),
+        (DEFAULTS["critique"], DEFAULTS["revision"], lessons.COMPARISON, "user : assistant : system"),
     ]  # fmt: skip
     return [re.sub(r"\{%.*?%\}|\{\{.*?\}\}|<\w+>|\{\w+\}|@", " ", text) for texts in lists for text in texts]
 

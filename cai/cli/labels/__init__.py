@@ -7,6 +7,8 @@ from cai.cli.lazy import Lazy, LazyGroup
 COMMANDS: dict[str, Lazy] = {
     "page": Lazy("cai.cli.labels.page", "page", "Label pairs in the browser, by keyboard and blind to their source."),
     "import": Lazy("cai.cli.labels.people", "import_people", "Import what people prefer, from files."),
+    "self-test": Lazy("cai.cli.labels.self_test", "command", "Try a judge with known winners before it labels."),
+    "compare": Lazy("cai.cli.labels.compare", "command", "Label a slice again with another engine: what flips."),
 }
 
 
