@@ -330,7 +330,7 @@ class GuardConfig(Config):
     """Prompts held aside: never trained on, one reply each."""
     patience: Positive = 3
     """Gold scores in a row below the best, beyond their noise, before it stops."""
-    stall: Positive | None = 6
+    stall: Positive | None = 5
     """Gold scores in a row, none above the best, while the proxy has risen beyond its noise, before it stops: the two
     have parted, though gold has not fallen yet. None: it goes on until gold falls.
     """
