@@ -91,8 +91,8 @@ def _parting(config: GuardConfig, sound: Sequence[Row]) -> str:
 
 
 def _has_stalled(config: GuardConfig, best: Row, after: Sequence[Row]) -> bool:
-    """Of runs whose gold rises by half a standard error a score, 1 in 100 are stopped within 20 scores at 5 in a row; of
-    those whose gold rises by 0.3 of one, 19 in 100 (at 6: none, and 6). What is kept is the best so far in any case.
+    """Of runs whose gold rises by half a standard error a score, 1 in 100 are stopped within 20 scores at 5 in a row;
+    of those whose gold rises by 0.3 of one, 19 in 100 (at 6: none, and 6). What is kept is the best in any case.
     """
     if config.stall is None or len(after) < config.stall or "proxy/mean" not in best:
         return False
