@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=10)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--every", type=int, default=5)
+    parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--gold-prompts", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
