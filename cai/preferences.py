@@ -157,7 +157,8 @@ def committee_digest(pair: ResponsePair, committee: Committee, config: Preferenc
 def labelling_digest(pair: ResponsePair, labelling: Labelling, config: PreferencesConfig) -> str:
     """What one judge's label of this pair depends on. Principles it was not asked about do not count."""
     asked = sorted([p.id, p.digest("preference"), float(p.weight)] for p in labelling.principles(pair))
-    settings = config.model_dump(mode="json", exclude={"ranking"})
+    unused = {"recalibration"} if config.recalibration is None else set()
+    settings = config.model_dump(mode="json", exclude={"ranking", *unused})
     mode = [labelling.mode, labelling.n_samples] if labelling.mode else []
     return digest("labelling", asked, labelling.template_digest, labelling.judge_digest, settings, *mode)
 
