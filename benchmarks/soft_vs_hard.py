@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai.config import RewardModelConfig
+from cai.labels.calibration import ece_floor
 from cai.smallworld import oracle
 from cai.training import reward_model
 from cai.training.command import run
 from cai.training.jobs import RewardModelJob
-from cai.training.reward_metrics import HeldOut, ece_floor, quality
+from cai.training.reward_metrics import HeldOut, quality
 from cai.training.reward_pairs import scored, split_rows
 from cai.training.rows import PairRow, read_pairs
 from cai.training.scoring import RewardModel

@@ -175,6 +175,10 @@ class PreferencesConfig(Config):
     """Bounds on each ask's probability; the paper uses (0.4, 0.6) after chain of thought."""
     max_mass_outside: Share = 0.5
     """An ask that puts more probability than this outside the options is unscored."""
+    recalibration: str | None = None
+    """The id of a record made by `cai labels calibrate`: what maps a pair's P(a better) to what gold says it means. The
+    clamp then bounds the mapped probability of the pair, and no longer each ask.
+    """
 
 
 class PeopleConfig(Config):

@@ -4,17 +4,22 @@ Several responses to one prompt are not independent: every function takes the cl
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
 N_RESAMPLES = 2_000
-_CHUNK = 2_000_000  # random indices drawn at once: 16 MB
+MOST_CLUSTERS = 1_000
+"""More clusters than this are dealt at random into so many groups, and groups are resampled: as wide, and quick."""
+_CHUNK = 2_000_000  # numbers held at once: 16 MB
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,20 @@ def rate(outcomes: Sequence[bool], clusters: Sequence[Hashable], level: float = 
     cluster-robust variance over the binomial one; where all outcomes agree it cannot be seen, and each cluster
     counts once. `Rate.n` is always the number of outcomes.
     """
-    n = len(outcomes)
-    if n == 0:
+    return rate_of(_totals([float(outcome) for outcome in outcomes], clusters), level)
+
+
+def rate_of(totals: Floats, level: float = LEVEL) -> Rate:
+    """`rate` of outcomes added up by cluster: `(n_clusters, 2)`, how many were true, of how many. Half a true outcome
+    (a tie) may be added; the interval is then a little too wide.
+    """
+    if not totals.size or not totals[:, 1].any():
         return Rate(math.nan, 0.0, 1.0, 0)
-    totals = _totals([float(outcome) for outcome in outcomes], clusters)
-    share = sum(outcomes) / n
+    totals = totals[totals[:, 1] > 0]
+    n = float(totals[:, 1].sum())
+    share = float(totals[:, 0].sum()) / n
     low, high = wilson(share, _effective_n(share, totals), level)
-    return Rate(share, low, high, n)
+    return Rate(share, low, high, round(n))
 
 
 def bootstrap_mean(
@@ -89,16 +101,69 @@ def bootstrap_mean(
     """
     if not values:
         return Rate(math.nan, -math.inf, math.inf, 0)
-    totals = _totals(values, clusters)
-    mean = float(totals[:, 0].sum() / totals[:, 1].sum())
-    n_clusters = len(totals)
-    if n_clusters == 1:
-        return Rate(mean, -math.inf, math.inf, len(values))
-    means = _resampled_means(totals, seed, n_resamples)
-    z = math.sqrt(n_clusters / (n_clusters - 1)) * _student(_z(level), n_clusters - 1)
+    (measured,) = bootstrap(_totals(values, clusters), ratios, seed=seed, n_resamples=n_resamples, level=level)
+    return Rate(*measured, len(values))
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval, where what it counts is stated elsewhere."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap(
+    totals: Floats,
+    statistic: Callable[[Floats], Floats],
+    *,
+    seed: int,
+    n_resamples: int = N_RESAMPLES,
+    level: float = LEVEL,
+) -> list[Interval]:
+    """Any estimates that are functions of sums over clusters, each with its bootstrap interval from the same draws.
+
+    `totals` is `(n_clusters, k)`: what each cluster adds to each sum. `statistic` takes sums `(n, k)` and returns the
+    estimates `(n, m)`; a resample in which one cannot be computed (NaN) does not count for it. Widened for few
+    clusters as `bootstrap_mean` says.
+    """
+    values = statistic(totals.sum(axis=0)[None])[0]
+    if len(totals) < 2:
+        return [Interval(float(value), -math.inf, math.inf) for value in values]
+    n_drawn = min(len(totals), MOST_CLUSTERS)
+    z = math.sqrt(n_drawn / (n_drawn - 1)) * _student(_z(level), n_drawn - 1)
     tail = NormalDist().cdf(-z)
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Rate(mean, float(low), float(high), len(values))
+    drawn = resampled(totals, statistic, seed=seed, n_resamples=n_resamples)
+    return [Interval(float(v), *_quantiles(column, tail)) for v, column in zip(values, drawn.T, strict=True)]
+
+
+def resampled(
+    totals: Floats, statistic: Callable[[Floats], Floats], *, seed: int, n_resamples: int = N_RESAMPLES
+) -> Floats:
+    """The statistic of each resample of whole clusters, `(n_resamples, m)`; see `bootstrap`."""
+    if len(totals) > MOST_CLUSTERS:
+        group = dealt(len(totals), np.random.default_rng(seed))
+        totals = np.stack([np.bincount(group, column) for column in totals.T], axis=1)
+    times = _times(len(totals), seed, n_resamples)
+    rows = max(1, _CHUNK // totals.shape[1])
+    return np.concatenate([statistic(times[start : start + rows] @ totals) for start in range(0, n_resamples, rows)])
+
+
+def dealt(n_clusters: int, rng: np.random.Generator) -> NDArray[np.int_]:
+    """The group of each cluster, at most `MOST_CLUSTERS`, by chance: the order of clusters may mean something."""
+    return rng.permutation(n_clusters) % MOST_CLUSTERS if n_clusters > MOST_CLUSTERS else np.arange(n_clusters)
+
+
+def ratios(sums: Floats) -> Floats:
+    """The statistic of columns that come in twos, a sum and its count: their quotients, NaN where nothing counts."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(sums[:, 0::2] / sums[:, 1::2], dtype=np.float64)
+
+
+def cluster_sums(columns: Floats, clusters: Sequence[Hashable] | NDArray[Any]) -> Floats:
+    """The rows of `columns` `(n, k)` added up by cluster, `(n_clusters, k)`, in the order of the clusters' names."""
+    which = np.unique(np.asarray(clusters), return_inverse=True)[1]
+    return np.stack([np.bincount(which, column) for column in columns.T], axis=1)
 
 
 def paired_difference(
@@ -115,7 +180,7 @@ def paired_difference(
     return bootstrap_mean(differences, clusters, seed=seed, n_resamples=n_resamples, level=level)
 
 
-def _totals(values: Sequence[float], clusters: Sequence[Hashable]) -> NDArray[np.float64]:
+def _totals(values: Sequence[float], clusters: Sequence[Hashable]) -> Floats:
     """Sum and count of each cluster, `(n_clusters, 2)`, in order of first appearance."""
     totals: dict[Hashable, list[float]] = {}
     for value, cluster in zip(values, clusters, strict=True):
@@ -125,7 +190,7 @@ def _totals(values: Sequence[float], clusters: Sequence[Hashable]) -> NDArray[np
     return np.array(list(totals.values()), dtype=np.float64)
 
 
-def _effective_n(share: float, totals: NDArray[np.float64]) -> float:
+def _effective_n(share: float, totals: Floats) -> float:
     sums, counts = totals[:, 0], totals[:, 1]
     n, n_clusters = float(counts.sum()), len(totals)
     if n_clusters == n:
@@ -137,16 +202,22 @@ def _effective_n(share: float, totals: NDArray[np.float64]) -> float:
     return n / max(design_effect, 1.0)
 
 
-def _resampled_means(totals: NDArray[np.float64], seed: int, n_resamples: int) -> NDArray[np.float64]:
-    rng = np.random.default_rng(seed)
-    n_clusters = len(totals)
-    rows = max(1, _CHUNK // n_clusters)
-    means = []
-    for start in range(0, n_resamples, rows):
-        drawn = rng.integers(0, n_clusters, size=(min(rows, n_resamples - start), n_clusters))
-        sums = totals[:, 0][drawn].sum(axis=1)
-        means.append(sums / totals[:, 1][drawn].sum(axis=1))
-    return np.concatenate(means)
+@lru_cache(maxsize=8)
+def _times(n_clusters: int, seed: int, n_resamples: int) -> Floats:
+    """How often each cluster is drawn, `(n_resamples, n_clusters)`, 16 MB at most. Kept: estimates share draws."""
+    drawn = np.random.default_rng(seed).integers(0, n_clusters, size=(n_resamples, n_clusters))
+    cells = (drawn + np.arange(n_resamples)[:, None] * n_clusters).ravel()
+    times = np.bincount(cells, minlength=drawn.size).reshape(drawn.shape).astype(np.float64)
+    times.flags.writeable = False
+    return times
+
+
+def _quantiles(drawn: Floats, tail: float) -> tuple[float, float]:
+    known = drawn[~np.isnan(drawn)]
+    if not known.size:
+        return -math.inf, math.inf
+    low, high = np.quantile(known, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _z(level: float) -> float:

@@ -15,7 +15,8 @@ from cai.feedback import ORDERS, Ask, Labelling, ResponsePair
 from cai.labels.committee import Committee, disagreement, weighted_mean
 from cai.labels.fence import says_nothing
 from cai.labels.ranking import Outcome, bradley_terry, p_better
-from cai.records import Comparison, Order, PreferencePair, Reject, digest
+from cai.labels.recalibration import check_recalibration, recalibrated
+from cai.records import Comparison, Order, PreferencePair, Recalibration, Reject, digest
 from cai.verdict import BothOrders, Unscored, soft_verdict
 
 NOT_ASKED = "not_asked"
@@ -63,6 +64,7 @@ def derive(
     *,
     labelling: Labelling | Committee,
     config: PreferencesConfig,
+    recalibration: Recalibration | None = None,
 ) -> Iterator[PreferencePair | Reject]:
     """For each pair one `PreferencePair`, or a reject of the stage `preference`; for each ask that could not count
     one reject of the stage `verdict`, before its pair.
@@ -71,14 +73,19 @@ def derive(
     + verdict rejects (+ the scored asks of a pair that is a `key_only_response`).
     All comparisons given are held in memory: go shard by shard of prompts.
     Derive once labelling has ended: an ask that is still to come would be missing from its pair for good.
-    A constitution's own `feedback.clamp` goes before the profile's.
+    A constitution's own `feedback.clamp` goes before the profile's. `recalibration` is the record that the config
+    names.
+
+    Raises:
+        ConfigError: the record is not the one that the config names, or was fitted on a judge that is not asked.
     """
     committee = labelling if isinstance(labelling, Committee) else Committee.of(labelling)
+    check_recalibration(recalibration, config.recalibration, [each.judge_digest for each in committee.labellings])
     clamp = committee.labellings[0].constitution.feedback.clamp or config.clamp
     config = config.model_copy(update={"clamp": clamp})
     by_id = {comparison.comparison_id: comparison for comparison in comparisons}
     for group in _groups(pairs, config):
-        outcomes = [_read_pair(pair, by_id, committee, config) for pair in group]
+        outcomes = [_read_pair(pair, by_id, committee, config, recalibration) for pair in group]
         readings = [last for *_, last in outcomes if isinstance(last, Reading)]
         ranked = None if config.ranking is None else _ranked(readings, config.ranking)
         for *rejects, last in outcomes:
@@ -111,7 +118,11 @@ def _ranked(readings: Sequence[Reading], config: RankingConfig) -> Ranked:
 
 
 def _read_pair(
-    pair: ResponsePair, by_id: Mapping[str, Comparison], committee: Committee, config: PreferencesConfig
+    pair: ResponsePair,
+    by_id: Mapping[str, Comparison],
+    committee: Committee,
+    config: PreferencesConfig,
+    recalibration: Recalibration | None,
 ) -> list[Reading | Reject]:
     """Rejects of the asks that cannot count, and then what the others come to."""
     settings = committee_digest(pair, committee, config)
@@ -124,7 +135,8 @@ def _read_pair(
             verdicts += [verdict] if verdict is not None else []
             rejects += _verdict_rejects(pair, asked, verdict is not None, settings)
         if verdicts:
-            judges.append(_judge_verdict(weight, verdicts))
+            fitted = recalibration if labelling.judge_digest == (recalibration and recalibration.judge_digest) else None
+            judges.append(_judge_verdict(weight, verdicts, config.clamp, fitted))
     if judges:
         return [*rejects, Reading(pair, tuple(judges), settings)]
     n = sum(labelling.n_asks for labelling in committee.labellings)
@@ -145,7 +157,8 @@ def committee_digest(pair: ResponsePair, committee: Committee, config: Preferenc
 def labelling_digest(pair: ResponsePair, labelling: Labelling, config: PreferencesConfig) -> str:
     """What one judge's label of this pair depends on. Principles it was not asked about do not count."""
     asked = sorted([p.id, p.digest("preference"), float(p.weight)] for p in labelling.principles(pair))
-    settings = config.model_dump(mode="json", exclude={"ranking"})
+    unused = {"recalibration"} if config.recalibration is None else set()
+    settings = config.model_dump(mode="json", exclude={"ranking", *unused})
     mode = [labelling.mode, labelling.n_samples] if labelling.mode else []
     return digest("labelling", asked, labelling.template_digest, labelling.judge_digest, settings, *mode)
 
@@ -187,14 +200,33 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _judge_verdict(weight: float, verdicts: Sequence[PrincipleVerdict]) -> JudgeVerdict:
+def _judge_verdict(
+    weight: float,
+    verdicts: Sequence[PrincipleVerdict],
+    clamp: tuple[float, float] | None,
+    recalibration: Recalibration | None,
+) -> JudgeVerdict:
     return JudgeVerdict(
         weight=weight,
-        p_a=weighted_mean([v.p_a for v in verdicts], [v.principle.weight for v in verdicts]),
+        p_a=_p_better(verdicts, clamp, recalibration),
         n_asks=sum(v.n_asks for v in verdicts),
         consistency=sum(v.orders.is_consistent for v in verdicts) / len(verdicts),
         position_bias=sum(v.orders.position_bias for v in verdicts) / len(verdicts),
     )
+
+
+def _p_better(
+    verdicts: Sequence[PrincipleVerdict], clamp: tuple[float, float] | None, recalibration: Recalibration | None
+) -> float:
+    """Gold says which response is better, not what one principle says of it in one order: what is mapped is the mean
+    of a judge's asks, and the clamp comes after.
+    """
+    weights = [v.principle.weight for v in verdicts]
+    if recalibration is None:
+        return weighted_mean([v.p_a for v in verdicts], weights)
+    low, high = clamp or (0.0, 1.0)
+    mean = weighted_mean([v.orders.p_better(None) for v in verdicts], weights)
+    return min(max(recalibrated(mean, recalibration), low), high)
 
 
 def _verdict_rejects(pair: ResponsePair, asked: _Asked, counts: bool, settings: str) -> Iterator[Reject]:

@@ -236,6 +236,33 @@ class Annotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalibration:
+    """What maps a judge's P(a better) of a pair to the share of gold that agrees, fitted on `n` gold pairs.
+
+    `method` "temperature": P → σ(logit(P) / xs[0]). "isotonic": through the points (xs, ys), linear between them.
+    `gold_version` is the version of the table `annotations`; `ece_after`, `brier_after` are by cross-validation over
+    prompts, so on pairs that the map had not seen.
+    """
+
+    recalibration_id: str
+    judge_digest: str
+    method: Literal["temperature", "isotonic"]
+    xs: tuple[float, ...]
+    ys: tuple[float, ...]
+    n: int
+    gold_sources: tuple[str, ...]
+    gold_version: int
+    ece_before: float
+    ece_after: float
+    brier_before: float
+    brier_after: float
+
+    @staticmethod
+    def make_id(judge_digest: str, method: str, xs: Sequence[float], ys: Sequence[float], gold_version: int) -> str:
+        return digest("recalibration", judge_digest, method, list(xs), list(ys), gold_version)
+
+
+@dataclass(frozen=True, slots=True)
 class PreferencePair:
     """A pair with its soft label: P(chosen is better), between 0.5 and 1. A tie stays a tie (`is_tie`), near 0.5.
 
@@ -389,6 +416,7 @@ Record = (
     | Revision
     | Comparison
     | Annotation
+    | Recalibration
     | PreferencePair
     | Reject
     | Evaluation

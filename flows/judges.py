@@ -66,7 +66,7 @@ def judges_of(run: RunFolder, store: Store, judge_digests: Sequence[str]) -> Jud
         return Judges(Committee(labellings, [1.0] * len(labellings)), ())
     gold = read_gold(store)
     asked = store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in gold.pairs])
-    config = run.profile.preferences.model_copy(update={"ranking": None})
+    config = run.profile.preferences.model_copy(update={"ranking": None, "recalibration": None})
     counts = []
     for labelling in labellings:
         rows = derive(gold.pairs, asked, labelling=labelling, config=config)

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai.agreement import order_agreement
 from cai.evaluation import from_json, win_rates_from_json
+from cai.labels.report import label_report
+from cai.labels.sources import GoldQuality
 from cai.models import read_meta
-from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Revision
+from cai.records import Message, PreferencePair, Prompt, Reject, Response, Revision
 from cai.report.curves import overoptimisation
 from cai.report.data import (
     Answer,
     Chain,
     Curve,
+    GoldLabels,
     LabelQuality,
     Line,
     Pair,
@@ -30,6 +32,7 @@ from cai.report.data import (
     Turn,
 )
 from cai.report.targets import demo_targets
+from flows.labels import labels_of
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now
 from storage.store import Store
@@ -92,7 +95,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         stages=tuple(_stage_times(run)),
         tables=tuple(_tables(run)),
         rejects=tuple(_rejects(run, store, prompts)),
-        labels=_label_quality(run, store, prompts, pair_ids),
+        labels=_label_quality(run, store, pair_ids),
         curves=tuple(_curves(run)),
         reliability=_reliability(run),
         chains=tuple(_chains(store, prompts, _spread(_ids(run, "last-revisions"), N_CHAINS))),
@@ -208,44 +211,42 @@ def _rejects(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> Ite
         yield RejectCount(stage, reason, n)
 
 
-def _label_quality(
-    run: RunFolder, store: Store, prompts: Mapping[str, Prompt], pair_ids: Sequence[str]
-) -> LabelQuality | None:
-    rounds = range(run.profile.rounds)
-    results = [result for number in rounds for result in step_results(run, at_round("labels", number))]
-    judges = {judge for result in results for judge in result["judge_digests"]}
-    asked = [c for c in store.of_prompts(Comparison, list(prompts)) if c.judge_digest in judges] if judges else []
-    if not asked:
+def _label_quality(run: RunFolder, store: Store, pair_ids: Sequence[str]) -> LabelQuality | None:
+    read = labels_of(store, run)
+    if not read.n_comparisons:
         return None
     pairs = {key: pair for key, pair in store.find_all(PreferencePair, pair_ids).items() if pair.source == "ai"}
+    report = label_report(read.verdicts, read.annotated, tie_band=run.profile.preferences.tie_band)
     histogram = [0] * BINS
     for pair in pairs.values():
         histogram[min(BINS - 1, int((pair.soft_label - 0.5) * 2 * BINS))] += 1
-    mass = Counter[str]()
-    for c in asked:
-        mass[c.principle_id] += c.mass_outside  # type: ignore[assignment]
-    n_asks = Counter(c.principle_id for c in asked)
-    agreed = order_agreement(asked, max_mass_outside=run.profile.preferences.max_mass_outside)
-    overall = next(a for a in agreed if a.principle_id == "")
+    overall, *by_principle = report.judges
     return LabelQuality(
-        n_comparisons=len(asked),
+        n_comparisons=read.n_comparisons,
         n_pairs=len(pairs),
         n_ties=sum(pair.is_tie for pair in pairs.values()),
         n_unscored=overall.n_unscored,
         consistency=overall.consistency.value,
-        mass_outside=sum(mass.values()) / len(asked),
+        mass_outside=overall.mass_outside.value,
         soft_labels=tuple(histogram),
         principles=tuple(
-            PrincipleQuality(
-                a.principle_id,
-                a.position_bias,
-                a.consistency.value,
-                mass[a.principle_id] / n_asks[a.principle_id],
-            )
-            for a in agreed
-            if a.principle_id
+            PrincipleQuality(q.principle_id, q.position_bias, q.consistency.value, q.mass_outside.value)
+            for q in by_principle
+            if q.principle_id
         ),
+        warnings=tuple(report.warnings),
+        gold=_gold(report.gold),
     )
+
+
+def _gold(measured: Sequence[GoldQuality]) -> GoldLabels | None:
+    """Of the first judge; none where no gold was known of these pairs."""
+    for row in measured:
+        if row.source.kind == "judge":
+            found = row.calibration
+            bins = tuple(ReliabilityBin(*b) for b in found.bins) if found else ()
+            return GoldLabels(row.accuracy, row.kappa, Reliability(bins, found.ece.value) if found else None)
+    return None
 
 
 def _chains(store: Store, prompts: Mapping[str, Prompt], last_ids: Sequence[str]) -> Iterable[Chain]:

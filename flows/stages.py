@@ -79,6 +79,8 @@ def generate(home: str, run_id: str, name: str, step: str, arguments: dict[str, 
         result = host.ask(step, log=artifacts.child_log(), on_progress=progress.update, **arguments)
     run.finish(name, result)
     get_run_logger().info("%s: done; %s", name, artifacts.in_words(result))
+    for warning in result.get("warnings", ()):
+        get_run_logger().warning("%s: %s", name, warning)
     return result
 
 

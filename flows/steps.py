@@ -48,6 +48,7 @@ from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
 from flows.judges import judges_of, read_gold
+from flows.labels import report_of, stored_recalibration
 from flows.people import gold_revisions, mixed_in, without_gold
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now, open_run, run_row, write_atomically
@@ -346,7 +347,8 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count. Where
     the profile has `people`, so many of theirs as its share wants are among the pairs; the others are spare.
     """
-    run = session.run
+    run, config = session.run, session.run.profile.preferences
+    fitted = stored_recalibration(session.store, config.recalibration)
     answered = run.result(f"{at_round('labels', round)}-0")
     assert answered is not None, "labels come before preferences"
     judges = judges_of(run, session.store, answered["judge_digests"])
@@ -355,7 +357,7 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     for shard in range(session.n_shards()):
         pairs, identical = session.pairs(shard, round)
         asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
-        rows = list(derive(pairs, asked, labelling=judges.committee, config=run.profile.preferences))
+        rows = list(derive(pairs, asked, labelling=judges.committee, config=config, recalibration=fitted))
         session.store.append(rows)
         made = [row for row in rows if isinstance(row, PreferencePair)]
         by_ai += [AIPair(row.pair_id, row.prompt_id, row.judge_digest, row.is_tie) for row in made]
@@ -381,6 +383,7 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
         "n_people_spare": mixed.n_spare,
         "verdicts": {"n_in": n_compared, "n_out": n_compared - n_unscored, "n_rejected": n_unscored},
         "judges": judges.to_json(),
+        "warnings": report_of(session.store, run).warnings,
         "digest": exported.digest,
         "versions": exported.versions,
     }

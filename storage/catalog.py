@@ -158,6 +158,18 @@ def query_rows(
     return _unique([column[0] for column in cursor.description or ()]), rows
 
 
+def query_arrow(
+    connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | Mapping[str, Any] = ()
+) -> pa.Table:
+    """The rows of one SELECT as columns: for many of them."""
+    check_select(connection, sql)
+    try:
+        relation: Any = connection.sql(sql, params=params if isinstance(params, Mapping) else list(params))
+        return relation.to_arrow_table()
+    except duckdb.Error as error:
+        raise DataError(f"the query failed: {error}") from error
+
+
 def _unique(names: Sequence[str]) -> list[str]:
     taken: list[str] = []
     for name in names:

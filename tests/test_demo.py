@@ -82,6 +82,15 @@ def test_the_table_is_printed_and_the_report_stands_alone(demo):
     assert "https://" not in page
 
 
+def test_the_labels_of_a_run_are_measured_and_nothing_has_drifted_since_itself(demo):
+    report = ("labels", "report", "--home", demo.home, "--run", demo.run.name)
+    body = json.loads(cai(*report, "--since", demo.run.name, "--format", "json").stdout)
+    assert body["judges"][0]["consistency"]["n"] > 1000
+    assert body["drift"] and not any(each["is_drift"] for each in body["drift"])
+    result = json.loads((demo.run / "steps" / "preferences.json").read_text())
+    assert result["warnings"] == body["warnings"]
+
+
 def test_every_stage_accounts_for_its_rows(demo):
     for path in (demo.run / "steps").glob("*.json"):
         step = json.loads(path.read_text())

@@ -14,6 +14,7 @@ from cai.report.data import (
     Answer,
     Chain,
     Curve,
+    GoldLabels,
     LabelQuality,
     Line,
     Pair,
@@ -105,6 +106,8 @@ def empty_data():
 def full_data(text="Some text."):
     """Every section filled; `text` stands wherever a model, a judge or a file's author could have put it."""
     turns = (Turn("system", text), Turn("user", text))
+    said = Reliability((ReliabilityBin(0.2, 0.25, 30), ReliabilityBin(0.8, 0.75, 30)), 0.05)
+    gold = GoldLabels(Rate(0.812, 0.7, 0.9, 64), Rate(0.62, 0.5, 0.7, 64), said)
     bias = PrincipleQuality(text, Rate(0.02, -0.01, 0.05, 40), 0.9, 0.01)
     return ReportData(
         title=text,
@@ -122,12 +125,12 @@ def full_data(text="Some text."):
         stages=(StageTime(text, 61.0, text),),
         tables=(TableCount(text, 10),),
         rejects=(RejectCount(text, text, 1, text),),
-        labels=LabelQuality(80, 20, 2, 1, 0.9, 0.01, (3, 5, 12), (bias,)),
+        labels=LabelQuality(80, 20, 2, 1, 0.9, 0.01, (3, 5, 12), (bias,), (text,), gold),
         curves=(
             Curve(text, text, text, text, (Line(text, (1, 2, 3), (3, 2, 1)), Line("two", (1, 3), (3.0, 1.1)))),
             Curve("RL", "nothing logged", "step", "", (Line("reward", (), ()),)),
         ),
-        reliability=Reliability((ReliabilityBin(0.2, 0.25, 30), ReliabilityBin(0.8, 0.75, 30)), 0.05),
+        reliability=said,
         chains=(Chain(turns, text, (Step(text, text, "Another text."),), (text,)),),
         n_chains=5,
         pairs=(Pair(turns, text, text, 0.8, 1.0, 18, tags=(text,)), Pair(turns, text, text, 0.5, 0.0, 18, True)),
@@ -234,9 +237,18 @@ def test_any_one_section_may_be_missing(section):
 def test_plots_are_named_for_readers_and_carry_their_numbers():
     page = Page(build_report(full_data()))
     drawings = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class") == "plot"]
-    assert len(drawings) == 6  # two of rates, soft labels, bias, one curve, reliability
+    assert len(drawings) == 7  # two of rates, soft labels, bias, gold, one curve, reliability
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     assert "90.0 ±3.0" in "".join(page.text)
+
+
+def test_gold_and_warnings_about_labels_are_on_the_page_where_there_are_any():
+    page = build_report(full_data("Ask a stronger judge."))
+    section = page[page.index('<section id="labels">') : page.index('<section id="training">')]
+    assert "81.2 %" in section and "<li>Ask a stronger judge.</li>" in section and "Judge: said against gold" in section
+    labels = dataclasses.replace(full_data().labels, warnings=(), gold=None)
+    without = build_report(dataclasses.replace(full_data(), labels=labels))
+    assert "right by gold" not in without and "said against gold" not in without
 
 
 def test_win_rates_are_on_the_page_also_where_no_oracle_measured():

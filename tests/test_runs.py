@@ -18,6 +18,7 @@ import yaml
 from click.testing import CliRunner
 
 from cai.cli import tables
+from cai.cli.labels.report import report
 from cai.cli.run import _show
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
@@ -291,6 +292,12 @@ def test_a_committee_labels_every_pair_and_its_votes_are_weighed_and_told_apart(
         assert pair.disagreement == pytest.approx(abs(p - 0.5) * math.sqrt(3) / 4)
     for title, n_in, n_out, n_rejected in reporting.funnel(run):
         assert n_in == n_out + n_rejected, title
+    command = ["--home", str(run.home), "--run", run.run_id, "--since", run.run_id, "--format", "json"]
+    measured = json.loads(CliRunner().invoke(report, command, catch_exceptions=False).stdout)
+    same_both_ways = {row["judge_digest"]: row["consistency"]["value"] for row in measured["judges"]}
+    assert set(same_both_ways) == {sure, biased} and same_both_ways[biased] == 0.0
+    assert measured["warnings"] == step["warnings"] == []  # of 12 pairs nothing is said
+    assert measured["drift"] and not any(row["is_drift"] for row in measured["drift"])
 
 
 def test_judges_weigh_what_their_accuracy_on_gold_is_worth(tmp_path, profile):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,7 @@ def test_whatever_only_reads_is_answered(besieged, sql):
 
 def test_every_named_query_runs_on_full_and_on_empty_tables(store, tmp_path):
     store.append([rows.comparison(1, "ba"), rows.annotation(1, is_gold=True)])
+    store.append([replace(rows.response(1, 1), text="a longer answer than the other")])
     with catalog.connect(store.home) as full, catalog.connect(tmp_path / "none") as empty:
         for name, answers in named.names().items():
             assert catalog.query(full, named.resolve(name)), f"one of each row is enough for {name}"

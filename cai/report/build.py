@@ -197,7 +197,11 @@ def _label_plots(data: ReportData) -> list[plots.Plot]:
     if data.labels is None:
         return []
     drawn = [plots.soft_labels(data.labels, "soft")] if sum(data.labels.soft_labels) else []
-    return [*drawn, plots.position_bias(data.labels, "bias")] if data.labels.principles else drawn
+    if data.labels.principles:
+        drawn.append(plots.position_bias(data.labels, "bias"))
+    if data.labels.gold is not None and data.labels.gold.reliability is not None:
+        drawn.append(plots.reliability(data.labels.gold.reliability, "gold", "Judge: said against gold"))
+    return drawn
 
 
 def _training(data: ReportData) -> list[tuple[str, list[plots.Plot]]]:
@@ -207,7 +211,9 @@ def _training(data: ReportData) -> list[tuple[str, list[plots.Plot]]]:
         if any(line.x for line in each.lines):
             groups.setdefault(each.group, []).append(plots.curve(each, f"curve{place}"))
     if data.reliability is not None:
-        groups.setdefault("Reward model", []).append(plots.reliability(data.reliability, "reliability"))
+        groups.setdefault("Reward model", []).append(
+            plots.reliability(data.reliability, "reliability", "Reward model: said against true")
+        )
     return list(groups.items())
 
 

@@ -52,9 +52,34 @@ class PrincipleQuality:
     principle_id: str
     position_bias: Rate
     consistency: float
-    """Share of pairs whose winner is the same in both orders."""
+    """Share of pairs whose winner is the same in both orders, of those on which either leans."""
     mass_outside: float
     """Mean probability of saying neither letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    predicted: float
+    observed: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often a response wins where a model says that it does with probability p."""
+
+    bins: tuple[ReliabilityBin, ...]
+    ece: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoldLabels:
+    """The judge against gold annotations of the same pairs; a tie counts half."""
+
+    accuracy: Rate
+    kappa: Rate
+    reliability: Reliability | None = None
+    """None where the judge gave verdicts and no probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +93,8 @@ class LabelQuality:
     soft_labels: tuple[int, ...]
     """Histogram of soft labels from 0.5 to 1 in equal bins."""
     principles: tuple[PrincipleQuality, ...] = ()
+    warnings: tuple[str, ...] = ()
+    gold: GoldLabels | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +115,6 @@ class Curve:
     lines: tuple[Line, ...]
     mark: float | None = None
     """Where on the x axis the step lies that was kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    predicted: float
-    observed: float
-    n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reliability:
-    """How often a pair's chosen side wins where the reward model says p."""
-
-    bins: tuple[ReliabilityBin, ...]
-    ece: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,8 @@ def curve(data: Curve, name: str) -> Plot:
     return Plot(title, svg, (data.x_label, *(line.name for line in lines)), rows, "; ".join(notes))
 
 
-def reliability(data: Reliability, name: str) -> Plot:
+def reliability(data: Reliability, name: str, title: str) -> Plot:
     """Observed against predicted; on the diagonal, probabilities mean what they say."""
-    title = "Reward model: said against true"
     bins = [each for each in data.bins if each.n]
     most = max((each.n for each in bins), default=1)
     with settings():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import ConfigError
+from cai.labels.calibration import reliability
 from cai.training import processes
 from cai.training.batches import batches, n_steps
 from cai.training.chat import save_tokenizer
@@ -18,7 +19,7 @@ from cai.training.checkpoints import checkpoint_step, new_checkpoint
 from cai.training.command import Stage, Trained, run_command
 from cai.training.jobs import RewardModelJob
 from cai.training.progress import Progress
-from cai.training.reward_metrics import HeldOut, intervals, measure, reliability
+from cai.training.reward_metrics import HeldOut, intervals, measure
 from cai.training.reward_pairs import Pairs, Prepared, prepare_rows, scored
 from cai.training.rollouts import METRICS, append
 from cai.training.rows import write_rejects

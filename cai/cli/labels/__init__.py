@@ -9,6 +9,8 @@ COMMANDS: dict[str, Lazy] = {
     "import": Lazy("cai.cli.labels.people", "import_people", "Import what people prefer, from files."),
     "self-test": Lazy("cai.cli.labels.self_test", "command", "Try a judge with known winners before it labels."),
     "compare": Lazy("cai.cli.labels.compare", "command", "Label a slice again with another engine: what flips."),
+    "report": Lazy("cai.cli.labels.report", "report", "Bias, agreement, calibration, sources; what to do about them."),
+    "calibrate": Lazy("cai.cli.labels.calibrate", "calibrate", "Fit what a judge's probabilities mean, on gold pairs."),
 }
 
 
