@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cai.config import PreferencesConfig
 from cai.engines.base import Choice, Engine, Generation
 from cai.engines.options import NEVER
 from cai.errors import EngineError
 from cai.feedback import Labelling, ResponsePair
-from cai.intervals import N_RESAMPLES, Rate, bootstrap_mean, rate
+from cai.intervals import Rate, bootstrap_mean, rate
+from cai.labels.kappa import cohens_kappa
 from cai.records import Comparison, Message, Prompt, Response, Sampling, digest
 from cai.verdict import Unscored, soft_verdict
 
@@ -124,7 +122,7 @@ def compare(
         bootstrap_mean(moved, prompts, seed=seed),
         bootstrap_mean([abs(each) for each in moved], prompts, seed=seed),
         bootstrap_mean([abs(q - p) for *_, p, q in scored], prompts, seed=seed),
-        _kappa([one for one, _ in sides], [two for _, two in sides], prompts, seed=seed),
+        cohens_kappa([one for one, _ in sides], [two for _, two in sides], prompts, seed=seed),
     )
 
 
@@ -141,34 +139,6 @@ def _logp(row: Comparison, side: str) -> float:
     """Of the response on that side; of a tie, the mean of both. A probability of 0 counts as `NEVER`."""
     a, b = max(row.logp_a, NEVER), max(row.logp_b, NEVER)
     return {"a": a, "b": b, "tie": (a + b) / 2}[side]
-
-
-def _kappa(first: Sequence[str], second: Sequence[str], prompts: Sequence[str], *, seed: int) -> Rate:
-    """Cohen's kappa (Cohen 1960) of two raters, prompts resampled; NaN where both always say the same one thing."""
-    if not first:
-        return Rate(math.nan, -math.inf, math.inf, 0)
-    names = {name: i for i, name in enumerate(("a", "b", "tie"))}
-    places: dict[str, int] = {}
-    rows = [places.setdefault(prompt, len(places)) for prompt in prompts]
-    tables = np.zeros((len(places), 3, 3))
-    np.add.at(tables, (rows, [names[x] for x in first], [names[y] for y in second]), 1)
-    value = float(_cohen(tables.sum(axis=0)))
-    if len(places) == 1 or math.isnan(value):
-        return Rate(value, -math.inf, math.inf, len(first))
-    drawn = np.random.default_rng(seed).multinomial(len(places), [1 / len(places)] * len(places), size=N_RESAMPLES)
-    resampled = _cohen(np.tensordot(drawn, tables, axes=1))
-    low, high = np.nanquantile(resampled, [0.025, 0.975])
-    return Rate(value, float(low), float(high), len(first))
-
-
-def _cohen(table: NDArray[Any]) -> NDArray[Any]:
-    """(p_o - p_e) / (1 - p_e) of confusion tables `(..., k, k)`."""
-    n = table.sum(axis=(-2, -1))
-    agreed = np.trace(table, axis1=-2, axis2=-1)
-    by_chance = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        kappa: NDArray[Any] = (n * agreed - by_chance) / (n**2 - by_chance)
-    return kappa
 
 
 def to_json(change: EngineChange, *, max_flip_rate: float) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def cohens_kappa(
     """Two raters of the same items, rating by rating (Cohen 1960). `prompts` says which items are not independent."""
     if len(first) != len(second):
         raise DataError(f"two raters of the same items are expected, got {len(first)} and {len(second)} ratings")
+    if len(first) == 0:
+        return Rate(math.nan, -math.inf, math.inf, 0)
     categories, codes = np.unique(np.concatenate([np.asarray(first), np.asarray(second)]), return_inverse=True)
     k = len(categories)
     cell = codes[: len(first)] * k + codes[len(first) :]
