@@ -1,6 +1,6 @@
 """A verifier as the reward, and a judge as the reward, on a task that can be computed: the 49 sums of 0 to 6.
 
-`python benchmarks/verifier_reward.py [--seeds 3] [--steps 250]` prints a table; about 10 min a seed on one core.
+`python benchmarks/verifier_reward.py [--seeds 3] [--steps 300]` prints a table; about 10 min a seed on one core.
 
 1. A model of 0.3 M parameters learns sums from nothing, by SFT, and is stopped when it is right about two times in
    three: the policy to start from.
@@ -217,7 +217,7 @@ def percent(found: dict[tuple[int, Sum], list[bool]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=300)
     chosen = parser.parse_args()
     started = time.monotonic()
     answers: Answers = {}
