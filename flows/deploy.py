@@ -280,15 +280,18 @@ def _automate(
         client.create_automation(core)
         say(f"automation {automation.name}: made{'' if switch.on else ', off'}")
     elif _essence(live) != _essence(core):
-        client.update_automation(live.id, core)
+        client.update_automation(live.id, AutomationCore.model_validate(core.model_dump()))  # it sends what was set
         say(f"automation {automation.name}: changed")
+    elif live.enabled != switch.on:
+        (client.resume_automation if switch.on else client.pause_automation)(live.id)
+        say(f"automation {automation.name}: {'on' if switch.on else 'off'}")
     if switch.is_kept:
         say(f"automation {automation.name}: kept as set in the UI: it is {'on' if switch.on else 'paused'}")
     return switch
 
 
 def _essence(automation: AutomationCore) -> tuple[Any, ...]:
-    return automation.description, automation.enabled, automation.trigger, automation.actions
+    return automation.description, automation.trigger, automation.actions
 
 
 def _action(client: SyncPrefectClient, action: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any] | None:

@@ -24,8 +24,8 @@ def serve(home: Path, port: int, prefect_file: Path, automations: Path, say: Cal
     Raises:
         CAIError: the server or the worker ended by itself.
     """
-    is_theirs = "PREFECT_API_URL" in os.environ
-    with _interrupted_by_sigterm(), contextlib.suppress(KeyboardInterrupt), prefect_api(home, port=port) as url:
+    is_theirs = bool(os.environ.get("PREFECT_API_URL"))
+    with _interruptible(), contextlib.suppress(KeyboardInterrupt), prefect_api(home, port=port) as url:
         pools = _deploy(home, prefect_file, automations, say)
         workers = [start_worker(pool, home) for pool in pools]
         try:
@@ -94,12 +94,14 @@ def _raise_if_gone(worker: Child) -> None:
 
 
 @contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # A shell without job control starts what it puts into the background deaf to SIGINT, and all its children with it.
+    before = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sig, handler in before.items():
+            signal.signal(sig, handler)
