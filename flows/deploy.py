@@ -61,7 +61,9 @@ def _deploy(client: SyncPrefectClient, declared: Declared, say: Say) -> None:
         _make_pool(client, pool, say)
     remembered: Remembered = {"deployments": {}, "automations": {}}
     ids = {}
+    known = _job_variables(client, declared)
     for name, deployment in declared.deployments.items():
+        _check_job_variables(deployment, known)
         last = memory["deployments"].get(name)
         one = _Deploying(client, deployment, last, switched_on, say)
         ids[name] = one.apply(declared.pull)
@@ -125,6 +127,31 @@ def _make_pool(client: SyncPrefectClient, pool: WorkPool, say: Say) -> None:
             say(f"work queue {pool.name}/{name}: made, {'no limit' if limit is None else f'{limit} at a time'}")
 
 
+def _job_variables(client: SyncPrefectClient, declared: Declared) -> dict[str, Mapping[str, Any]]:
+    """What runs can be given, by the name of the pool."""
+    known: dict[str, Mapping[str, Any]] = {}
+    for deployment in declared.deployments.values():
+        pool = deployment.work_pool.name
+        try:
+            known[pool] = known.get(pool) or client.read_work_pool(pool).base_job_template["variables"]["properties"]
+        except ObjectNotFound as error:
+            raise ConfigError(
+                f"deployment {deployment.name!r}: there is no work pool {pool!r} on the server; "
+                "declare it under definitions.work_pools, or make it in the UI"
+            ) from error
+    return known
+
+
+def _check_job_variables(deployment: Deployment, known: Mapping[str, Mapping[str, Any]]) -> None:
+    pool = deployment.work_pool
+    for name in pool.job_variables:
+        if name not in known[pool.name]:
+            raise ConfigError(
+                f"deployment {deployment.name!r}: work pool {pool.name!r} has no job variable {name!r}; "
+                f"{near(name, known[pool.name])}"
+            )
+
+
 # Deployments
 
 
@@ -153,7 +180,6 @@ class _Deploying:
         `paused` is not sent, so that a deployment that people have paused stays so.
         """
         deployment, flow = self._deployment, self._deployment.flow
-        self._check_job_variables()
         limit = deployment.concurrency_limit
         made = self._client.create_deployment(
             flow_id=self._client.create_flow(flow),
@@ -209,23 +235,6 @@ class _Deploying:
 
     def _live_schedules(self) -> dict[str, DeploymentSchedule]:
         return {} if self._live is None else {s.slug: s for s in self._live.schedules if s.slug is not None}
-
-    def _check_job_variables(self) -> None:
-        pool = self._deployment.work_pool
-        try:
-            template = self._client.read_work_pool(pool.name).base_job_template
-        except ObjectNotFound as error:
-            raise ConfigError(
-                f"deployment {self._deployment.name!r}: there is no work pool {pool.name!r} on the server; "
-                "declare it under definitions.work_pools, or make it in the UI"
-            ) from error
-        known = template.get("variables", {}).get("properties", {})
-        for name in pool.job_variables:
-            if name not in known:
-                raise ConfigError(
-                    f"deployment {self._deployment.name!r}: work pool {pool.name!r} has no job variable {name!r}; "
-                    f"{near(name, known)}"
-                )
 
     def _keep(self, what: str) -> None:
         self._say(f"deployment {self._deployment.full_name}: kept as set in the UI: {what}")

@@ -103,12 +103,13 @@ def folder(tmp_path_factory):
 def served(folder):
     """`cai serve` over the scripted deployments, as a person starts it."""
     (folder / "prompts.txt").write_text("how do i bake a cake?\nhow do i mend a shoe?\n")
+    (folder / "other-prompts.txt").write_text("how do i write a letter?\n")
     deployments = [
         scripted(folder, "quick", 0.0, str(folder / "prompts.txt")),
-        scripted(folder, "slow", 60.0, str(folder / "prompts.txt")),
+        scripted(folder, "slow", 60.0, str(folder / "other-prompts.txt")),
         scripted(folder, "wrong", 0.0, str(folder / "nowhere.txt")),
     ]
-    file, automations = written(folder, "trial", deployments, [])
+    file, automations = written(folder, "trial", [*deployments, *parked("evaluate")], [])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -134,6 +135,7 @@ def api(served):
         PREFECT_LOGGING_TO_API_ENABLED: False,
     }
     with temporary_settings(settings), get_client(sync_client=True) as client:
+        client.update_work_queue(client.read_work_queue_by_name("parked", "cai").id, is_paused=True)
         yield client
         APILogWorker.drain_all(timeout=5)
         EventsWorker.drain_all(timeout=5)
@@ -178,13 +180,13 @@ def test_ten_deploys_leave_what_the_files_say_and_every_pause_that_people_made(a
     project = Project(
         folder,
         "again",
-        shipped("deployments", "nightly", "weekly", "maintain", "train-reward-model"),
-        shipped("automations", "cai-zombie", "cai-chain-reward-model"),
+        shipped("deployments", "nightly", "weekly", "maintain"),
+        shipped("automations", "cai-zombie"),
     )
-    Variable.set("cai_on", ["nightly", "weekly", "cai-chain-*"])
+    Variable.set("cai_on", ["nightly", "week*"])
     project.deploy()
     first = state_of(api, project)
-    assert len(first["deployments"]) == 4 and len(first["automations"]) == 2
+    assert len(first["deployments"]) == 3 and len(first["automations"]) == 1
     switched = {slug: active for _, _, _, schedules in first["deployments"].values() for slug, active, _ in schedules}
     assert switched == {"nightly": True, "weekly": True, "upkeep": False}
     # As the UI does it: a schedule, a deployment and an automation are paused, one schedule is switched on.
@@ -261,11 +263,16 @@ def test_each_link_of_the_chain_starts_the_next_with_what_it_was_about(api, fold
     chain = [a for a in shipped("automations") if "chain" in a["name"]]
     for automation in chain:
         automation["enabled"] = True
-    project = Project(folder, "chain", parked("train-reward-model", "train-rl", "evaluate"), chain)
+    project = Project(folder, "chain", [*parked("train-reward-model", "train-rl", "evaluate")], chain)
+    project.deployments[-1]["name"] = "chained"
+    project.automations[-1]["actions"][0]["run"] = "evaluate/chained"
     project.deploy()
-    api.update_work_queue(api.read_work_queue_by_name("parked", "cai").id, is_paused=True)
     run = create_run(load_profile(folder / "quick.profile.yaml"), folder / "home")
-    links = (("preferences", "train-reward-model"), ("reward_model", "train-rl"), ("rl_cai", "evaluate"))
+    links = {
+        "preferences": "train-reward-model/train-reward-model",
+        "reward_model": "train-rl/train-rl",
+        "rl_cai": "evaluate/chained",
+    }
 
     @flow
     def inner(stage: str) -> None:
@@ -277,13 +284,13 @@ def test_each_link_of_the_chain_starts_the_next_with_what_it_was_about(api, fold
 
     @flow
     def stages() -> None:
-        for stage, _ in links:
+        for stage in links:
             announce(run, stage, 1)
 
     whole()
     stages()
-    for _, name in links:
-        deployment = api.read_deployment_by_name(f"{name}/{name}")
+    for name in links.values():
+        deployment = api.read_deployment_by_name(name)
         of_this = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
         started = until(lambda of_this=of_this: api.read_flow_runs(deployment_filter=of_this))
         expected = {"home": str(run.home), "run_id": run.run_id}
@@ -376,7 +383,8 @@ def ci(served, *arguments: object, **environment: str) -> subprocess.Popen:
 
 
 def test_the_ci_script_ends_as_the_run_does_and_cancels_what_takes_too_long(api, served):
-    """The second takes the worker after the first, so that the three go on at once where they can."""
+    """Two wait for the one place of the queue `gpu`, the third for a queue that is paused."""
+    late = ci(served, "evaluate/evaluate", 8, "--param", "run_id=any")
     good, bad = ci(served, "constitutional-ai/quick", 120), ci(served, "constitutional-ai/wrong", 120)
     out, err = good.communicate()
     assert good.returncode == 0, out + err
@@ -384,15 +392,12 @@ def test_the_ci_script_ends_as_the_run_does_and_cancels_what_takes_too_long(api,
     out, err = bad.communicate()
     assert bad.returncode == 1, out + err
     assert "constitutional-ai/wrong is FAILED" in err and "no prompts at" in err
-    late = ci(served, "constitutional-ai/slow", 12)
     out, err = late.communicate()
     assert late.returncode == 124, out + err
-    assert "was still RUNNING after 12 s" in err
-    until(lambda: not running(api))
-
-
-def running(api) -> list:
-    return [run for run in api.read_flow_runs() if run.state.is_running() or run.state.is_cancelling()]
+    assert "evaluate/evaluate was still SCHEDULED after 8 s" in err
+    deployment = api.read_deployment_by_name("evaluate/evaluate")
+    (run,) = api.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])))
+    assert run.state.is_cancelled() and "ci" in run.tags
 
 
 def test_the_ci_script_starts_nothing_where_the_constitution_is_wrong(served, folder):
