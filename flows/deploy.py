@@ -177,33 +177,32 @@ class _Deploying:
     def apply(self, pull: tuple[dict[str, dict[str, Any]], ...]) -> str:
         """Create it, or update it in one transaction: at no moment is a paused schedule active. Returns its id.
 
-        `paused` is not sent, so that a deployment that people have paused stays so.
+        `paused` is not sent, so that a deployment that people have paused stays so. One that is as it should be is not
+        written again: that would take back the runs that are scheduled.
         """
-        deployment, flow = self._deployment, self._deployment.flow
-        limit = deployment.concurrency_limit
-        made = self._client.create_deployment(
-            flow_id=self._client.create_flow(flow),
-            name=deployment.name,
-            schedules=[self._schedule(schedule) for schedule in deployment.schedules],
-            concurrency_limit=None if limit is None else limit.limit,
-            concurrency_options=_options(limit),
-            parameters=self._parameters(),
-            description=deployment.description,
-            work_pool_name=deployment.work_pool.name,
-            work_queue_name=deployment.work_pool.work_queue_name,
-            tags=list(deployment.tags),
-            path=".",
-            entrypoint=deployment.entrypoint,
-            parameter_openapi_schema=flow.parameters.model_dump_for_openapi(),
-            pull_steps=list(pull),
-            enforce_parameter_schema=True,
-            job_variables=deployment.work_pool.job_variables,
-        )
-        if self._live is None:
-            self._say(f"deployment {deployment.full_name}: made")
-        elif self._live.paused:
+        deployment, flow, limit = self._deployment, self._deployment.flow, self._deployment.concurrency_limit
+        wanted: dict[str, Any] = {
+            "schedules": [self._schedule(schedule) for schedule in deployment.schedules],
+            "concurrency_limit": None if limit is None else limit.limit,
+            "concurrency_options": _options(limit),
+            "parameters": self._parameters(),
+            "description": deployment.description,
+            "work_pool_name": deployment.work_pool.name,
+            "work_queue_name": deployment.work_pool.work_queue_name,
+            "tags": list(deployment.tags),
+            "path": ".",
+            "entrypoint": deployment.entrypoint,
+            "parameter_openapi_schema": flow.parameters.model_dump_for_openapi(),
+            "pull_steps": list(pull),
+            "enforce_parameter_schema": True,
+            "job_variables": deployment.work_pool.job_variables,
+        }
+        if self._live is not None and self._live.paused:
             self._keep("it is paused")
-        return str(made)
+        if self._live is not None and _is_as(self._live, wanted):
+            return str(self._live.id)
+        self._say(f"deployment {deployment.full_name}: {'made' if self._live is None else 'changed'}")
+        return str(self._client.create_deployment(self._client.create_flow(flow), deployment.name, **wanted))
 
     def _parameters(self) -> dict[str, Any]:
         properties = self._deployment.flow.parameters.properties
@@ -238,6 +237,26 @@ class _Deploying:
 
     def _keep(self, what: str) -> None:
         self._say(f"deployment {self._deployment.full_name}: kept as set in the UI: {what}")
+
+
+def _is_as(live: DeploymentResponse, wanted: Mapping[str, Any]) -> bool:
+    """Whether the server has it so already; where it writes something in its own way, it is only written once more."""
+    limit = live.global_concurrency_limit
+    different = {"schedules", "concurrency_limit", "concurrency_options"}
+    return (
+        all(getattr(live, field) == value for field, value in wanted.items() if field not in different)
+        and sorted(map(_schedule_as_sent, live.schedules)) == sorted(map(_schedule_as_sent, wanted["schedules"]))
+        and (None if limit is None else limit.limit) == wanted["concurrency_limit"]
+        and _options_as_sent(live.concurrency_options) == _options_as_sent(wanted["concurrency_options"])
+    )
+
+
+def _schedule_as_sent(schedule: DeploymentSchedule | DeploymentScheduleCreate) -> tuple[Any, ...]:
+    return schedule.slug or "", schedule.active, _brief_of(schedule.schedule, schedule.parameters)
+
+
+def _options_as_sent(options: ConcurrencyOptions | None) -> Any:
+    return options and options.model_dump(exclude_unset=True, exclude_none=True)
 
 
 def _options(limit: ConcurrencyLimit | None) -> ConcurrencyOptions | None:

@@ -216,9 +216,8 @@ def test_of_a_value_that_only_one_side_has_changed_that_side_is_taken():
 def test_the_compose_file_is_whole():
     body = yaml.safe_load((FOLDER / "compose.yaml").read_text())
     services = body["services"]
-    known = set(
-        "image build command environment depends_on ports volumes healthcheck restart init stop_grace_period shm_size".split()
-    )
+    known = set("image build command environment depends_on ports volumes healthcheck restart".split())
+    known |= set("init stop_grace_period shm_size".split())
     for name, service in services.items():
         assert set(service) <= known, name
         assert set(service.get("depends_on", {})) <= set(services)
