@@ -11,7 +11,7 @@ from prefect import flow
 from flows.pipeline import constitutional_ai
 
 
-@flow(name="smoke", flow_run_name="smoke-{profile}")
+@flow(name="smoke", flow_run_name="smoke")
 def smoke(profile: str = "deployments/profiles/smallworld.yaml") -> None:
     """Run a small profile from nothing to its report, and keep nothing but what the UI shows.
 
