@@ -31,10 +31,13 @@ from prefect.states import Running
 from prefect.variables import Variable
 
 from cai.config import load_profile
+from cai.errors import DataError
 from flows.deploy import deploy
 from flows.deployment_file import load
 from flows.events import announce
+from flows.maintain import maintain
 from flows.runs import create_run
+from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "deployments"
@@ -86,7 +89,7 @@ def scripted(folder: Path, name: str, latency_s: float, prompts: str) -> dict:
         "prompts": [{"path": prompts}],
         "sft": None,
         "chains": {"rounds": 1},
-        "feedback": {"principles": 1},
+        "feedback": {"principles": 1, "self_test": False},  # it prefers at random
     }
     (folder / f"{name}.profile.yaml").write_text(yaml.safe_dump(profile))
     (entry,) = shipped("deployments", "nightly")
@@ -412,6 +415,16 @@ def test_the_ci_script_starts_nothing_where_the_constitution_is_wrong(served, fo
     out, _ = refused.communicate()
     assert refused.returncode == 2
     assert "principles" in out and "flow run" not in out
+
+
+def test_upkeep_leaves_each_table_in_one_file_and_refuses_a_home_without_any(api, folder):
+    home = folder / "home"
+    if not (home / "tables").is_dir():
+        pytest.skip("the run of the test before is what it keeps up")
+    maintain(str(home))
+    assert {n_files for n_files, _ in Store(home).files().values()} <= {0, 1}
+    with pytest.raises(DataError, match="no tables under"):
+        maintain(str(folder / "nowhere"))
 
 
 def processes(of: str) -> set[int]:
