@@ -1,6 +1,7 @@
 # make demo    align the built-in small model to its constitution, and show that it worked
 # make test    everything CI runs
-# Both set up what they need, once. See README.md.
+# make serve   a Prefect server, a worker and the deployments, until Ctrl-C
+# All set up what they need, once. See README.md.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -51,7 +52,7 @@ setup-gpu:
 	touch $(READY)
 
 serve: $(READY)
-	$(BIN)/cai ui
+	$(BIN)/cai serve $(ARGS)
 
 lock: $(READY)
 	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 \

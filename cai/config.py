@@ -504,12 +504,13 @@ class Profile(Config):
 
 
 def load_profile(path: Path) -> Profile:
-    """Read a profile. Relative paths in it are relative to the working directory; a constitution that is not there is
-    looked for among those that are shipped.
+    """Read a profile. Relative paths in it are relative to the working directory; a profile or a constitution that is
+    not there is looked for among those that are shipped.
 
     Raises:
         ConfigError: the file is missing, is no YAML, or has an unknown key or a wrong value; says which and where.
     """
+    path = found(path)
     if not path.is_file():
         raise ConfigError(f"no profile at {path}; `ls deployments/profiles` shows the ones that are shipped")
     try:

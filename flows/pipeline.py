@@ -14,6 +14,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from flows import stages
+from flows.events import announce
 from flows.generation import generation
 from flows.recording import failure_recorded
 from flows.runs import create_run, profile_with
@@ -78,4 +79,5 @@ def constitutional_ai(
         if last >= 6:
             stages.evaluate(home, run.run_id)
         stages.report(home, run.run_id)
+        announce(run, until)
     return run.run_id

@@ -20,6 +20,8 @@ from flows.supervise import Child, StepFailed
 
 START_S = 90.0
 DRAIN_S = 10.0
+HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
+"""Seconds. The automation that finds dead runs waits for four; with Prefect's own 180 it would find live ones."""
 
 
 @contextlib.contextmanager
@@ -39,14 +41,15 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
                 f"PREFECT_API_URL is {without_password(configured)!r} and nothing answers there; start that server, "
                 "or unset the variable to have one started for this run"
             )
+        os.environ.setdefault(*HEARTBEAT)
         yield configured
         return
     settings = _settings(home)
     os.environ.update(settings)
     if running := _running(home):
         os.environ["PREFECT_API_URL"] = running
-        with _without_heartbeat():
-            yield running
+        os.environ.setdefault(*HEARTBEAT)  # it may outlive us, and `cai serve` has what waits for heartbeats
+        yield running
         return
     port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -69,6 +72,24 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
             _drain()
             address.unlink(missing_ok=True)
             del os.environ["PREFECT_API_URL"]
+
+
+def answering_api() -> str:
+    """The URL of the Prefect API that the settings name: environment, `prefect.toml`, profile, in this order.
+
+    Raises:
+        ConfigError: they name none, or nothing answers there.
+    """
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if url is None:
+        raise ConfigError("no Prefect server is named; set PREFECT_API_URL, or start one with `cai serve`")
+    if not _answers(url):
+        raise ConfigError(
+            f"nothing answers at {without_password(url)!r}; start that server (`cai serve`), or name another"
+        )
+    return url
 
 
 def _settings(home: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from cai.training.jobs import (
     job_digest,
 )
 from flows import artifacts
+from flows.events import announce
 from flows.generation import generation, release
 from flows.rounds import at_round, job_seed, member_name
 from flows.runs import RunFolder, open_run
@@ -184,6 +185,7 @@ def label(home: str, run_id: str, round: int = 0) -> None:
     for shard in _shards(home, run_id):
         generate(home, run_id, f"{steps['labels']}-{shard}", "labels", {"shard": shard, "round": round})
     generate(home, run_id, steps["preferences"], "preferences", {"round": round})
+    announce(run, "preferences", round)
 
 
 @flow(name="train-reward-model", flow_run_name=_in_round("reward-model"))
@@ -198,6 +200,7 @@ def train_reward_model(home: str, run_id: str, round: int = 0) -> None:
     run = open_run(Path(home), run_id)
     for member, name in enumerate(reward_model_names(run.profile.ensemble, round)):
         train(home, run_id, name, name, _placed(run, "reward_model", reward_model_job(run, round, member)))
+    announce(run, "reward_model", round)
 
 
 def reward_model_names(ensemble: int, round: int = 0) -> list[str]:
@@ -227,6 +230,7 @@ def train_rl(home: str, run_id: str, round: int = 0) -> None:
     """
     run = open_run(Path(home), run_id)
     train(home, run_id, at_round("rl", round), at_round("rl_cai", round), _placed(run, "rl_cai", rl_job(run, round)))
+    announce(run, "rl_cai", round)
 
 
 def rl_job(run: RunFolder, round: int = 0) -> AnyJob:

@@ -14,6 +14,8 @@ COMMANDS: dict[str, Lazy] = {
     "demo": Lazy("cai.cli.run", "demo", "Align the built-in small model to its constitution, and show it worked."),
     "run": Lazy("cai.cli.run", "run", "Run a profile: prompts to preference pairs, models and a report."),
     "ui": Lazy("cai.cli.run", "ui", "Browse the runs in the Prefect UI."),
+    "serve": Lazy("cai.cli.deploy", "serve", "A Prefect server, a worker and the deployments, until Ctrl-C."),
+    "deploy": Lazy("cai.cli.deploy", "deploy", "Put deployments and automations on a Prefect server, and prune."),
     "evaluate": Lazy("cai.cli.evaluate", "evaluate", "Measure models on held-out prompts."),
     "models": Lazy("cai.cli.models", "models", "The trained models: list, show, compare, promote, and write a card."),
     "constitution": Lazy("cai.cli.constitution", "constitution", "Lint, show, compare and import constitutions."),

@@ -1,0 +1,458 @@
+"""`cai deploy`, automations and the CI script against `cai serve`: a real server, a real worker, one for all tests."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect import flow, tags
+from prefect.automations import Automation
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.events import emit_event
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
+from prefect.states import Running
+from prefect.variables import Variable
+
+from cai.config import load_profile
+from cai.errors import DataError
+from flows.deploy import deploy
+from flows.deployment_file import load
+from flows.events import announce
+from flows.maintain import maintain
+from flows.runs import create_run
+from storage.store import Store
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "deployments"
+CAI = [sys.executable, "-c", "from cai.cli import main; main()"]
+
+
+def until(holds, within_s: float = 60.0):
+    """What `holds` returns, once it is something."""
+    deadline = time.monotonic() + within_s
+    while not (value := holds()):
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.3)
+    return value
+
+
+def written(folder: Path, name: str, deployments: list[dict], automations: list[dict]) -> tuple[Path, Path]:
+    """The shipped files with other contents."""
+    body = yaml.safe_load((SHIPPED / "prefect.yaml").read_text())
+    body |= {"name": name, "deployments": deployments}
+    body["definitions"]["work_pools"][0]["queues"]["parked"] = None
+    files = folder / f"{name}.yaml", folder / f"{name}-automations.yaml"
+    files[0].write_text(yaml.safe_dump(body, sort_keys=False))
+    files[1].write_text(yaml.safe_dump({"automations": automations}))
+    return files
+
+
+def shipped(kind: str, *names: str) -> list[dict]:
+    file = {"deployments": "prefect.yaml", "automations": "automations.yaml"}[kind]
+    return [
+        entry for entry in yaml.safe_load((SHIPPED / file).read_text())[kind] if not names or entry["name"] in names
+    ]
+
+
+def parked(*names: str) -> list[dict]:
+    """Deployments whose runs nobody takes: the queue is paused."""
+    entries = shipped("deployments", *names)
+    for entry in entries:
+        entry["work_pool"] = {**entry["work_pool"], "work_queue_name": "parked"}
+    return entries
+
+
+def scripted(folder: Path, name: str, latency_s: float, prompts: str) -> dict:
+    """A deployment of the whole flow up to its preference pairs, over an engine that needs no model."""
+    (folder / f"{name}.script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s}))
+    profile = {
+        "name": name,
+        "constitution": "constitution/smallworld.yaml",
+        "engine": {"kind": "scripted", "model": "scripted", "script": str(folder / f"{name}.script.yaml")},
+        "prompts": [{"path": prompts}],
+        "sft": None,
+        "chains": {"rounds": 1},
+        "feedback": {"principles": 1, "self_test": False},  # it prefers at random
+    }
+    (folder / f"{name}.profile.yaml").write_text(yaml.safe_dump(profile))
+    (entry,) = shipped("deployments", "nightly")
+    parameters = {"profile": str(folder / f"{name}.profile.yaml"), "home": "replaced", "until": "preferences"}
+    return {**entry, "name": name, "parameters": parameters, "schedules": []}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("deploy")
+
+
+@pytest.fixture(scope="module")
+def served(folder):
+    """`cai serve` over the scripted deployments, as a person starts it."""
+    (folder / "prompts.txt").write_text("how do i bake a cake?\nhow do i mend a shoe?\n")
+    (folder / "other-prompts.txt").write_text("how do i write a letter?\n")
+    deployments = [
+        scripted(folder, "quick", 0.0, str(folder / "prompts.txt")),
+        scripted(folder, "slow", 60.0, str(folder / "other-prompts.txt")),
+        scripted(folder, "wrong", 0.0, str(folder / "nowhere.txt")),
+    ]
+    file, automations = written(folder, "trial", [*deployments, *parked("evaluate")], [])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["serve", "--home", folder / "home", "--port", str(port), "--file", file, "--automations", automations]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment["PREFECT_SERVER_SERVICES_TRIGGERS_PROACTIVE_CHECK_INTERVAL"] = "1"
+    with (folder / "serve.log").open("w") as log:
+        process = subprocess.Popen([*CAI, *map(str, command)], cwd=ROOT, stderr=log, env=environment)
+    try:
+        until(lambda: process.poll() is not None or "UI: " in (folder / "serve.log").read_text(), 120)
+        assert process.poll() is None, (folder / "serve.log").read_text()
+        yield process, f"http://127.0.0.1:{port}/api"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def api(served):
+    settings = {
+        PREFECT_API_URL: served[1],
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+    }
+    with temporary_settings(settings), get_client(sync_client=True) as client:
+        client.update_work_queue(client.read_work_queue_by_name("parked", "cai").id, is_paused=True)
+        yield client
+        APILogWorker.drain_all(timeout=5)
+        EventsWorker.drain_all(timeout=5)
+
+
+class Project:
+    """Files of their own on the one server; `said` is what the last deploy had to say."""
+
+    def __init__(self, folder: Path, name: str, deployments: list[dict], automations: list[dict]):
+        self.folder, self.name, self.deployments, self.automations = folder, name, deployments, automations
+        self.said: list[str] = []
+
+    def deploy(self) -> None:
+        self.said = []
+        deploy(load(*written(self.folder, self.name, self.deployments, self.automations)), self.said.append)
+
+
+def state_of(client, project: Project) -> dict:
+    """What the server has of a project, ids included for what has to stay the same thing."""
+    names = {f"{load_name(entry)}/{entry['name']}" for entry in project.deployments}
+    found = {}
+    for deployment in client.read_deployments():
+        name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+        if name in names:
+            schedules = sorted((s.slug, s.active, s.schedule.model_dump_json()) for s in deployment.schedules)
+            found[name] = (deployment.id, deployment.paused, deployment.parameters, schedules, deployment.updated)
+    automations = client.read_automations()
+    ours = {entry["name"] for entry in project.automations}
+    return {
+        "deployments": found,
+        "automations": sorted((a.name, a.id, a.enabled) for a in automations if a.name in ours),
+    }
+
+
+def without_dates(state: dict) -> dict:
+    return {**state, "deployments": {name: facts[:-1] for name, facts in state["deployments"].items()}}
+
+
+def load_name(entry: dict) -> str:
+    from prefect.flows import load_flow_from_entrypoint
+
+    return load_flow_from_entrypoint(entry["entrypoint"]).name
+
+
+def test_ten_deploys_leave_what_the_files_say_and_every_pause_that_people_made(api, folder):
+    project = Project(
+        folder,
+        "again",
+        shipped("deployments", "nightly", "weekly", "maintain"),
+        shipped("automations", "cai-zombie"),
+    )
+    Variable.set("cai_on", ["nightly", "week*"])
+    project.deploy()
+    first = state_of(api, project)
+    assert len(first["deployments"]) == 3 and len(first["automations"]) == 1
+    switched = {
+        slug: active for _, _, _, schedules, _ in first["deployments"].values() for slug, active, _ in schedules
+    }
+    assert switched == {"nightly": True, "weekly": True, "upkeep": False}
+    # As the UI does it: a schedule, a deployment and an automation are paused, one schedule is switched on.
+    for name, slug, active in (("nightly", "nightly", False), ("maintain", "upkeep", True)):
+        (deployment,) = [d for d in api.read_deployments() if d.name == name]
+        (schedule,) = [s for s in deployment.schedules if s.slug == slug]
+        api.update_deployment_schedule(deployment.id, schedule.id, active=active)
+    (weekly,) = [d for d in api.read_deployments() if d.name == "weekly"]
+    api.pause_deployment(weekly.id)
+    api.pause_automation(Automation.read(name="cai-zombie").id)
+    by_people = state_of(api, project)
+    assert by_people != first
+    for _ in range(10):
+        project.deploy()
+    assert state_of(api, project) == by_people
+    assert not [line for line in project.said if "made" in line or "changed" in line], (
+        "the zombie's clock would restart"
+    )
+    # Switched off and on again for all, what people paused stays paused.
+    for names in ([], ["*"]):
+        Variable.set("cai_on", names, overwrite=True)
+        project.deploy()
+    after = state_of(api, project)
+    assert without_dates(after) == without_dates(by_people)
+    api.resume_automation(Automation.read(name="cai-zombie").id)
+    project.deploy()
+    assert Automation.read(name="cai-zombie").enabled
+    Variable.set("cai_on", [], overwrite=True)
+    project.deployments, project.automations = [], []
+    project.deploy()
+
+
+def test_a_deploy_keeps_what_people_set_takes_what_files_change_and_deletes_what_is_gone(api, folder):
+    nightly, maintain = shipped("deployments", "nightly", "maintain")
+    nightly["name"], maintain["name"] = "kept", "gone"
+    nightly["parameters"]["limit"] = 1000
+    project = Project(folder, "change", [nightly, maintain], shipped("automations", "cai-chain-rl"))
+    project.automations[0]["actions"] = [{"type": "cancel-flow-run"}]
+    project.deploy()
+    theirs = api.read_deployment_by_name("constitutional-ai/kept")
+    (schedule,) = theirs.schedules
+    edited = {**theirs.parameters, "limit": 5, "without": "violence", "prompts": None}
+    api._client.patch(f"/deployments/{theirs.id}", json={"parameters": edited}).raise_for_status()
+    api.update_deployment_schedule(theirs.id, schedule.id, schedule={"cron": "0 4 * * *", "timezone": "UTC"})
+    # Somebody else's, on the same server.
+    other = api.create_deployment(theirs.flow_id, "somebody-else-s", tags=["cai"])
+
+    project.deploy()
+    found = api.read_deployment_by_name("constitutional-ai/kept")
+    assert (found.parameters["limit"], found.parameters["without"]) == (5, "violence")
+    assert "prompts" not in found.parameters, "the UI fills in every default; that is nobody's wish"
+    assert found.schedules[0].schedule.cron == "0 4 * * *"
+    said = "\n".join(project.said)
+    assert "limit is 5, and 1000 in the file" in said and "timetable of schedule nightly" in said
+
+    nightly["parameters"]["limit"] = 2000
+    nightly["schedules"][0]["cron"] = "30 1 * * *"
+    project.deployments = [nightly]
+    project.automations = []
+    project.deploy()
+    found = api.read_deployment_by_name("constitutional-ai/kept")
+    assert (found.parameters["limit"], found.parameters["without"]) == (2000, "violence"), "the file changed the one"
+    assert found.schedules[0].schedule.cron == "30 1 * * *"
+    assert not [d for d in api.read_deployments() if d.name == "gone"]
+    assert not api.read_automations_by_name("cai-chain-rl")
+    assert api.read_deployment(other).name == "somebody-else-s"
+    assert api.read_deployment_by_name("constitutional-ai/quick"), "of another project"
+    api.delete_deployment(other)
+    project.deployments = []
+    project.deploy()
+
+
+def test_each_link_of_the_chain_starts_the_next_with_what_it_was_about(api, folder):
+    chain = [a for a in shipped("automations") if "chain" in a["name"]]
+    for automation in chain:
+        automation["enabled"] = True
+    project = Project(folder, "chain", [*parked("train-reward-model", "train-rl", "evaluate")], chain)
+    project.deployments[-1]["name"] = "chained"
+    project.automations[-1]["actions"][0]["run"] = "evaluate/chained"
+    project.deploy()
+    run = create_run(load_profile(folder / "quick.profile.yaml"), folder / "home")
+    links = {
+        "preferences": "train-reward-model/train-reward-model",
+        "reward_model": "train-rl/train-rl",
+        "rl_cai": "evaluate/chained",
+    }
+
+    @flow
+    def inner(stage: str) -> None:
+        announce(run, stage, 1)
+
+    @flow
+    def whole() -> None:
+        inner("rl_cai")
+
+    @flow
+    def stages() -> None:
+        for stage in links:
+            announce(run, stage, 1)
+
+    whole()
+    stages()
+    for name in links.values():
+        deployment = api.read_deployment_by_name(name)
+        of_this = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        started = until(lambda of_this=of_this: api.read_flow_runs(deployment_filter=of_this))
+        expected = {"home": str(run.home), "run_id": run.run_id}
+        (found,) = started
+        assert {name: found.parameters[name] for name in expected} == expected
+        assert found.parameters.get("round", 1) == 1
+    time.sleep(1)
+    assert len(api.read_flow_runs(deployment_filter=of_this)) == 1, "a stage within a whole run starts nothing"
+    project.deployments, project.automations = [], []
+    project.deploy()
+
+
+class Inbox(http.server.BaseHTTPRequestHandler):
+    letters: list[dict] = []
+
+    def do_POST(self):
+        self.letters.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_failed_run_is_told_to_the_block_that_people_made_and_until_then_it_is_left_out(api, folder):
+    project = Project(folder, "alerts", [], shipped("automations", "cai-failed"))
+    project.deploy()
+    assert "no notification block 'cai-alerts'" in project.said[0]
+    assert not api.read_automations_by_name("cai-failed")
+    inbox = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Inbox)
+    threading.Thread(target=inbox.serve_forever, daemon=True).start()
+    CustomWebhookNotificationBlock(
+        name="mine",
+        url=f"http://127.0.0.1:{inbox.server_port}/",
+        json_data={"title": "{{subject}}", "text": "{{body}}"},
+    ).save("cai-alerts")
+    project.deploy()
+
+    @flow(name="constitutional-ai", flow_run_name="weekly")
+    def fails() -> None:
+        raise ValueError("the prompts are gone")
+
+    try:
+        with tags("cai"), pytest.raises(ValueError, match="gone"):
+            fails()
+        letter = until(lambda: Inbox.letters)[0]
+    finally:
+        inbox.shutdown()
+        inbox.server_close()
+    assert letter["title"] == "constitutional-ai: weekly is Failed"
+    assert "the prompts are gone" in letter["text"]
+    project.automations = []
+    project.deploy()
+
+
+def test_a_run_whose_heart_has_stopped_is_marked_as_crashed_and_only_of_our_flows(api, folder):
+    (zombie,) = shipped("automations", "cai-zombie")
+    zombie["trigger"]["within"] = 10  # the least that Prefect allows
+    project = Project(folder, "zombie", [], [zombie])
+    project.deploy()
+
+    def dead(flow_name: str):
+        run = api.create_flow_run(flow(lambda: None, name=flow_name), state=Running())
+        resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
+        related = {"prefect.resource.role": "flow", "prefect.resource.name": flow_name}
+        related["prefect.resource.id"] = f"prefect.flow.{run.flow_id}"
+        emit_event("prefect.flow-run.heartbeat", resource=resource, related=[related])
+        return run.id
+
+    ours, another = dead("train-rl"), dead("somebody-else-s")
+    until(lambda: api.read_flow_run(ours).state.is_crashed())
+    assert "no heartbeat" in api.read_flow_run(ours).state.message
+    assert api.read_flow_run(another).state.is_running()
+    api.delete_flow_run(another)
+    project.automations = []
+    project.deploy()
+
+
+def ci(served, *arguments: object, **environment: str) -> subprocess.Popen:
+    """`deployments/ci/run.sh`, with the commands of this environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        ["sh", SHIPPED / "ci" / "run.sh", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PREFECT_API_URL": served[1], "PATH": path, "COLUMNS": "200", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_ci_script_ends_as_the_run_does_and_cancels_what_takes_too_long(api, served):
+    """Two wait for the one place of the queue `gpu`, the third for a queue that is paused."""
+    late = ci(served, "evaluate/evaluate", 8, "--param", "run_id=any")
+    good, bad = ci(served, "constitutional-ai/quick", 120), ci(served, "constitutional-ai/wrong", 120)
+    out, err = good.communicate()
+    assert good.returncode == 0, out + err
+    assert "finished successfully" in out
+    out, err = bad.communicate()
+    assert bad.returncode == 1, out + err
+    assert "constitutional-ai/wrong is FAILED" in err and "no prompts at" in err
+    out, err = late.communicate()
+    assert late.returncode == 124, out + err
+    assert "evaluate/evaluate was still SCHEDULED after 8 s" in err
+    deployment = api.read_deployment_by_name("evaluate/evaluate")
+    (run,) = api.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])))
+    assert run.state.is_cancelled() and "ci" in run.tags
+
+
+def test_the_ci_script_starts_nothing_where_the_constitution_is_wrong(served, folder):
+    (folder / "bad.yaml").write_text("name: bad\n")
+    refused = ci(served, "constitutional-ai/quick", 60, CAI_LINT=str(folder / "bad.yaml"))
+    out, _ = refused.communicate()
+    assert refused.returncode == 2
+    assert "principles" in out and "flow run" not in out
+
+
+def test_upkeep_leaves_each_table_in_one_file_and_refuses_a_home_without_any(api, folder):
+    home = folder / "home"
+    if not (home / "tables").is_dir():
+        pytest.skip("the run of the test before is what it keeps up")
+    maintain(str(home))
+    assert {n_files for n_files, _ in Store(home).files().values()} <= {0, 1}
+    with pytest.raises(DataError, match="no tables under"):
+        maintain(str(folder / "nowhere"))
+
+
+def processes(of: str) -> set[int]:
+    """Those whose command line or environment has this."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if of.encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
+                found.add(int(entry.name))
+        except OSError:
+            continue
+    return found - {os.getpid()}
+
+
+def test_serve_ends_whole_and_leaves_no_run_that_says_it_is_running(api, served, folder):
+    """The last one: a run is at work in its children."""
+    import sqlite3
+
+    process, _ = served
+    slow = api.read_deployment_by_name("constitutional-ai/slow")
+    run = api.create_flow_run_from_deployment(slow.id)
+    until(lambda: api.read_flow_run(run.id).state.is_running())
+    until(lambda: processes("flows.steps"))
+    assert len(processes(str(folder / "home"))) >= 4, "serve, server, worker, flow, step"
+    EventsWorker.drain_all(timeout=5)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    until(lambda: not processes(str(folder / "home")), 20)
+    with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as database:
+        states = dict(database.execute("SELECT id, state_type FROM flow_run").fetchall())
+    assert not {"RUNNING", "PENDING", "CANCELLING"} & set(states.values())
