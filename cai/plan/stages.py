@@ -1,0 +1,145 @@
+"""Every stage that asks a model, run over a few prompts by the code that runs it over all of them.
+
+A stage that learns a new way to ask is metered as it is; only a new stage is written here.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import combinations
+from typing import TypeVar
+
+from cai.candidates import sample_responses
+from cai.config import Profile
+from cai.constitution import Constitution
+from cai.critique import run_chains
+from cai.engines.base import Engine
+from cai.evaluation import match
+from cai.feedback import ResponsePair, label, make_pairs
+from cai.ledger import MemoryLedger
+from cai.plan.meter import Meter
+from cai.records import Comparison, Prompt, Response, Revision
+
+T = TypeVar("T")
+SEED, JUDGE = "seed", "judge"
+
+
+Open = Callable[[str, str], Engine]
+"""Opens the engine for a stage and a model: `seed`, `judge`, or the name of a trained one."""
+
+
+class Stages:
+    """The stages of a profile over whatever prompts they are given. `n_rows` counts what each of them made, and `pairs`
+    are those of all candidates so far. One ask at a time, unless `max_concurrency` says otherwise.
+    """
+
+    def __init__(
+        self, profile: Profile, constitution: Constitution, open: Open, meter: Meter, max_concurrency: int = 1
+    ) -> None:
+        self.n_rows: Counter[str] = Counter()
+        self.pairs: list[ResponsePair] = []
+        self._profile = profile
+        self._constitution = constitution
+        self._open = open
+        self._meter = meter
+        self._width = max_concurrency
+        self._ledger = MemoryLedger()
+
+    async def chains(self, prompts: Sequence[Prompt]) -> None:
+        engine = self._open("responses", SEED)
+
+        async def some(prompts: Sequence[Prompt]) -> None:
+            await run_chains(
+                prompts,
+                constitution=self._constitution,
+                engine=engine,
+                ledger=self._ledger,
+                config=self._profile.chains,
+                seed=self._profile.seed,
+                max_concurrency=self._width,
+            )
+
+        await self._in_parts(some, prompts)
+        self.n_rows["responses"] += len(self._ledger.rows(Response))
+        self.n_rows["revisions"] += len(self.revisions)
+
+    @property
+    def revisions(self) -> list[Revision]:
+        return self._ledger.rows(Revision)
+
+    async def helpful(self, prompts: Sequence[Prompt]) -> None:
+        if self._profile.helpful is not None:
+            sampling = self._profile.helpful.response.sampling()
+            made = await self._sample("helpful", SEED, prompts, sampling=sampling, k=1, stage="initial")
+            self.n_rows["helpful"] += len(made)
+
+    async def candidates(self, prompts: Sequence[Prompt], model: str) -> None:
+        config = self._profile.candidates
+        made = await self._sample(
+            "candidates", model, prompts, sampling=config.response.sampling(), k=config.k, stage="candidate"
+        )
+        self.n_rows["candidates"] += len(made)
+        self.pairs += make_pairs(prompts, made).pairs
+
+    async def labels(self, pairs: Sequence[ResponsePair]) -> None:
+        await self._label("labels", pairs)
+
+    async def evaluation(self, prompts: Sequence[Prompt], models: Sequence[str]) -> None:
+        """Every model answers every prompt, and each is compared with every earlier one on the first of them."""
+        config = self._profile.evaluation
+        answers: dict[str, list[Response]] = {}
+        for model in models:
+            sampling = config.response.sampling()
+            answers[model] = await self._sample("evaluation", model, prompts, sampling=sampling, k=1, stage="eval")
+        self.n_rows["evaluation"] += sum(map(len, answers.values()))
+        few = prompts[: config.win_rate_prompts]
+        pairs = [
+            pair
+            for other, model in combinations(models, 2)
+            for pair in match(few, answers[model], answers[other]).pairs
+        ]
+        await self._label("win rates", pairs)
+
+    async def _sample(self, kind: str, model: str, prompts: Sequence[Prompt], **how: object) -> list[Response]:
+        engine = self._open(kind, model)
+        made: list[Response] = []
+
+        async def some(prompts: Sequence[Prompt]) -> None:
+            made.extend(
+                await sample_responses(
+                    prompts,
+                    engine=engine,
+                    ledger=MemoryLedger(),
+                    seed=self._profile.seed,
+                    max_concurrency=self._width,
+                    **how,  # type: ignore[arg-type]
+                )
+            )
+
+        await self._in_parts(some, prompts)
+        return made
+
+    async def _label(self, kind: str, pairs: Sequence[ResponsePair]) -> None:
+        engine = self._open(kind, JUDGE)
+        ledger = MemoryLedger()
+
+        async def some(pairs: Sequence[ResponsePair]) -> None:
+            await label(
+                pairs,
+                constitution=self._constitution,
+                engine=engine,
+                ledger=ledger,
+                config=self._profile.feedback,
+                seed=self._profile.seed,
+                max_concurrency=self._width,
+            )
+
+        await self._in_parts(some, pairs)
+        self.n_rows[kind] += len(ledger.rows(Comparison))
+
+    async def _in_parts(self, work: Callable[[Sequence[T]], Awaitable[None]], items: Sequence[T]) -> None:
+        """The first item apart: what it puts into the cache, the others find there. Many at a time go together."""
+        first = 1 if self._width == 1 else len(items)
+        for part, some in enumerate((items[:first], items[first:])):
+            self._meter.part = part
+            if some:
+                await work(some)
