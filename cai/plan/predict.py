@@ -172,7 +172,7 @@ def scaled(profile: Profile, work: Work, stages: Stages, meter: Meter) -> list[L
         "candidates": (prompts.n, len(prompts.rows), profile.rounds),
         "labels": (round(len(stages.pairs) * prompts.scale), len(stages.pairs), profile.rounds),
         "evaluation": (held_out.n, len(held_out.rows), 1),
-        "win rates": (few, n_few_asked, 1),
+        "win rates": (round(stages.n_matches * few / max(1, n_few_asked)), stages.n_matches, 1),
     }
     lines = []
     for stage, (n, n_sampled, times) in sizes.items():

@@ -40,6 +40,7 @@ class StandIn:
         self._context_length = context_length
         self._names = names
         self._next = dict.fromkeys(pools, start)
+        self._name = start
         self._n_fillers = 0
         self._last = ""
 
@@ -72,7 +73,7 @@ class StandIn:
     def _filler(self, sampling: Sampling) -> Generation:
         n = max(1, round(DEFAULT_SHARE * sampling.max_tokens))
         self._n_fillers += 1
-        text = f"{self._n_fillers} {FILLER * n}"  # numbered: no two are the same
+        text = f"{self._name}.{self._n_fillers} {FILLER * n}"  # numbered: no two are the same
         return Generation(text[: len(text) * n // len(self._tokens.encode(text))], "stop", 0, n)
 
 

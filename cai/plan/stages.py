@@ -29,7 +29,7 @@ Open = Callable[[str, str], Engine]
 
 class Stages:
     """The stages of a profile over whatever prompts they are given. `n_rows` counts what each of them made, and `pairs`
-    are those of all candidates so far. One ask at a time, unless `max_concurrency` says otherwise.
+    are those of all candidates so far, `n_matches` those of two models' answers. One ask at a time, unless `max_concurrency` says otherwise.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Stages:
     ) -> None:
         self.n_rows: Counter[str] = Counter()
         self.pairs: list[ResponsePair] = []
+        self.n_matches = 0
         self._profile = profile
         self._constitution = constitution
         self._open = open
@@ -97,6 +98,7 @@ class Stages:
             for other, model in combinations(models, 2)
             for pair in match(few, answers[model], answers[other]).pairs
         ]
+        self.n_matches += len(pairs)
         await self._label("win rates", pairs)
 
     async def _sample(self, kind: str, model: str, prompts: Sequence[Prompt], **how: object) -> list[Response]:
