@@ -31,7 +31,7 @@ async def facts(
     """The stages that are finished, as `predict` would have them."""
     profile = run.profile
     ids = run.ids("prompts")
-    prompts = Sampled(list(store.find_all(Prompt, _spread(ids, most)).values()), len(ids))
+    prompts = Sampled(list(store.find_all(Prompt, spread(ids, most)).values()), len(ids))
     evaluated = run.result("evaluate")
     held_out = _held_out(run, store, most) if evaluated else Sampled([], 0)
     work = Work(prompts, _helpful(run, store, most), held_out)
@@ -107,10 +107,10 @@ def _helpful(run: RunFolder, store: Store, most: int) -> Sampled:
         return Sampled([], 0)
     rows = store.of_prompts(Response, run.ids("helpful-prompts"))
     asked = sorted({row.prompt_id for row in rows if row.stage == "initial"})
-    return Sampled(list(store.find_all(Prompt, _spread(asked, most)).values()), len(asked))
+    return Sampled(list(store.find_all(Prompt, spread(asked, most)).values()), len(asked))
 
 
-def _spread(ids: Sequence[str], n: int) -> list[str]:
+def spread(ids: Sequence[str], n: int) -> list[str]:
     return [ids[i * len(ids) // n] for i in range(n)] if len(ids) > n else list(ids)
 
 

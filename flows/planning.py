@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cai.config import EngineConfig, Profile
-from cai.engines.base import Engine, Generation
+from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.engines.vllm_start import CPU_BLOCK
 from cai.errors import CAIError, ConfigError, EngineError, ModelNotFound
@@ -20,7 +20,6 @@ from cai.evaluation import held_out
 from cai.models import resolve_model
 from cai.plan.meter import Meter, Metered, PrefixCache, kinds_of
 from cai.plan.predict import (
-    LAST_REVISIONS,
     Counters,
     Known,
     Line,
@@ -30,7 +29,7 @@ from cai.plan.predict import (
     assumptions,
     predict,
 )
-from cai.plan.sources import Probe, critique_of
+from cai.plan.sources import Probe, Replies
 from cai.plan.stages import JUDGE, SEED, Stages
 from cai.plan.tokens import open_counting
 from cai.records import Prompt, Response, Revision
@@ -50,8 +49,8 @@ ASKING = ("responses", "critiques", "revisions", "helpful", "candidates", "label
 class Learnt(NamedTuple):
     """Replies and speeds, and in plain words where they are from."""
 
-    pools: Mapping[str, Sequence[Generation]]
-    pools_from: str
+    replies: Replies
+    replies_from: str
     speeds: Mapping[str, float]
     speeds_from: str
 
@@ -97,7 +96,9 @@ async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store |
     elif wish.n_probe:
         learnt = await probe(run, work.prompts.rows[: wish.n_probe], counters)
     else:
-        learnt = Learnt({}, "", {}, f"unknown: no run of this engine in {run.home} yet; give --tokens-per-second")
+        learnt = Learnt(
+            Replies({}, []), "", {}, f"unknown: no run of this engine in {run.home} yet; give --tokens-per-second"
+        )
     if wish.tokens_per_second is None:
         return learnt
     speeds = dict(learnt.speeds) | dict.fromkeys(ASKING, wish.tokens_per_second)
@@ -157,41 +158,34 @@ def model_bytes(engine: EngineConfig) -> int:
 
 
 def earlier_run(run: RunFolder, but: str) -> RunFolder | None:
-    """The newest run in the home whose chains the same engine and model made, with the same bounds, to their end."""
+    """The newest run in the home whose chains the same engine and model made to the end, in the same way."""
     found: list[tuple[str, str]] = []
     for file in run.home.glob("runs/*/run.json"):
         if file.parent.name == but:
             continue
         other = open_run(run.home, file.parent.name)
         mine, theirs = run.profile, other.profile
-        same = (mine.engine.kind, mine.engine.model) == (theirs.engine.kind, theirs.engine.model)
-        bounds = [[c.response, c.critique, c.revision] for c in (mine.chains, theirs.chains)]
-        if same and bounds[0] == bounds[1] and other.result("sft_set") is not None:
+        same = (mine.engine.kind, mine.engine.model, mine.chains) == (
+            theirs.engine.kind,
+            theirs.engine.model,
+            theirs.chains,
+        )
+        if same and other.result("sft_set") is not None:
             found.append((str(json.loads(file.read_text(encoding="utf-8"))["started_at"]), other.run_id))
     return open_run(run.home, max(found)[1]) if found else None
 
 
 async def learn_from(run: RunFolder, store: Store, counters: Counters) -> Learnt:
     """Replies of a run's own chains, and its speed by stage."""
-    tokens = counters.seed.tokens
-    ids = run.ids_of("revisions")
-    revisions = list(store.find_all(Revision, ids[:: max(1, len(ids) // SAMPLE)]).values())
+    prompt_ids = plan_facts.spread(run.ids("prompts"), SAMPLE)
+    mine = set(run.ids_of("revisions"))
+    revisions = [row for row in store.of_prompts(Revision, prompt_ids) if row.revision_id in mine]
     responses = store.find_all(Response, [row.response_id for row in revisions]).values()
-    last = [row for row in revisions if row.round == run.profile.chains.rounds]
-    pools = {
-        "responses": [_reply(row) for row in responses],
-        "critiques": [critique_of(row, tokens) for row in revisions],
-        "revisions": [_reply(row) for row in revisions],
-        LAST_REVISIONS: [_reply(row) for row in last],
-    }
+    replies = Replies.of(prompt_ids, responses, revisions, counters.seed.tokens, run.profile.chains.rounds)
     lines = await plan_facts.facts(run, store, counters, block_of(run.profile.engine), most=SAMPLE)
     speeds = {line.stage: line.n_worked_tokens / line.seconds for line in lines if line.seconds}
-    said = f"as long as those of run {run.run_id} ({len(responses)} responses, {len(revisions)} revisions)"
-    return Learnt(pools, said, speeds, f"as fast as run {run.run_id}, stage by stage")
-
-
-def _reply(row: Response | Revision) -> Generation:
-    return Generation(row.text, "length" if row.finish_reason == "length" else "stop", 0, row.n_tokens)
+    said = f"as in run {run.run_id} ({len(responses)} responses, {len(revisions)} revisions)"
+    return Learnt(replies, said, speeds, f"as fast as run {run.run_id}, stage by stage")
 
 
 async def probe(run: RunFolder, prompts: Sequence[Prompt], counters: Counters) -> Learnt:
@@ -225,11 +219,18 @@ async def probe(run: RunFolder, prompts: Sequence[Prompt], counters: Counters) -
         raise EngineError(f"the probe cannot ask the engine ({error}); --probe 0 plans without asking") from error
     finally:
         await slot.close()
-    last = [_reply(row) for row in stages.revisions if row.round == profile.chains.rounds]
+    replies = Replies.of(
+        [prompt.prompt_id for prompt in prompts],
+        stages.responses,
+        stages.revisions,
+        counters.seed.tokens,
+        profile.chains.rounds,
+    )
+    others = {kind: said for kind, said in meter.replies.items() if kind in {"candidates", "labels"}}
     spent = [after - before for before, after in zip(times, times[1:], strict=False)]
     return Learnt(
-        {**meter.replies, LAST_REVISIONS: last},
-        f"as long as those of a probe: {len(prompts)} chains and {len(stages.pairs)} pairs, "
+        replies._replace(pools={**replies.pools, **others}),
+        f"as in a probe: {len(prompts)} chains and {len(stages.pairs)} pairs, "
         f"{meter.total().n_asks:,.0f} asks, {time.monotonic() - started:.0f} s with the engine's start",
         _probed_speeds(meter, chains=spent[0], candidates=spent[1], labels=spent[3]),
         f"as fast as the probe, with {len(prompts)} prompts in flight; a run has up to "

@@ -8,14 +8,13 @@ from typing import NamedTuple
 from cai.config import DPOConfig, Profile
 from cai.constitution import Constitution
 from cai.plan.meter import Meter, Metered, PrefixCache, Usage, kinds_of
-from cai.plan.sources import DEFAULT_SHARE, Pools, StandIn
+from cai.plan.sources import DEFAULT_SHARE, LAST_REVISIONS, Replies, StandIn
 from cai.plan.stages import JUDGE, SEED, Stages
 from cai.plan.tokens import ENDLESS, Counting
 from cai.records import Prompt
 from cai.training.batches import n_steps
 
 POLICY = "policy"
-LAST_REVISIONS = "last revisions"
 # Live bytes a row, measured on a finished run over the small world (short texts; long ones take more).
 DEFAULT_BYTES = {
     "prompts": 33.0,
@@ -97,8 +96,8 @@ class Work(NamedTuple):
 class Known(NamedTuple):
     """What is known of the model: replies, tokens a second by stage, bytes a row by table; each with its source."""
 
-    pools: Pools
-    pools_from: str
+    replies: Replies
+    replies_from: str
     speeds: Mapping[str, float]
     speeds_from: str
     bytes_a_row: Mapping[str, float]
@@ -116,7 +115,7 @@ async def predict(
 ) -> tuple[Line, ...]:
     """Run every stage that asks over the sample with replies that stand in for the model's, and scale up."""
     meter = Meter(kinds_of(constitution))
-    stages = Stages(profile, constitution, stand_ins(profile, known.pools, counters, meter, block), meter)
+    stages = Stages(profile, constitution, stand_ins(profile, known.replies, counters, meter, block), meter)
     await stages.chains(work.prompts.rows)
     await stages.helpful(work.helpful.rows)
     await stages.candidates(work.prompts.rows, POLICY)
@@ -128,7 +127,7 @@ async def predict(
 
 
 def stand_ins(
-    profile: Profile, pools: Pools, counters: Counters, meter: Meter, block: int | None
+    profile: Profile, replies: Replies, counters: Counters, meter: Meter, block: int | None
 ) -> Callable[[str, str], Metered]:
     """Opens engines that answer with what is known of each model's replies.
 
@@ -138,7 +137,9 @@ def stand_ins(
     names: dict[str, tuple[str, ...]] = {
         "helpful": ("responses",),
         "candidates": trained if profile.sft else ("candidates", "responses"),
+        "labels": ("labels",),
         "evaluation": trained,
+        "win rates": ("labels",),
     }
     n_opened = 0
 
@@ -147,7 +148,7 @@ def stand_ins(
         n_opened += 1
         counting = counters.judge if model == JUDGE else counters.seed
         tried = ("responses",) if (stage, model) == ("evaluation", SEED) else names.get(stage, ())
-        source = StandIn(pools, counting.tokens, counting.context_length, tried, n_opened)
+        source = StandIn(replies, counting.tokens, counting.context_length, tried, n_opened)
         return Metered(meter, stage, source, counting, model, PrefixCache(block))
 
     return open
@@ -307,7 +308,7 @@ def assumptions(profile: Profile, work: Work, known: Known, counters: Counters, 
     said = [
         f"prompts: {len(prompts.rows):,} of {prompts.n:,} were rendered as they will be, and {len(held_out.rows):,} of "
         f"{held_out.n:,} held out",
-        f"replies: {known.pools_from or f'nothing is known; {DEFAULT_SHARE:.0%} of max_tokens is assumed'}",
+        f"replies: {known.replies_from or f'nothing is known; {DEFAULT_SHARE:.0%} of max_tokens is assumed'}",
         f"a trained model replies at the length of {trained}; all candidates of a prompt differ"
         if profile.sft
         else "all candidates of a prompt differ",

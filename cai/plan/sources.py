@@ -1,6 +1,7 @@
 """What answers while a plan is made: the model itself, replies of the length that is expected, or the stored ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from cai.engines.base import Choice, Engine, Generation
 from cai.plan.tokens import Tokens
@@ -9,7 +10,42 @@ from cai.records import Message, Response, Revision, Sampling, digest, seed_from
 DEFAULT_SHARE = 0.5
 """Of `max_tokens`: how long a reply is taken to be where nothing is known about replies."""
 FILLER = "This is about as much as is said in a reply. "
-Pools = Mapping[str, Sequence[Generation]]
+NOTHING = Generation("", "stop", 0, 0)
+LINKS = ("critiques", "revisions")
+LAST_REVISIONS = "last revisions"
+
+
+class Replies(NamedTuple):
+    """What a model is known to say: single replies by what they are, and whole chains in the order they were asked."""
+
+    pools: Mapping[str, Sequence[Generation]]
+    chains: Sequence[Sequence[Generation]]
+
+    @staticmethod
+    def of(
+        prompt_ids: Sequence[str],
+        responses: Iterable[Response],
+        revisions: Iterable[Revision],
+        tokens: Tokens,
+        rounds: int,
+    ) -> "Replies":
+        """From the rows of one model's chains; a chain that ends early ended in a reject."""
+        started = {row.prompt_id: row for row in responses}
+        steps: dict[str, list[Revision]] = {}
+        for row in sorted(revisions, key=lambda row: row.round):
+            steps.setdefault(row.response_id, []).append(row)
+        chains = []
+        for first in (started.get(prompt_id) for prompt_id in prompt_ids):
+            links = [] if first is None else steps.get(first.response_id, [])
+            said = [text for row in links for text in (critique_of(row, tokens), reply_of(row))]
+            chains.append([NOTHING] if first is None else [reply_of(first), *said])
+        made = [row for rows in steps.values() for row in rows]
+        pools = {
+            "responses": [reply_of(row) for row in started.values()],
+            "revisions": [reply_of(row) for row in made],
+            LAST_REVISIONS: [reply_of(row) for row in made if row.round == rounds],
+        }
+        return Replies(pools, chains)
 
 
 class Probe:
@@ -28,28 +64,29 @@ class Probe:
 
 
 class StandIn:
-    """Known replies in turn, from the first pool of `names` that has any (none named: the pool of the kind that is
-    asked for); else a filler of the default length.
+    """Known replies in turn, from the first pool of `names` that has any; else a filler of the default length.
 
-    No two in a row are the same: candidates that are the same would make no pair. `start` moves where it begins.
+    No two in a row are the same: candidates that are the same would make no pair. Where `names` is empty it speaks in
+    a chain: each response begins the next known chain, and what is asked after it is answered by that chain, so that
+    what a model repeats is repeated, and where it said nothing, nothing is said. `start` moves where it begins.
     """
 
-    def __init__(self, pools: Pools, tokens: Tokens, context_length: int, names: Sequence[str], start: int) -> None:
-        self._pools = pools
+    def __init__(self, known: Replies, tokens: Tokens, context_length: int, names: Sequence[str], start: int) -> None:
+        self._known = known
         self._tokens = tokens
         self._context_length = context_length
         self._names = names
-        self._next = dict.fromkeys(pools, start)
-        self._name = start
-        self._n_fillers = 0
+        self._start = self._next = start
+        self._chain: Sequence[Generation] = ()
+        self._place = 0
         self._last = ""
 
     async def complete(
         self, kind: str, messages: Sequence[Message], sampling: Sampling, seed: int, n_prompt: int
     ) -> Generation:
         room = min(sampling.max_tokens, self._context_length - n_prompt)
-        known = self._known(kind)
-        said = self._filler(sampling) if known is None else known
+        said = self._turn() if self._names else self._link(kind)
+        said = self._filler(sampling) if said is None else said
         if said.n_tokens <= room:
             return Generation(said.text, said.finish_reason, n_prompt, said.n_tokens)
         return Generation(said.text[: len(said.text) * room // said.n_tokens], "length", n_prompt, room)
@@ -57,23 +94,32 @@ class StandIn:
     async def choose(self, messages: Sequence[Message], options: Sequence[str], n_prompt: int) -> Choice:
         return even_choice(options, n_prompt)
 
-    def _known(self, kind: str) -> Generation | None:
-        name = next((name for name in self._names or (kind,) if self._pools.get(name)), None)
-        if name is None:
-            return None
-        pool = self._pools[name]
+    def _turn(self) -> Generation | None:
+        pool = next((found for name in self._names if (found := self._known.pools.get(name))), ())
+        said = None
         for _ in pool:
-            said = pool[self._next[name] % len(pool)]
-            self._next[name] += 1
+            said = pool[self._next % len(pool)]
+            self._next += 1
             if said.text != self._last:
                 break
-        self._last = said.text
+        self._last = "" if said is None else said.text
+        return said
+
+    def _link(self, kind: str) -> Generation | None:
+        if not self._known.chains:
+            return None
+        if kind not in LINKS:
+            self._chain = self._known.chains[self._next % len(self._known.chains)]
+            self._next += 1
+            self._place = 0
+        said = self._chain[self._place] if self._place < len(self._chain) else NOTHING
+        self._place += 1
         return said
 
     def _filler(self, sampling: Sampling) -> Generation:
         n = max(1, round(DEFAULT_SHARE * sampling.max_tokens))
-        self._n_fillers += 1
-        text = f"{self._name}.{self._n_fillers} {FILLER * n}"  # numbered: no two are the same
+        self._next += 1
+        text = f"{self._start}.{self._next} {FILLER * n}"  # numbered: no two are the same
         return Generation(text[: len(text) * n // len(self._tokens.encode(text))], "stop", 0, n)
 
 
@@ -81,18 +127,22 @@ class Replay:
     """The replies of a finished run, known by the seed that each was drawn with."""
 
     def __init__(self, responses: Sequence[Response], revisions: Sequence[Revision], tokens: Tokens) -> None:
-        self._known = {r.seed: Generation(r.text, "stop", 0, r.n_tokens) for r in responses}
+        self._known = {r.seed: reply_of(r) for r in responses}
         for r in revisions:
-            self._known[r.seed] = Generation(r.text, "stop", 0, r.n_tokens)
+            self._known[r.seed] = reply_of(r)
             self._known[seed_from(digest("critique", r.revision_id))] = critique_of(r, tokens)
 
     async def complete(
         self, kind: str, messages: Sequence[Message], sampling: Sampling, seed: int, n_prompt: int
     ) -> Generation:
-        return self._known.get(seed, Generation("", "stop", n_prompt, 0))  # a reject: it kept no count of its tokens
+        return self._known.get(seed, NOTHING)  # a reject: it kept no count of its tokens
 
     async def choose(self, messages: Sequence[Message], options: Sequence[str], n_prompt: int) -> Choice:
         return even_choice(options, n_prompt)
+
+
+def reply_of(row: Response | Revision) -> Generation:
+    return Generation(row.text, "stop" if row.finish_reason == "stop" else "length", 0, row.n_tokens)
 
 
 def critique_of(row: Revision, tokens: Tokens) -> Generation:

@@ -28,8 +28,9 @@ Open = Callable[[str, str], Engine]
 
 
 class Stages:
-    """The stages of a profile over whatever prompts they are given. `n_rows` counts what each of them made, and `pairs`
-    are those of all candidates so far, `n_matches` those of two models' answers. One ask at a time, unless `max_concurrency` says otherwise.
+    """The stages of a profile over whatever prompts they are given, one ask at a time unless `max_concurrency` says
+    otherwise. `n_rows` counts what each stage made; `pairs` are those of all candidates so far, and `n_matches` counts
+    those of two models' answers.
     """
 
     def __init__(
@@ -60,8 +61,12 @@ class Stages:
             )
 
         await self._in_parts(some, prompts)
-        self.n_rows["responses"] += len(self._ledger.rows(Response))
+        self.n_rows["responses"] += len(self.responses)
         self.n_rows["revisions"] += len(self.revisions)
+
+    @property
+    def responses(self) -> list[Response]:
+        return self._ledger.rows(Response)
 
     @property
     def revisions(self) -> list[Revision]:
