@@ -114,36 +114,41 @@ def spread(ids: Sequence[str], n: int) -> list[str]:
     return [ids[i * len(ids) // n] for i in range(n)] if len(ids) > n else list(ids)
 
 
+STAGES = {"responses": "initial", "candidates": "candidate", "evaluation": "eval"}
+"""What a line's responses are called in their table; one that an earlier stage has made stays that stage's."""
+
+
 def _as_stored(line: Line, run: RunFolder, store: Store) -> Line:
     """Tokens and rows as the tables have them, where they do."""
-    kind, ids = _rows_of(line.stage, run, store)
+    ids = _ids(line.stage, run, store)
     if not ids:
         return line
-    select = f"select count(*) n, sum(n_prompt_tokens) asked, sum(n_tokens) said from {kind}"
-    (found,) = store.query(f"{select} where {kind[:-1]}_id in (select unnest($1::varchar[]))", [ids])
+    kind = "revision" if line.stage == "revisions" else "response"
+    select = f"select count(*) n, sum(n_prompt_tokens) asked, sum(n_tokens) said from {kind}s"
+    where = f"{kind}_id in (select unnest(?::varchar[]))"
+    asked_in = f" and stage = '{STAGES[line.stage]}'" if kind == "response" else ""
+    (found,) = store.query(f"{select} where {where}{asked_in}", [ids])
     if not found["n"]:
         return line
     return replace(line, n_rows=found["n"], n_prompt_tokens=found["asked"], n_tokens=found["said"])
 
 
-def _rows_of(stage: str, run: RunFolder, store: Store) -> tuple[str, list[str]]:
-    """The table that has a stage's tokens, and the ids of its rows."""
-    names = {path.stem for path in (run.path / "ids").glob("*.parquet")}
-    if stage == "candidates":
-        starts = tuple(f"{at_round('candidates', number)}-" for number in range(run.profile.rounds))
-        return "responses", [i for name in names if name.startswith(starts) for i in run.ids(name)]
-    if stage == "evaluation":
-        return "responses", [i for name in names if name.startswith("eval-") for i in run.ids(name)]
-    if stage == "revisions":
-        return "revisions", [i for name in names if name.startswith("revisions-") for i in run.ids(name)]
+def _ids(stage: str, run: RunFolder, store: Store) -> list[str]:
+    """Rows that a stage left, where the tables have all its tokens."""
+    names = sorted(path.stem for path in (run.path / "ids").glob("*.parquet"))
+    starts = {
+        "revisions": ("revisions-",),
+        "candidates": tuple(f"{at_round('candidates', number)}-" for number in range(run.profile.rounds)),
+        "evaluation": ("eval-",),
+    }
     if stage == "responses" and any(name.startswith("revisions-") for name in names):
         # A chain that was rejected before its first revision has a response, and no id of it is left in the run.
-        prompts = run.ids("prompts")
-        digest = _digests(run, store)[SEED]
-        query = "select response_id from responses where stage = 'initial' and model_digest = $1"
-        query += " and prompt_id in (select unnest($2::varchar[]))"
-        return "responses", [str(row["response_id"]) for row in store.query(query, [digest, prompts])]
-    return "", []
+        query = "select response_id from responses where stage = 'initial' and model_digest = ?"
+        query += " and prompt_id in (select unnest(?::varchar[]))"
+        rows = store.query(query, [_digests(run, store)[SEED], run.ids("prompts")])
+        return [str(row["response_id"]) for row in rows]
+    mine = [name for name in names if name.startswith(starts.get(stage, ()))]
+    return [row_id for name in mine for row_id in run.ids(name)]
 
 
 def _trained(run: RunFolder, store: Store) -> list[Line]:
@@ -161,7 +166,7 @@ def _trained(run: RunFolder, store: Store) -> list[Line]:
     lines.append(_training("reward model", run, members, profile.reward_model.epochs))
     rl = [result for n in rounds if (result := run.result(at_round("rl", n)))]
     (found,) = store.query(
-        "select count(*) n, coalesce(sum(n_tokens), 0) said from rollouts where run_id = $1", [run.run_id]
+        "select count(*) n, coalesce(sum(n_tokens), 0) said from rollouts where run_id = ?", [run.run_id]
     )
     asked = sum(r["n_prompt_tokens"] / max(1, r["n_rows"] + r["n_held_aside"]) * r["n_samples"] for r in rl)
     n_asks = sum(r["n_samples"] for r in rl)

@@ -180,7 +180,9 @@ async def learn_from(run: RunFolder, store: Store, counters: Counters) -> Learnt
     prompt_ids = plan_facts.spread(run.ids("prompts"), SAMPLE)
     mine = set(run.ids_of("revisions"))
     revisions = [row for row in store.of_prompts(Revision, prompt_ids) if row.revision_id in mine]
-    responses = store.find_all(Response, [row.response_id for row in revisions]).values()
+    models = {row.model_digest for row in revisions}
+    answers = store.of_prompts(Response, prompt_ids)
+    responses = [row for row in answers if row.stage == "initial" and row.model_digest in models]
     replies = Replies.of(prompt_ids, responses, revisions, counters.seed.tokens, run.profile.chains.rounds)
     lines = await plan_facts.facts(run, store, counters, block_of(run.profile.engine), most=SAMPLE)
     speeds = {line.stage: line.n_worked_tokens / line.seconds for line in lines if line.seconds}
@@ -221,7 +223,7 @@ async def probe(run: RunFolder, prompts: Sequence[Prompt], counters: Counters) -
         await slot.close()
     replies = Replies.of(
         [prompt.prompt_id for prompt in prompts],
-        stages.responses,
+        [row for row in stages.responses if row.stage == "initial"],
         stages.revisions,
         counters.seed.tokens,
         profile.chains.rounds,

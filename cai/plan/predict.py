@@ -118,7 +118,7 @@ async def predict(
     stages = Stages(profile, constitution, stand_ins(profile, known.replies, counters, meter, block), meter)
     await stages.chains(work.prompts.rows)
     await stages.helpful(work.helpful.rows)
-    await stages.candidates(work.prompts.rows, POLICY)
+    await stages.candidates(work.prompts.rows, POLICY if profile.sft else SEED)
     await stages.labels(stages.pairs)
     await stages.evaluation(work.held_out.rows, models_of(profile))
     asked = scaled(profile, work, stages, meter)

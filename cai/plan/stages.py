@@ -75,15 +75,13 @@ class Stages:
     async def helpful(self, prompts: Sequence[Prompt]) -> None:
         if self._profile.helpful is not None:
             sampling = self._profile.helpful.response.sampling()
-            made = await self._sample("helpful", SEED, prompts, sampling=sampling, k=1, stage="initial")
-            self.n_rows["helpful"] += len(made)
+            await self._sample("helpful", SEED, prompts, sampling=sampling, k=1, stage="initial")
 
     async def candidates(self, prompts: Sequence[Prompt], model: str) -> None:
         config = self._profile.candidates
         made = await self._sample(
             "candidates", model, prompts, sampling=config.response.sampling(), k=config.k, stage="candidate"
         )
-        self.n_rows["candidates"] += len(made)
         self.pairs += make_pairs(prompts, made).pairs
 
     async def labels(self, pairs: Sequence[ResponsePair]) -> None:
@@ -96,7 +94,6 @@ class Stages:
         for model in models:
             sampling = config.response.sampling()
             answers[model] = await self._sample("evaluation", model, prompts, sampling=sampling, k=1, stage="eval")
-        self.n_rows["evaluation"] += sum(map(len, answers.values()))
         few = prompts[: config.win_rate_prompts]
         pairs = [
             pair
@@ -109,13 +106,14 @@ class Stages:
     async def _sample(self, kind: str, model: str, prompts: Sequence[Prompt], **how: object) -> list[Response]:
         engine = self._open(kind, model)
         made: list[Response] = []
+        n_before = len(self.responses)
 
         async def some(prompts: Sequence[Prompt]) -> None:
             made.extend(
                 await sample_responses(
                     prompts,
                     engine=engine,
-                    ledger=MemoryLedger(),
+                    ledger=self._ledger,
                     seed=self._profile.seed,
                     max_concurrency=self._width,
                     **how,  # type: ignore[arg-type]
@@ -123,25 +121,26 @@ class Stages:
             )
 
         await self._in_parts(some, prompts)
+        self.n_rows[kind] += len(self.responses) - n_before  # a row that a stage before has made is found
         return made
 
     async def _label(self, kind: str, pairs: Sequence[ResponsePair]) -> None:
         engine = self._open(kind, JUDGE)
-        ledger = MemoryLedger()
+        n_before = len(self._ledger.rows(Comparison))
 
         async def some(pairs: Sequence[ResponsePair]) -> None:
             await label(
                 pairs,
                 constitution=self._constitution,
                 engine=engine,
-                ledger=ledger,
+                ledger=self._ledger,
                 config=self._profile.feedback,
                 seed=self._profile.seed,
                 max_concurrency=self._width,
             )
 
         await self._in_parts(some, pairs)
-        self.n_rows[kind] += len(ledger.rows(Comparison))
+        self.n_rows[kind] += len(self._ledger.rows(Comparison)) - n_before
 
     async def _in_parts(self, work: Callable[[Sequence[T]], Awaitable[None]], items: Sequence[T]) -> None:
         """The first item apart: what it puts into the cache, the others find there. Many at a time go together."""

@@ -15,6 +15,9 @@ ENDLESS = 2**30
 """Context of a server that says nothing about its own."""
 
 
+SCRIPTED_CONTEXT = 4096
+
+
 class Tokens(Protocol):
     """What the plan needs of a tokenizer; `cai.engines.chat.ChatTokenizer` is one."""
 
@@ -36,6 +39,18 @@ class Characters:
         return [hash(text[start : start + CHARACTERS_A_TOKEN]) for start in starts]
 
 
+class Words:
+    """Every word is a token, as the scripted engine counts."""
+
+    def prompt(self, messages: Sequence[Message], context_length: int) -> list[int]:
+        ids = [token for message in messages for token in self.encode(message.content)]
+        check_fits(len(ids), context_length)
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        return [hash(word) for word in text.split()]
+
+
 class Counting(NamedTuple):
     """A model's tokens and its context; `note` says in plain words what is not exact, or is ""."""
 
@@ -46,8 +61,10 @@ class Counting(NamedTuple):
 
 def open_counting(config: EngineConfig) -> Counting:
     """The tokenizer of the engine's model, read from its directory; no engine is started and no server asked."""
-    if config.kind in {"openai", "scripted"}:
-        return _by_characters(config, f"the engine {config.kind!r} shows no tokenizer")
+    if config.kind == "scripted":
+        return Counting(Words(), config.context_length or SCRIPTED_CONTEXT, "")
+    if config.kind == "openai":
+        return _by_characters(config, "a server shows no tokenizer")
     from cai.engines.chat import ChatTokenizer
 
     try:
