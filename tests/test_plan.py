@@ -28,15 +28,9 @@ from flows.runs import RunFolder, create_run
 from flows.steps import Session, dispatch
 from storage.store import Store
 
-ONE = Constitution(
-    "one",
-    "",
-    (
-        Principle(
-            "kind", "", 1.0, (), ("critique", "preference"), "Was it unkind?", "Make it kind.", "Which is kinder?"
-        ),
-    ),
-)
+STAGES = ("critique", "preference")
+KIND = Principle("kind", "", 1.0, (), STAGES, "Was it unkind?", "Make it kind.", "Which is kinder?")
+ONE = Constitution("one", "", (KIND,))
 PROMPTS = [Prompt.make([Message("user", text)], "test") for text in ("help this please", "can I harm")]
 SETTINGS = {
     "name": "tiny",
@@ -45,8 +39,9 @@ SETTINGS = {
     "prompts": [{"path": "unread.txt"}],
     "chains": {"rounds": 1},
     "sft": None,
+    "candidates": {"k": 2, "response": {"temperature": 1.2}},
     "reward_model": {"epochs": 2, "batch_size": 1, "held_out": 0.5},
-    "rl": {"steps": 2, "prompts_per_step": 3, "samples_per_prompt": 2},
+    "rl": {"steps": 2, "prompts_per_step": 3, "samples_per_prompt": 2, "max_tokens": 8},
 }
 
 
@@ -99,6 +94,12 @@ def test_two_prompts_cost_what_they_cost_by_hand(counting):
     assert costs(lines["labels"]) == (4, 164, 164, 0, 4)
     assert costs(lines["preferences"]) == (0, 0, 0, 0, 2)
     assert "SFT" not in lines and "evaluation" not in lines and "win rates" not in lines
+
+
+def test_a_reply_that_the_chains_have_already_is_not_asked_for_again(counting):
+    """Sampled like the chains' responses by the same model, the first candidate is the chain's own response."""
+    lines = planned(counting, candidates={"k": 2})
+    assert (lines["candidates"].n_asks, lines["candidates"].n_rows, lines["preferences"].n_rows) == (2, 2, 2)
 
 
 def test_training_is_counted_in_rows_tokens_and_steps(counting):
@@ -199,13 +200,11 @@ def test_without_a_tokenizer_four_characters_are_a_token():
 @pytest.fixture
 def profile(tmp_path):
     def write(n: int = 12, name: str = "small", **engine: object) -> Path:
-        principle = (
-            "stages: [critique, preference], critique: Was it unkind?, revision: Be kind., preference: Which is kinder?"
-        )
-        (tmp_path / "constitution.yaml").write_text(
-            "name: small\nprinciples:\n"
-            + "".join(f"  - {{id: {i}, title: {i}, {principle}}}\n" for i in ("kind", "safe"))
-        )
+        asks = "critique: Was it unkind, revision: Be kind., preference: Which is kinder"
+        principles = [
+            f"  - {{id: {i}, title: {i}, stages: [critique, preference], {asks}}}\n" for i in ("kind", "safe")
+        ]
+        (tmp_path / "constitution.yaml").write_text(f"name: small\nprinciples:\n{''.join(principles)}")
         (tmp_path / f"{name}.txt").write_text("".join(f"how {'so ' * (i % 5)}do i do {name} {i}\n" for i in range(n)))
         body = {
             "name": name,
