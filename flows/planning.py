@@ -63,8 +63,8 @@ class Wish(NamedTuple):
     n_sample: int = SAMPLE
 
 
-async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wish, but: str = "") -> Plan:
-    """What a run of this profile costs. The run `but` is not looked at.
+async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wish) -> Plan:
+    """What a run of this profile costs, from an empty home. If that run is in the home already, it is not looked at.
 
     Raises:
         EngineError: the engine does not start for the probe.
@@ -75,7 +75,7 @@ async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wi
     if not work.prompts.rows:
         raise ConfigError(f"none of the rows in {[s.path for s in profile.prompts]} is a usable prompt")
     store = Store(home) if home.is_dir() else None
-    learnt = await _learnt(run, work, counters, store, wish, but)
+    learnt = await _learnt(run, work, counters, store, wish)
     bytes_a_row = {} if store is None else plan_facts.bytes_of(store)
     known = Known(
         *learnt,
@@ -88,9 +88,9 @@ async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wi
     return Plan(run.run_id, lines, assumptions(profile, work, known, counters, block))
 
 
-async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store | None, wish: Wish, but: str) -> Learnt:
+async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store | None, wish: Wish) -> Learnt:
     """From an earlier run, else by a probe; a speed that is given goes before a measured one."""
-    earlier = None if store is None else earlier_run(run, but)
+    earlier = None if store is None else earlier_run(run)
     if earlier is not None and store is not None:
         learnt = await learn_from(earlier, store, counters)
     elif wish.n_probe:
@@ -157,11 +157,11 @@ def model_bytes(engine: EngineConfig) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
-def earlier_run(run: RunFolder, but: str) -> RunFolder | None:
-    """The newest run in the home whose chains the same engine and model made to the end, in the same way."""
+def earlier_run(run: RunFolder) -> RunFolder | None:
+    """The newest other run in the home whose chains the same engine and model made to the end, in the same way."""
     found: list[tuple[str, str]] = []
     for file in run.home.glob("runs/*/run.json"):
-        if file.parent.name == but:
+        if file.parent.name == run.run_id:
             continue
         other = open_run(run.home, file.parent.name)
         mine, theirs = run.profile, other.profile

@@ -98,7 +98,8 @@ def test_two_prompts_cost_what_they_cost_by_hand(counting):
 
 def test_a_reply_that_the_chains_have_already_is_not_asked_for_again(counting):
     """Sampled like the chains' responses by the same model, the first candidate is the chain's own response."""
-    lines = planned(counting, candidates={"k": 2})
+    others = Replies({"candidates": [said("yes"), said("no")]}, [CHAIN])
+    lines = planned(counting, candidates={"k": 2}, replies=others)
     assert (lines["candidates"].n_asks, lines["candidates"].n_rows, lines["preferences"].n_rows) == (2, 2, 2)
 
 
@@ -197,28 +198,23 @@ def test_without_a_tokenizer_four_characters_are_a_token():
 # --- held against runs ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def profile(tmp_path):
-    def write(n: int = 12, name: str = "small", **engine: object) -> Path:
-        asks = "critique: Was it unkind, revision: Be kind., preference: Which is kinder"
-        principles = [
-            f"  - {{id: {i}, title: {i}, stages: [critique, preference], {asks}}}\n" for i in ("kind", "safe")
-        ]
-        (tmp_path / "constitution.yaml").write_text(f"name: small\nprinciples:\n{''.join(principles)}")
-        (tmp_path / f"{name}.txt").write_text("".join(f"how {'so ' * (i % 5)}do i do {name} {i}\n" for i in range(n)))
-        body = {
-            "name": name,
-            "constitution": str(tmp_path / "constitution.yaml"),
-            "engine": {"kind": "scripted", "model": "scripted", "max_concurrency": 8} | engine,
-            "prompts": [{"path": str(tmp_path / f"{name}.txt")}],
-            "chains": {"rounds": 2},
-            "sft": None,
-            "candidates": {"k": 2, "response": {"temperature": 1.2}},
-        }
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(body))
-        return tmp_path / f"{name}.yaml"
-
-    return write
+def write_profile(folder: Path, n: int = 12, name: str = "small", **engine: object) -> Path:
+    asks = "critique: Was it unkind, revision: Be kind., preference: Which is kinder"
+    stages = "stages: [critique, preference]"
+    principles = [f"  - {{id: {i}, title: {i}, {stages}, {asks}}}\n" for i in ("kind", "safe")]
+    (folder / "constitution.yaml").write_text(f"name: small\nprinciples:\n{''.join(principles)}")
+    (folder / f"{name}.txt").write_text("".join(f"how {'so ' * (i % 5)}do i do {name} {i}\n" for i in range(n)))
+    body = {
+        "name": name,
+        "constitution": str(folder / "constitution.yaml"),
+        "engine": {"kind": "scripted", "model": "scripted", "max_concurrency": 8} | engine,
+        "prompts": [{"path": str(folder / f"{name}.txt")}],
+        "chains": {"rounds": 2},
+        "sft": None,
+        "candidates": {"k": 2, "response": {"temperature": 1.2}},
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(body))
+    return folder / f"{name}.yaml"
 
 
 async def run_to_preferences(profile: Profile, home: Path) -> RunFolder:
@@ -238,51 +234,54 @@ async def run_to_preferences(profile: Profile, home: Path) -> RunFolder:
     return run
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> RunFolder:
+    """A run of twelve prompts to preference pairs, each step of two seconds; its profile lies beside its home."""
+    folder = tmp_path_factory.mktemp("ran")
+    return asyncio.run(run_to_preferences(load_profile(write_profile(folder)), folder / "home"))
+
+
 def became(run: RunFolder) -> dict[str, Line]:
     found = facts(run, Store(run.home), counters_of(run.profile), block_of(run.profile.engine))
     return {line.stage: line for line in asyncio.run(found)}
 
 
-def test_the_facts_of_a_run_are_those_of_its_tables_and_results(profile, tmp_path):
-    run = asyncio.run(run_to_preferences(load_profile(profile()), tmp_path / "home"))
-    lines, store = became(run), Store(run.home)
+def test_the_facts_of_a_run_are_those_of_its_tables_and_results(ran):
+    lines, store = became(ran), Store(ran.home)
     responses, revisions = store.read(Response), store.read(Revision)
-    assert run.result("chains-0")["n_requests"] == sum(lines[s].n_asks for s in ("responses", "critiques", "revisions"))
-    assert lines["labels"].n_asks == run.result("labels-0")["n_requests"] == len(store.read(Comparison))
-    assert lines["candidates"].n_asks == run.result("candidates-0")["n_in"] == 24
+    assert ran.result("chains-0")["n_requests"] == sum(lines[s].n_asks for s in ("responses", "critiques", "revisions"))
+    assert lines["labels"].n_asks == ran.result("labels-0")["n_requests"] == len(store.read(Comparison))
+    assert lines["candidates"].n_asks == ran.result("candidates-0")["n_in"] == 24
     initial = [row for row in responses if row.stage == "initial"]
     assert lines["responses"].n_tokens == sum(row.n_tokens for row in initial)
     assert lines["revisions"].n_prompt_tokens == sum(row.n_prompt_tokens for row in revisions)
     assert lines["revisions"].n_computed_tokens == lines["revisions"].n_prompt_tokens  # rendered anew, and the same
-    assert lines["critiques"].seconds + lines["responses"].seconds + lines["revisions"].seconds == pytest.approx(2.0)
+    assert sum(lines[s].seconds for s in ("responses", "critiques", "revisions")) == pytest.approx(2.0)
 
 
-def test_a_probe_of_every_prompt_plans_what_then_happens(profile, tmp_path):
-    made = load_profile(profile())
-    plan = asyncio.run(make_plan(made, tmp_path / "home", wish=Wish(n_probe=12)))
+def test_a_probe_of_every_prompt_plans_what_then_happens(ran, tmp_path):
+    plan = asyncio.run(make_plan(ran.profile, tmp_path / "home", wish=Wish(n_probe=12)))
     assert not (tmp_path / "home").exists()
-    facts = became(asyncio.run(run_to_preferences(made, tmp_path / "home")))
+    facts = became(ran)
     for line in plan.lines:
         if line.stage in facts:
             assert costs(line) == pytest.approx(costs(facts[line.stage]), rel=0.05), line.stage
 
 
-def test_an_earlier_run_is_asked_before_the_engine(profile, tmp_path):
-    """The engine has no script by now; what the plan knows, and how fast, it has from the run of other prompts."""
-    home = tmp_path / "home"
-    first = asyncio.run(run_to_preferences(load_profile(profile()), home))
-    other = profile(30, "other")
-    plan = asyncio.run(make_plan(load_profile(other), home, wish=Wish()))
-    assert first.run_id in "".join(plan.assumptions) and "probe" not in "".join(plan.assumptions)
+def test_an_earlier_run_is_asked_before_the_engine(ran, tmp_path):
+    """How long replies are, and how fast, is known from the run of other prompts; but a run is not planned from itself."""
+    other = load_profile(write_profile(tmp_path, 30, "other"))
+    plan = asyncio.run(make_plan(other, ran.home, wish=Wish()))
+    assert ran.run_id in "".join(plan.assumptions) and "probe" not in "".join(plan.assumptions)
     lines = {line.stage: line for line in plan.lines}
     assert lines["labels"].n_asks == 30 * 2 * 2
     assert lines["labels"].seconds == pytest.approx(2.0 * 30 / 12, rel=0.1)
-    unseen = asyncio.run(make_plan(load_profile(other), home, wish=Wish(0), but=first.run_id))
+    unseen = asyncio.run(make_plan(ran.profile, ran.home, wish=Wish(0)))
     assert "nothing is known" in "".join(unseen.assumptions)
 
 
-def test_a_probe_that_cannot_ask_says_how_to_plan_without(profile, tmp_path):
-    made = load_profile(profile(kind="openai", base_url="http://127.0.0.1:9/v1", tries=1))
+def test_a_probe_that_cannot_ask_says_how_to_plan_without(tmp_path):
+    made = load_profile(write_profile(tmp_path, kind="openai", base_url="http://127.0.0.1:9/v1", tries=1))
     with pytest.raises(EngineError, match="--probe 0"):
         asyncio.run(make_plan(made, tmp_path / "home", wish=Wish()))
     plan = asyncio.run(make_plan(made, tmp_path / "home", wish=Wish(0, tokens_per_second=100.0)))
@@ -291,24 +290,22 @@ def test_a_probe_that_cannot_ask_says_how_to_plan_without(profile, tmp_path):
     assert lines["labels"].seconds == pytest.approx(lines["labels"].n_computed_tokens / 100)
 
 
-def test_the_command_plans_keeps_the_plan_and_compares_it(profile, tmp_path):
-    home, path = tmp_path / "home", profile()
-    ask = CliRunner().invoke
+def test_the_command_plans_keeps_the_plan_and_compares_it(ran):
+    home, path, ask = ran.home, ran.home.parent / "small.yaml", CliRunner().invoke
+    unplanned = ask(command, ["--run", ran.run_id, "--home", str(home)])
+    assert unplanned.exit_code == 0 and "without a look at that run" in unplanned.stderr
     shown = ask(command, [str(path), "--home", str(home), "--format", "json"])
     assert shown.exit_code == 0, shown.output
     body = json.loads(shown.stdout)
+    assert body["run_id"] == ran.run_id
     assert body["total"]["n_asks"] == sum(line["n_asks"] for line in body["lines"])
-    run = asyncio.run(run_to_preferences(load_profile(path), home))
-    assert run.run_id == body["run_id"]
-    compared = ask(command, ["--run", run.run_id, "--home", str(home)])
-    assert compared.exit_code == 0, compared.output
+    compared = ask(command, ["--run", ran.run_id, "--home", str(home)])
+    assert compared.exit_code == 0 and "was kept" not in compared.stderr
     labels = next(line for line in compared.stdout.splitlines() if line.startswith("labels")).split()
     assert labels[1:4] == ["48", "48", "+0.0%"]
-    assert "no fact yet: reward model, RL" in compared.stdout and "was kept" not in compared.stderr
-    (home / "plans" / f"{run.run_id}.json").unlink()
-    assert "without a look at that run" in ask(command, ["--run", run.run_id, "--home", str(home)]).stderr
+    assert "no fact yet: reward model, RL" in compared.stdout
 
 
-def test_the_command_wants_a_profile_or_a_run_not_both(profile, tmp_path):
-    for arguments in ([], [str(profile()), "--run", "x"]):
+def test_the_command_wants_a_profile_or_a_run_not_both(tmp_path):
+    for arguments in ([], [str(write_profile(tmp_path)), "--run", "x"]):
         assert CliRunner().invoke(command, arguments).exit_code == 2

@@ -84,7 +84,7 @@ def _compare(home: Path, run_id: str, wish: "object", form: str) -> None:
     made = kept(home, run_id)
     if made is None:
         click.echo(f"no plan of {run_id} was kept; it is made now, without a look at that run", err=True)
-        made = asyncio.run(make_plan(run.profile, home, without=run.without, wish=wish, but=run_id))
+        made = asyncio.run(make_plan(run.profile, home, without=run.without, wish=wish))
     became = asyncio.run(facts(run, Store(home), counters_of(run.profile), block_of(run.profile.engine)))
     if form == "json":
         click.echo(json.dumps({"plan": asdict(made), "facts": [asdict(line) for line in became]}, indent=1))
