@@ -1,6 +1,7 @@
 """From a sample of prompts to what the whole run will ask, read, write, train and store, stage by stage."""
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 from cai.config import DPOConfig, Profile
 from cai.constitution import Constitution
 from cai.plan.meter import Meter, Metered, PrefixCache, Usage, kinds_of
-from cai.plan.sources import DEFAULT_SHARE, LAST_REVISIONS, Replies, StandIn
+from cai.plan.sources import DEFAULT_SHARE, LAST_REVISIONS, Replies, Spoken, StandIn
 from cai.plan.stages import JUDGE, SEED, Stages
 from cai.plan.tokens import ENDLESS, Counting
 from cai.records import Prompt
@@ -142,13 +143,14 @@ def stand_ins(
         "win rates": ("labels",),
     }
     n_opened = 0
+    spoken: Spoken = defaultdict(set)
 
     def open(stage: str, model: str) -> Metered:
         nonlocal n_opened
         n_opened += 1
         counting = counters.judge if model == JUDGE else counters.seed
         tried = ("responses",) if (stage, model) == ("evaluation", SEED) else names.get(stage, ())
-        source = StandIn(replies, counting.tokens, counting.context_length, tried, n_opened)
+        source = StandIn(replies, counting.tokens, counting.context_length, tried, n_opened, spoken)
         return Metered(meter, stage, source, counting, model, PrefixCache(block))
 
     return open

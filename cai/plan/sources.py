@@ -1,6 +1,7 @@
 """What answers while a plan is made: the model itself, replies of the length that is expected, or the stored ones."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cai.engines.base import Choice, Engine, Generation
@@ -13,6 +14,9 @@ FILLER = "This is about as much as is said in a reply. "
 NOTHING = Generation("", "stop", 0, 0)
 LINKS = ("critiques", "revisions")
 LAST_REVISIONS = "last revisions"
+
+
+Spoken = defaultdict[tuple[Message, ...], set[str]]
 
 
 class Replies(NamedTuple):
@@ -66,27 +70,38 @@ class Probe:
 class StandIn:
     """Known replies in turn, from the first pool of `names` that has any; else a filler of the default length.
 
-    No two in a row are the same: candidates that are the same would make no pair. Where `names` is empty it speaks in
+    A conversation is never answered twice with the same words: such candidates would make no pair. `spoken` remembers
+    what each was answered, whichever stage asked. Where `names` is empty it speaks in
     a chain: each response begins the next known chain, and what is asked after it is answered by that chain, so that
     what a model repeats is repeated, and where it said nothing, nothing is said. `start` moves where it begins.
     """
 
-    def __init__(self, known: Replies, tokens: Tokens, context_length: int, names: Sequence[str], start: int) -> None:
+    def __init__(
+        self,
+        known: Replies,
+        tokens: Tokens,
+        context_length: int,
+        names: Sequence[str],
+        start: int,
+        spoken: Spoken,
+    ) -> None:
         self._known = known
+        self._spoken = spoken
         self._tokens = tokens
         self._context_length = context_length
         self._names = names
         self._start = self._next = start
         self._chain: Sequence[Generation] = ()
         self._place = 0
-        self._last = ""
 
     async def complete(
         self, kind: str, messages: Sequence[Message], sampling: Sampling, seed: int, n_prompt: int
     ) -> Generation:
         room = min(sampling.max_tokens, self._context_length - n_prompt)
-        said = self._turn() if self._names else self._link(kind)
+        before = self._spoken[tuple(messages)]
+        said = self._turn(before) if self._names else self._link(kind)
         said = self._filler(sampling) if said is None else said
+        before.add(said.text)
         if said.n_tokens <= room:
             return Generation(said.text, said.finish_reason, n_prompt, said.n_tokens)
         return Generation(said.text[: len(said.text) * room // said.n_tokens], "length", n_prompt, room)
@@ -94,15 +109,14 @@ class StandIn:
     async def choose(self, messages: Sequence[Message], options: Sequence[str], n_prompt: int) -> Choice:
         return even_choice(options, n_prompt)
 
-    def _turn(self) -> Generation | None:
+    def _turn(self, before: Collection[str]) -> Generation | None:
         pool = next((found for name in self._names if (found := self._known.pools.get(name))), ())
         said = None
         for _ in pool:
             said = pool[self._next % len(pool)]
             self._next += 1
-            if said.text != self._last:
+            if said.text not in before:
                 break
-        self._last = "" if said is None else said.text
         return said
 
     def _link(self, kind: str) -> Generation | None:
