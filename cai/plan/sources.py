@@ -16,7 +16,8 @@ LINKS = ("critiques", "revisions")
 LAST_REVISIONS = "last revisions"
 
 
-Spoken = defaultdict[tuple[Message, ...], set[str]]
+Spoken = defaultdict[tuple[tuple[Message, ...], Sampling], set[str]]
+"""What each conversation was answered, by how the answers were drawn: only those may be the same row."""
 
 
 class Replies(NamedTuple):
@@ -70,8 +71,8 @@ class Probe:
 class StandIn:
     """Known replies in turn, from the first pool of `names` that has any; else a filler of the default length.
 
-    A conversation is never answered twice with the same words: such candidates would make no pair. `spoken` remembers
-    what each was answered, whichever stage asked. Where `names` is empty it speaks in
+    A conversation is not answered twice with the same words while others are known: such candidates would make no
+    pair. `spoken` remembers what each was answered, whichever stage asked. Where `names` is empty it speaks in
     a chain: each response begins the next known chain, and what is asked after it is answered by that chain, so that
     what a model repeats is repeated, and where it said nothing, nothing is said. `start` moves where it begins.
     """
@@ -98,7 +99,7 @@ class StandIn:
         self, kind: str, messages: Sequence[Message], sampling: Sampling, seed: int, n_prompt: int
     ) -> Generation:
         room = min(sampling.max_tokens, self._context_length - n_prompt)
-        before = self._spoken[tuple(messages)]
+        before = self._spoken[tuple(messages), sampling]
         said = self._turn(before) if self._names else self._link(kind)
         said = self._filler(sampling) if said is None else said
         before.add(said.text)
