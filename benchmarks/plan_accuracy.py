@@ -63,6 +63,7 @@ async def run_to_preferences(profile: Profile, home: Path) -> RunFolder:
         ("chains-0", {"step": "chains", "shard": 0}),
         ("sft_set", {"step": "sft_set"}),
         ("candidates-0", {"step": "candidates", "shard": 0, "model": model}),
+        ("self_test", {"step": "self_test"}),
         ("labels-0", {"step": "labels", "shard": 0}),
         ("preferences", {"step": "preferences"}),
     ]

@@ -14,8 +14,8 @@ from cai.config import Profile
 from cai.plan.meter import Meter, Metered, PrefixCache, kinds_of
 from cai.plan.predict import TABLES, Counters, Line, Sampled, Work, in_order, scaled
 from cai.plan.sources import Replay
-from cai.plan.stages import JUDGE, SEED, Stages
-from cai.records import Prompt, Response, Revision
+from cai.plan.stages import SEED, Stages, judges_of
+from cai.records import Comparison, Prompt, Response, Revision
 from flows.reporting import step_results
 from flows.rounds import at_round
 from flows.runs import RunFolder
@@ -44,12 +44,14 @@ async def facts(
         await stages.helpful(work.helpful.rows)
     for number in done:
         await stages.candidates(prompts.rows, f"policy-{number}")
-    if step_results(run, "labels"):
-        await stages.labels(stages.pairs)
+    for judge in judges_of(profile) if step_results(run, "labels") else []:
+        if run.result("self_test"):
+            await stages.self_test(judge)
+        await stages.labels(stages.pairs, judge)
     if evaluated:
         await stages.evaluation(held_out.rows, evaluated["models"])
     asked = scaled(profile.model_copy(update={"rounds": 1}), work, stages, meter)
-    lines = [_as_stored(line, run, store) for line in asked]
+    lines = [_as_stored(line, run, store) for line in _labels_as_stored(asked, stages, store)]
     timed = _timed(in_order([*lines, *_trained(run, store)]), run)
     bytes_a_row = bytes_of(store)
     return tuple(_with_bytes(line, run, bytes_a_row) for line in timed)
@@ -59,10 +61,13 @@ def _replays(run: RunFolder, store: Store, work: Work, counters: Counters, meter
     """Opens engines that answer with the run's own rows, under the names of the models that made them."""
     digests = _digests(run, store)
     asked = [prompt.prompt_id for rows in work for prompt in rows.rows]
-    replay = Replay(store.of_prompts(Response, asked), store.of_prompts(Revision, asked), counters.seed.tokens)
+    comparisons = store.of_prompts(Comparison, asked) if run.profile.feedback.reasoning else []
+    replay = Replay(
+        store.of_prompts(Response, asked), store.of_prompts(Revision, asked), comparisons, counters.seed.tokens
+    )
 
     def open(stage: str, model: str) -> Metered:
-        counting = counters.judge if model == JUDGE else counters.seed
+        counting = counters.of(model)
         return Metered(meter, stage, replay, counting, digests.get(model, model), PrefixCache(block))
 
     return open
@@ -78,12 +83,13 @@ def _digests(run: RunFolder, store: Store) -> dict[str, str]:
         if (result := run.result(name)) is not None
     }
     last = run.profile.rounds - 1
-    judges = [str(result["judge_digest"]) for result in step_results(run, "labels")]
+    labelled = step_results(run, "labels")
+    digests = labelled[0]["judge_digests"] if labelled else []
     starts = {f"policy-{n}": trained.get(at_round("rl", n - 1), "") for n in range(1, run.profile.rounds)}
     later = {f"rl_cai_{n}": trained.get(at_round("rl", n), "") for n in range(last)}
     return {
         SEED: seed,
-        JUDGE: judges[0] if judges else "",
+        **dict(zip(judges_of(run.profile), digests, strict=False)),
         "policy-0": trained.get("sft", seed),
         "sl_cai": trained.get("sft", ""),
         "rl_cai": trained.get(at_round("rl", last), ""),
@@ -112,6 +118,24 @@ def _helpful(run: RunFolder, store: Store, most: int) -> Sampled:
 
 def spread(ids: Sequence[str], n: int) -> list[str]:
     return [ids[i * len(ids) // n] for i in range(n)] if len(ids) > n else list(ids)
+
+
+def _labels_as_stored(lines: Sequence[Line], stages: Stages, store: Store) -> list[Line]:
+    """The labels' tokens as the table has them; rows from before they were counted have 0, and are counted anew."""
+    ids = [row.comparison_id for row in stages.comparisons]
+    select = "select count(*) n, sum(n_prompt_tokens) asked, sum(n_tokens) said, min(n_prompt_tokens) least"
+    (found,) = store.query(f"{select} from comparisons where comparison_id in (select unnest(?::varchar[]))", [ids])
+    mine = [line for line in lines if line.stage in {"labels", "win rates"}]
+    if not found["least"] or sum(line.n_rows for line in mine) != found["n"]:
+        return list(lines)  # a sample, or rows without counts: what was rendered anew stands
+    counted = sum(line.n_prompt_tokens for line in mine), sum(line.n_tokens for line in mine)
+    shares = found["asked"] / counted[0], found["said"] / max(1, counted[1])
+    return [
+        replace(line, n_prompt_tokens=line.n_prompt_tokens * shares[0], n_tokens=line.n_tokens * shares[1])
+        if line in mine
+        else line
+        for line in lines
+    ]
 
 
 STAGES = {"responses": "initial", "candidates": "candidate", "evaluation": "eval"}
@@ -208,6 +232,7 @@ def _steps(profile: Profile) -> list[tuple[list[str], tuple[str, ...]]]:
         (["prompts"], ("import prompts",)),
         (["chains"], ("responses", "critiques", "revisions")),
         (["helpful"], ("helpful",)),
+        (["self_test"], ("self-test",)),
         (["sft"], ("SFT",)),
         ([at_round("candidates", n) for n in rounds], ("candidates",)),
         ([at_round("labels", n) for n in rounds], ("labels",)),

@@ -29,12 +29,13 @@ from cai.plan.predict import (
     assumptions,
     predict,
 )
-from cai.plan.sources import Probe, Replies
-from cai.plan.stages import JUDGE, SEED, Stages
+from cai.plan.sources import Probe, Replies, reasoning_of
+from cai.plan.stages import SEED, Stages, judges_of
 from cai.plan.tokens import open_counting
-from cai.records import Prompt, Response, Revision
+from cai.records import Comparison, Prompt, Response, Revision
 from flows import plan_facts
 from flows.runs import RunFolder, open_run, plan_run, write_atomically
+from storage.annotations import gold_prompts
 from storage.imports import read_answered, read_sources
 from storage.store import Store
 
@@ -43,7 +44,18 @@ SAMPLE = 200
 PROBE = 16
 GPU_BLOCK = 16
 GPUS = Path("/proc/driver/nvidia/gpus")
-ASKING = ("responses", "critiques", "revisions", "helpful", "candidates", "labels", "RL", "evaluation", "win rates")
+ASKING = (
+    "responses",
+    "critiques",
+    "revisions",
+    "helpful",
+    "candidates",
+    "self-test",
+    "labels",
+    "RL",
+    "evaluation",
+    "win rates",
+)
 
 
 class Learnt(NamedTuple):
@@ -71,10 +83,10 @@ async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wi
     """
     run = plan_run(profile, home, without=without)
     counters = counters_of(profile)
-    work = work_of(profile, wish.n_sample)
+    store = Store(home) if home.is_dir() else None
+    work = work_of(profile, wish.n_sample, gold_prompts(store) if store else frozenset())
     if not work.prompts.rows:
         raise ConfigError(f"none of the rows in {[s.path for s in profile.prompts]} is a usable prompt")
-    store = Store(home) if home.is_dir() else None
     learnt = await _learnt(run, work, counters, store, wish)
     bytes_a_row = {} if store is None else plan_facts.bytes_of(store)
     known = Known(
@@ -105,13 +117,13 @@ async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store |
     return learnt._replace(speeds=speeds, speeds_from=f"{wish.tokens_per_second:g} tokens a second, as given")
 
 
-def work_of(profile: Profile, n_sample: int) -> Work:
+def work_of(profile: Profile, n_sample: int, gold: frozenset[str]) -> Work:
     """The prompts as the run will read them, and of each set a sample that depends on nothing but their text."""
     ids: dict[str, str] = {}
 
     def training() -> Iterator[Prompt]:
         for row in read_sources(profile.prompts, "train", profile.seed):
-            if isinstance(row, Prompt) and row.prompt_id not in ids:
+            if isinstance(row, Prompt) and row.prompt_id not in ids and row.prompt_id not in gold:
                 ids[row.prompt_id] = ""
                 yield row
 
@@ -138,7 +150,7 @@ def _sampled(rows: Iterator[Prompt], size: int) -> Sampled:
 
 
 def counters_of(profile: Profile) -> Counters:
-    return Counters(open_counting(profile.engine), open_counting(profile.judge))
+    return Counters(open_counting(profile.engine), tuple(map(open_counting, profile.judges)))
 
 
 def block_of(engine: EngineConfig) -> int | None:
@@ -184,6 +196,9 @@ async def learn_from(run: RunFolder, store: Store, counters: Counters) -> Learnt
     answers = store.of_prompts(Response, prompt_ids)
     responses = [row for row in answers if row.stage == "initial" and row.model_digest in models]
     replies = Replies.of(prompt_ids, responses, revisions, counters.seed.tokens, run.profile.chains.rounds)
+    labelled = store.of_prompts(Comparison, prompt_ids) if run.profile.feedback.reasoning else []
+    reasoning = [written for row in labelled if (written := reasoning_of(row)) is not None]
+    replies = replies._replace(pools={**replies.pools, "labels": reasoning})
     lines = await plan_facts.facts(run, store, counters, block_of(run.profile.engine), most=SAMPLE)
     speeds = {line.stage: line.n_worked_tokens / line.seconds for line in lines if line.seconds}
     said = f"as in run {run.run_id} ({len(responses)} responses, {len(revisions)} revisions)"
@@ -199,9 +214,8 @@ async def probe(run: RunFolder, prompts: Sequence[Prompt], counters: Counters) -
     opened: list[Engine] = []
 
     def open(stage: str, model: str) -> Metered:
-        counting, engine = counters.judge if model == JUDGE else counters.seed, opened[-1]
-        cache = PrefixCache(block_of(run.profile.judge if model == JUDGE else run.profile.engine))
-        return Metered(meter, stage, Probe(engine), counting, engine.model_digest, cache)
+        engine, cache = opened[-1], PrefixCache(block_of(run.profile.engine))
+        return Metered(meter, stage, Probe(engine), counters.of(model), engine.model_digest, cache)
 
     profile = run.profile
     stages = Stages(profile, run.constitution, open, meter, profile.engine.max_concurrency)
@@ -213,10 +227,12 @@ async def probe(run: RunFolder, prompts: Sequence[Prompt], counters: Counters) -
         times.append(time.monotonic())
         await stages.candidates(prompts, SEED)
         times.append(time.monotonic())
-        opened.append(await slot.get(profile.judge, profile.judge.model))
-        times.append(time.monotonic())
-        await stages.labels(stages.pairs)
-        times.append(time.monotonic())
+        labelled = 0.0
+        for name, judge in zip(judges_of(profile), profile.judges, strict=True):
+            opened.append(await slot.get(judge, judge.model))
+            since = time.monotonic()
+            await stages.labels(stages.pairs, name)
+            labelled += time.monotonic() - since
     except EngineError as error:
         raise EngineError(f"the probe cannot ask the engine ({error}); --probe 0 plans without asking") from error
     finally:
@@ -234,7 +250,7 @@ async def probe(run: RunFolder, prompts: Sequence[Prompt], counters: Counters) -
         replies._replace(pools={**replies.pools, **others}),
         f"as in a probe: {len(prompts)} chains and {len(stages.pairs)} pairs, "
         f"{meter.total().n_asks:,.0f} asks, {time.monotonic() - started:.0f} s with the engine's start",
-        _probed_speeds(meter, chains=spent[0], candidates=spent[1], labels=spent[3]),
+        _probed_speeds(meter, chains=spent[0], candidates=spent[1], labels=labelled),
         f"as fast as the probe, with {len(prompts)} prompts in flight; a run has up to "
         f"{profile.engine.max_concurrency}, so this is the most it takes; training is not known",
     )
@@ -249,7 +265,7 @@ def _probed_speeds(meter: Meter, *, chains: float, candidates: float, labels: fl
     return {
         **dict.fromkeys(("responses", "critiques", "revisions"), of_chains),
         **dict.fromkeys(("helpful", "candidates", "evaluation"), sampled),
-        **dict.fromkeys(("labels", "win rates"), labelled),
+        **dict.fromkeys(("self-test", "labels", "win rates"), labelled),
     }
 
 

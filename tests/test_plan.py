@@ -30,7 +30,11 @@ from storage.store import Store
 
 STAGES = ("critique", "preference")
 KIND = Principle("kind", "", 1.0, (), STAGES, "Was it unkind?", "Make it kind.", "Which is kinder?")
-ONE = Constitution("one", "", (KIND,))
+QUESTION = """Here is a conversation, and two responses the assistant could give next.
+{% for m in messages %}{{ m.role }}: {{ m.content }} {% endfor %}
+Response A: {{ response_a }} Response B: {{ response_b }}
+{{ preference }} Answer with the letter A or B alone."""
+ONE = Constitution("one", "", (KIND,), templates={"comparison": QUESTION})
 PROMPTS = [Prompt.make([Message("user", text)], "test") for text in ("help this please", "can I harm")]
 SETTINGS = {
     "name": "tiny",
@@ -40,6 +44,7 @@ SETTINGS = {
     "chains": {"rounds": 1},
     "sft": None,
     "candidates": {"k": 2, "response": {"temperature": 1.2}},
+    "feedback": {"self_test": False},
     "reward_model": {"epochs": 2, "batch_size": 1, "held_out": 0.5},
     "rl": {"steps": 2, "prompts_per_step": 3, "samples_per_prompt": 2, "max_tokens": 8},
 }
@@ -71,7 +76,7 @@ def planned(
     profile = Profile.model_validate(SETTINGS | settings)
     work = Work(Sampled(prompts, n), Sampled([], 0), Sampled([], 0))
     known = Known(replies, "", speeds or {}, "", {}, "", 1000)
-    lines = asyncio.run(predict(profile, ONE, work, known, Counters(counting, counting), block))
+    lines = asyncio.run(predict(profile, ONE, work, known, Counters(counting, (counting, counting)), block))
     return {line.stage: line for line in lines}
 
 
@@ -91,7 +96,7 @@ def test_two_prompts_cost_what_they_cost_by_hand(counting):
     assert costs(lines["critiques"]) == (2, 36, 36, 6, 0)
     assert costs(lines["revisions"]) == (2, 68, 68, 8, 2)
     assert costs(lines["candidates"]) == (4, 24, 24, 18, 4)
-    assert costs(lines["labels"]) == (4, 164, 164, 0, 4)
+    assert costs(lines["labels"]) == (4, 164, 164, 4, 4)
     assert costs(lines["preferences"]) == (0, 0, 0, 0, 2)
     assert "SFT" not in lines and "evaluation" not in lines and "win rates" not in lines
 
@@ -102,6 +107,27 @@ def test_a_reply_that_the_chains_have_already_is_not_asked_for_again(counting):
     """
     lines = planned(counting, candidates={"k": 2})
     assert (lines["candidates"].n_asks, lines["candidates"].n_rows, lines["preferences"].n_rows) == (2, 2, 2)
+
+
+def test_each_judge_of_a_committee_is_asked(counting):
+    judges = [{"kind": "scripted", "model": name} for name in ("one", "other")]
+    lines = planned(counting, feedback={"self_test": False, "judges": judges})
+    assert costs(lines["labels"]) == (8, 328, 328, 8, 8)
+    assert costs(planned(counting, feedback={"self_test": False})["labels"]) == (4, 164, 164, 4, 4)
+
+
+def test_reasoning_is_an_ask_of_its_own(counting):
+    """Each comparison is asked twice: for the reasoning, here as long as the known one, and for the letter."""
+    thought = Replies({**REPLIES.pools, "labels": [said("help is kind")]}, [CHAIN])
+    lines = planned(counting, feedback={"self_test": False, "reasoning": {}}, replies=thought)
+    assert (lines["labels"].n_asks, lines["labels"].n_rows) == (8, 4)
+    assert lines["labels"].n_tokens == 4 * (4 + 1)
+
+
+def test_the_self_test_costs_the_same_for_any_number_of_prompts(counting):
+    few, many = planned(counting, feedback={}), planned(counting, n=200, feedback={})
+    assert costs(few["self-test"]) == costs(many["self-test"])
+    assert few["self-test"].n_asks > 0
 
 
 def test_training_is_counted_in_rows_tokens_and_steps(counting):
@@ -185,7 +211,7 @@ def test_a_chain_that_said_nothing_ends_in_the_plan_too(counting):
 
 
 def test_time_is_tokens_by_speed_and_unknown_without(counting):
-    lines = planned(counting, speeds={"labels": 82.0})
+    lines = planned(counting, speeds={"labels": 84.0})
     assert lines["labels"].seconds == 2.0
     assert lines["responses"].seconds is None and seconds_text(lines["responses"].seconds) == "unknown"
     assert [seconds_text(s) for s in (0, 0.4, 59.6, 3600 + 125)] == ["0 s", "<1 s", "1 min 00 s", "1 h 02 min"]
@@ -213,6 +239,7 @@ def write_profile(folder: Path, n: int = 12, name: str = "small", **engine: obje
         "chains": {"rounds": 2},
         "sft": None,
         "candidates": {"k": 2, "response": {"temperature": 1.2}},
+        "feedback": {"self_test": False},  # an engine that answers by digest would fail it
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(body))
     return folder / f"{name}.yaml"
@@ -288,7 +315,7 @@ def test_a_probe_that_cannot_ask_says_how_to_plan_without(tmp_path):
     plan = asyncio.run(make_plan(made, tmp_path / "home", wish=Wish(0, tokens_per_second=100.0)))
     lines = {line.stage: line for line in plan.lines}
     assert any("characters / 4" in said for said in plan.assumptions)
-    assert lines["labels"].seconds == pytest.approx(lines["labels"].n_computed_tokens / 100)
+    assert lines["labels"].seconds == pytest.approx(lines["labels"].n_worked_tokens / 100)
 
 
 def test_the_command_plans_keeps_the_plan_and_compares_it(ran):

@@ -136,7 +136,7 @@ class Metered:
     async def choose(self, messages: Sequence[Message], options: Sequence[str]) -> Choice:
         ids = self._ids(messages)
         chosen = await self.source.choose(messages, options, len(ids))
-        self.meter.add(self.meter.kind_of(self.stage, messages), Usage(1, len(ids), self.cache.computed(ids)), None)
+        self.meter.add(self.meter.kind_of(self.stage, messages), Usage(1, len(ids), self.cache.computed(ids), 1), None)
         self.cache.keep(ids)
         return chosen
 

@@ -10,7 +10,7 @@ from cai.config import DPOConfig, Profile
 from cai.constitution import Constitution
 from cai.plan.meter import Meter, Metered, PrefixCache, Usage, kinds_of
 from cai.plan.sources import DEFAULT_SHARE, LAST_REVISIONS, Replies, Spoken, StandIn
-from cai.plan.stages import JUDGE, SEED, Stages
+from cai.plan.stages import JUDGE, SEED, Stages, judges_of
 from cai.plan.tokens import ENDLESS, Counting
 from cai.records import Prompt
 from cai.training.batches import n_steps
@@ -108,7 +108,13 @@ class Known(NamedTuple):
 
 class Counters(NamedTuple):
     seed: Counting
-    judge: Counting
+    judges: tuple[Counting, ...]
+
+    def of(self, model: str) -> Counting:
+        """By the name that a stage calls the model by: a judge's, or one that has the seed model's tokenizer."""
+        if not model.startswith(JUDGE):
+            return self.seed
+        return self.judges[int(model.removeprefix(JUDGE).removeprefix("-") or 0)]
 
 
 async def predict(
@@ -120,7 +126,10 @@ async def predict(
     await stages.chains(work.prompts.rows)
     await stages.helpful(work.helpful.rows)
     await stages.candidates(work.prompts.rows, POLICY if profile.sft else SEED)
-    await stages.labels(stages.pairs)
+    for judge in judges_of(profile):
+        if profile.feedback.self_test:
+            await stages.self_test(judge)
+        await stages.labels(stages.pairs, judge)
     await stages.evaluation(work.held_out.rows, models_of(profile))
     asked = scaled(profile, work, stages, meter)
     lines = (*asked, *trainings(profile, work.prompts, asked, counters.seed, len(stages.pairs)))
@@ -138,6 +147,7 @@ def stand_ins(
     names: dict[str, tuple[str, ...]] = {
         "helpful": ("responses",),
         "candidates": trained if profile.sft else ("candidates", "responses"),
+        "self-test": ("labels",),
         "labels": ("labels",),
         "evaluation": trained,
         "win rates": ("labels",),
@@ -148,7 +158,7 @@ def stand_ins(
     def open(stage: str, model: str) -> Metered:
         nonlocal n_opened
         n_opened += 1
-        counting = counters.judge if model == JUDGE else counters.seed
+        counting = counters.of(model)
         tried = ("responses",) if (stage, model) == ("evaluation", SEED) else names.get(stage, ())
         source = StandIn(replies, counting.tokens, counting.context_length, tried, n_opened, spoken)
         return Metered(meter, stage, source, counting, model, PrefixCache(block))
@@ -173,6 +183,7 @@ def scaled(profile: Profile, work: Work, stages: Stages, meter: Meter) -> list[L
         "revisions": (prompts.n, len(prompts.rows), 1),
         "helpful": (helpful.n, len(helpful.rows), 1),
         "candidates": (prompts.n, len(prompts.rows), profile.rounds),
+        "self-test": (1, 1, 1),
         "labels": (round(len(stages.pairs) * prompts.scale), len(stages.pairs), profile.rounds),
         "evaluation": (held_out.n, len(held_out.rows), 1),
         "win rates": (round(stages.n_matches * few / max(1, n_few_asked)), stages.n_matches, 1),
@@ -191,7 +202,7 @@ def trainings(
     """What is stored without asking, and what is trained: rows, tokens over all epochs, optimiser steps."""
     line = {made.stage: made for made in asked}
     lengths = [len(counting.tokens.prompt(prompt.messages, ENDLESS)) for prompt in prompts.rows]
-    pairs = n_pairs * prompts.scale * profile.rounds
+    pairs = n_pairs * prompts.scale * profile.rounds / (1 - (profile.people.share if profile.people else 0))
     made = [Line("import prompts", n_rows=prompts.n), Line("preferences", n_rows=pairs)]
     policy_reply = _mean(line["candidates"])
     if profile.sft:
@@ -270,6 +281,7 @@ ORDER = (
     "helpful",
     "SFT",
     "candidates",
+    "self-test",
     "labels",
     "preferences",
     "reward model",
@@ -320,7 +332,8 @@ def assumptions(profile: Profile, work: Work, known: Known, counters: Counters, 
         f"time: {known.speeds_from}",
         f"disk: {known.bytes_from}; {known.model_bytes / 1e6:,.0f} MB for each model, checkpoints not counted",
         "as in an empty home: rows that are there already are not asked for again",
-        *(note for note in dict.fromkeys((counters.seed.note, counters.judge.note)) if note),
+        *(note for note in dict.fromkeys((counters.seed.note, *(judge.note for judge in counters.judges))) if note),
+        *(["not counted: the gold pairs that weigh the judges"] if profile.feedback.weights == "gold" else []),
         *(f"not counted: what the reward {name!r} asks its judge" for name in judged),
     ]
     return tuple(said)

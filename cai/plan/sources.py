@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from cai.engines.base import Choice, Engine, Generation
 from cai.plan.tokens import Tokens
-from cai.records import Message, Response, Revision, Sampling, digest, seed_from
+from cai.records import Comparison, Message, Response, Revision, Sampling, digest, seed_from
 
 DEFAULT_SHARE = 0.5
 """Of `max_tokens`: how long a reply is taken to be where nothing is known about replies."""
@@ -141,8 +141,15 @@ class StandIn:
 class Replay:
     """The replies of a finished run, known by the seed that each was drawn with."""
 
-    def __init__(self, responses: Sequence[Response], revisions: Sequence[Revision], tokens: Tokens) -> None:
-        self._known = {r.seed: reply_of(r) for r in responses}
+    def __init__(
+        self,
+        responses: Sequence[Response],
+        revisions: Sequence[Revision],
+        comparisons: Sequence[Comparison],
+        tokens: Tokens,
+    ) -> None:
+        self._known = {seed_from(r.comparison_id): said for r in comparisons if (said := reasoning_of(r)) is not None}
+        self._known |= {r.seed: reply_of(r) for r in responses}
         for r in revisions:
             self._known[r.seed] = reply_of(r)
             self._known[seed_from(digest("critique", r.revision_id))] = critique_of(r, tokens)
@@ -150,7 +157,10 @@ class Replay:
     async def complete(
         self, kind: str, messages: Sequence[Message], sampling: Sampling, seed: int, n_prompt: int
     ) -> Generation:
-        return self._known.get(seed, NOTHING)  # a reject: it kept no count of its tokens
+        said = self._known.get(seed, NOTHING)
+        if said.text and len(messages) > 1 and messages[-2].content == said.text:
+            return Generation("A", "stop", n_prompt, 1)  # a verdict in words, after reasoning; its text is not stored
+        return said  # a reject: it kept no count of its tokens
 
     async def choose(self, messages: Sequence[Message], options: Sequence[str], n_prompt: int) -> Choice:
         return even_choice(options, n_prompt)
@@ -158,6 +168,11 @@ class Replay:
 
 def reply_of(row: Response | Revision) -> Generation:
     return Generation(row.text, "stop" if row.finish_reason == "stop" else "length", 0, row.n_tokens)
+
+
+def reasoning_of(row: Comparison) -> Generation | None:
+    """What a judge wrote before it chose; the row's tokens have one for the choice as well."""
+    return None if row.reasoning is None else Generation(row.reasoning, "stop", 0, max(1, row.n_tokens - 1))
 
 
 def critique_of(row: Revision, tokens: Tokens) -> Generation:

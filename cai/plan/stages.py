@@ -15,6 +15,7 @@ from cai.critique import run_chains
 from cai.engines.base import Engine
 from cai.evaluation import match
 from cai.feedback import ResponsePair, label, make_pairs
+from cai.labels.self_test import self_test
 from cai.ledger import MemoryLedger
 from cai.plan.meter import Meter
 from cai.records import Comparison, Prompt, Response, Revision
@@ -25,6 +26,11 @@ SEED, JUDGE = "seed", "judge"
 
 Open = Callable[[str, str], Engine]
 """Opens the engine for a stage and a model: `seed`, `judge`, or the name of a trained one."""
+
+
+def judges_of(profile: Profile) -> list[str]:
+    """What the judges of a profile are called here; the first alone gives win rates."""
+    return [JUDGE, *(f"{JUDGE}-{number}" for number in range(1, len(profile.judges)))]
 
 
 class Stages:
@@ -65,6 +71,10 @@ class Stages:
         self.n_rows["revisions"] += len(self.revisions)
 
     @property
+    def comparisons(self) -> list[Comparison]:
+        return self._ledger.rows(Comparison)
+
+    @property
     def responses(self) -> list[Response]:
         return self._ledger.rows(Response)
 
@@ -82,10 +92,22 @@ class Stages:
         made = await self._sample(
             "candidates", model, prompts, sampling=config.response.sampling(), k=config.k, stage="candidate"
         )
-        self.pairs += make_pairs(prompts, made).pairs
+        self.pairs += make_pairs(prompts, made, config.pairing).pairs
 
-    async def labels(self, pairs: Sequence[ResponsePair]) -> None:
-        await self._label("labels", pairs)
+    async def self_test(self, judge: str) -> None:
+        """The judge tried before it labels: as many asks however many prompts there are."""
+        self._meter.part = 0
+        await self_test(
+            self._constitution,
+            self._open("self-test", judge),
+            feedback=self._profile.feedback,
+            preferences=self._profile.preferences,
+            seed=self._profile.seed,
+            max_concurrency=self._width,
+        )
+
+    async def labels(self, pairs: Sequence[ResponsePair], judge: str) -> None:
+        await self._label("labels", pairs, judge)
 
     async def evaluation(self, prompts: Sequence[Prompt], models: Sequence[str]) -> None:
         """Every model answers every prompt, and each is compared with every earlier one on the first of them."""
@@ -101,7 +123,7 @@ class Stages:
             for pair in match(few, answers[model], answers[other]).pairs
         ]
         self.n_matches += len(pairs)
-        await self._label("win rates", pairs)
+        await self._label("win rates", pairs, JUDGE)
 
     async def _sample(self, kind: str, model: str, prompts: Sequence[Prompt], **how: object) -> list[Response]:
         engine = self._open(kind, model)
@@ -124,9 +146,9 @@ class Stages:
         self.n_rows[kind] += len(self.responses) - n_before  # a row that a stage before has made is found
         return made
 
-    async def _label(self, kind: str, pairs: Sequence[ResponsePair]) -> None:
-        engine = self._open(kind, JUDGE)
-        n_before = len(self._ledger.rows(Comparison))
+    async def _label(self, kind: str, pairs: Sequence[ResponsePair], judge: str) -> None:
+        engine = self._open(kind, judge)
+        n_before = len(self.comparisons)
 
         async def some(pairs: Sequence[ResponsePair]) -> None:
             await label(
@@ -140,7 +162,7 @@ class Stages:
             )
 
         await self._in_parts(some, pairs)
-        self.n_rows[kind] += len(self._ledger.rows(Comparison)) - n_before
+        self.n_rows[kind] += len(self.comparisons) - n_before
 
     async def _in_parts(self, work: Callable[[Sequence[T]], Awaitable[None]], items: Sequence[T]) -> None:
         """The first item apart: what it puts into the cache, the others find there. Many at a time go together."""
