@@ -66,6 +66,11 @@ class ChatTokenizer:
         check_fits(len(ids), context_length)
         return ids
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text alone, without a template."""
+        ids: list[int] = self._core.encode(self._defused(text), add_special_tokens=False).ids
+        return ids
+
     def text(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
