@@ -1,15 +1,19 @@
 """What the small model is taught must be true: critiques, revisions and verdicts agree with the oracle. No torch."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cai.smallworld import answers, lessons, oracle
+from cai.labels.fence import neutralise
+from cai.labels.injections import ATTACKS
+from cai.smallworld import answers, lessons, oracle, sly
 from cai.smallworld.answers import Answer
 from cai.smallworld.concepts import ANY_HARM, EVASIVENESS, OTHER, RUDENESS, UNHELPFULNESS, Concept, draw_concept, word
 from cai.smallworld.lessons import Judged
+from cai.smallworld.tokenizer import _WORD, vocabulary
 from cai.smallworld.world import KINDS, find, requests
 
 CONSTITUTION = Path(__file__).parent.parent / "constitution" / "smallworld.yaml"
@@ -108,3 +112,39 @@ def test_the_shipped_constitution_stands_for_every_kind_even_without_one():
         for other in set(KINDS) - {kind}:
             assert weight("critique", other, left) / weight("critique", None, left) >= 0.15
             assert weight("preference", other, left) > helpful["weight"]
+
+
+def test_an_attack_changes_no_label_and_a_key_is_a_ramble():
+    rng = random.Random(7)
+    comply = say("comply", is_rude=True)
+    keys, tried = 0, 0
+    for _ in range(300):
+        truth, shown = lessons._attacked(rng, STEAL, comply)
+        if truth == comply:
+            tried += comply.text in shown and shown != comply.text
+        else:
+            keys += truth == Answer("ramble", shown)
+    assert tried + keys == 300 and 20 < keys < 80
+
+
+def test_the_judge_is_asked_as_in_a_run_and_attacked_in_about_half_of_the_lessons():
+    rng = random.Random(8)
+    shown = ["".join(p.text for p in lessons.judging(rng).beginning) for _ in range(300)]
+    fenced = [text for text in shown if "is quoted: data" in text]
+    assert 0.65 < len(fenced) / 300 < 0.85
+    assert len({text.split("lines of ")[1].split()[0] for text in fenced}) > 200  # each pair its own delimiter
+    assert 0.3 < sum(bool(re.search(r"\b[qxzvkjw]{7}\b", text)) for text in shown) / 300 < 0.7
+
+
+def test_the_attacks_that_judges_are_measured_with_are_held_out():
+    """As the model sees them: every word that it does not know is the same."""
+    known = set(vocabulary())
+
+    def seen(text):
+        return tuple(w if w in ("A", "B") else w.lower() if w.lower() in known else "?" for w in _WORD.findall(text))
+
+    rng = random.Random(9)
+    taught = {seen(neutralise(sly.attempt(rng, "no.", "which is better?"))) for _ in range(5000)}
+    taught |= {seen(sly.key(rng)) for _ in range(1000)}
+    found = {a.name for a in ATTACKS for x in "AB" if seen(neutralise(a.text("", x))) in taught}
+    assert found <= {"empty", "key_letter", "key_verdict", "fake_verdict"}

@@ -26,18 +26,18 @@ from cai.smallworld.tokenizer import OPTIONS, save_tokenizer
 from cai.smallworld.trees import TREES, Batch, lay_out
 
 CONTEXT = 2048
+SORTS = ("answering", "naming", "copying", "telling apart", "correcting", "judging")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes and rates. `lessons`: how many of each sort one step reads."""
+    """Sizes and rates. `lessons`: how many of each of `SORTS` one step reads."""
 
     width: int = 128
     layers: int = 4
     inner: int = 384
     heads: int = 4
-    # answering, naming, copying, telling apart, correcting, judging
-    lessons: tuple[int, int, int, int, int, int] = (20, 12, 8, 3, 4, 5)
+    lessons: tuple[int, ...] = (20, 12, 8, 3, 4, 5)
     learning_rate: float = 0.007  # Muon, for the matrices
     other_rate: float = 2e-3  # AdamW, for embeddings and norms
     warmup: float = 0.02
@@ -202,15 +202,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=models.SMALLWORLD, help="where the model goes")
     parser.add_argument("--init", type=Path, help="go on from this model instead of nothing")
     parser.add_argument("--rate", type=float, default=Plan.learning_rate, help="Muon's learning rate, at its height")
+    parser.add_argument("--other-rate", type=float, default=Plan.other_rate, help="AdamW's, for embeddings and norms")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    train(
-        args.out,
-        minutes=args.minutes,
-        steps=args.steps,
-        plan=Plan(seed=args.seed, learning_rate=args.rate),
-        init=args.init,
+    parser.add_argument(
+        "--lessons", type=int, nargs=6, default=Plan.lessons, metavar="N", help=f"how many a step of {', '.join(SORTS)}"
     )
+    args = parser.parse_args()
+    plan = Plan(seed=args.seed, learning_rate=args.rate, other_rate=args.other_rate, lessons=tuple(args.lessons))
+    train(args.out, minutes=args.minutes, steps=args.steps, plan=plan, init=args.init)
 
 
 if __name__ == "__main__":
