@@ -290,10 +290,13 @@ class _Loader(yaml.SafeLoader):
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no file at {path}; run this at the top of the checkout, or name the file")
+    loader = _Loader(path.read_text(encoding="utf-8"))
     try:
-        body = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a safe loader
+        body = loader.get_single_data()
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
+    finally:
+        loader.dispose()
     if not isinstance(body, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, got {type(body).__name__}")
     return body

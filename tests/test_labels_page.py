@@ -328,7 +328,16 @@ def start(store):
         words = ["labels", "page", "--home", store.home, "--annotator", "Ada L.", "--no-browser", *arguments]
         code = [sys.executable, "-c", "from cai.cli import main; main()", *map(str, words)]
         env = os.environ | {"PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(code, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            code,
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell without job control starts what runs in the background with Ctrl-C ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
         started.append(process)
         return process, process.stdout.readline(), process.stdout.readline().strip()
 
