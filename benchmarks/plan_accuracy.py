@@ -27,7 +27,8 @@ from cai.plan.text import comparison_text, error, tokens_of
 from flows.plan_facts import facts
 from flows.planning import Wish, block_of, counters_of, make_plan
 from flows.runs import RunFolder, create_run
-from flows.steps import Session, dispatch
+from flows.session import Session
+from flows.steps import dispatch
 from storage.store import Store
 
 PROFILES = Path(__file__).parents[1] / "deployments" / "profiles"

@@ -32,7 +32,7 @@ from cai.report.data import (
     Turn,
 )
 from cai.report.targets import demo_targets
-from flows.labels import labels_of
+from flows.label_quality import labels_of
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now
 from storage.store import Store

@@ -9,33 +9,23 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import pyarrow.parquet as pq
 
-from cai.asks import Progress
 from cai.candidates import sample_responses
-from cai.config import EngineConfig, SamplingConfig
+from cai.config import SamplingConfig
 from cai.critique import run_chains
-from cai.engines.slot import EngineSlot
-from cai.errors import DataError, SelfTestFailed
+from cai.errors import DataError
 from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
-from cai.feedback import LabelResult, ResponsePair, label, make_pairs
-from cai.labels.mix import AIPair
-from cai.labels.self_test import self_test
-from cai.labels.self_test_text import failure, summary
-from cai.labels.self_test_text import to_json as self_test_json
 from cai.models import read_meta
-from cai.preferences import derive
 from cai.records import (
     Comparison,
-    Ledger,
     Model,
-    PreferencePair,
     Prompt,
     Reject,
     Response,
@@ -47,54 +37,19 @@ from cai.report.build import build_report
 from cai.report.data import verdict
 from cai.report.text import results_text
 from flows import reporting
-from flows.judges import judges_of, read_gold
-from flows.labels import report_of, stored_recalibration
-from flows.people import gold_revisions, mixed_in, without_gold
+from flows.labelling import labels, preferences, try_judges
+from flows.people import gold_revisions, without_gold
 from flows.rounds import at_round, round_of
-from flows.runs import RunFolder, now, open_run, run_row, write_atomically
+from flows.runs import RunFolder, now, open_run, write_atomically
+from flows.session import MANY_FILES, SHARD, Session, in_groups, report_progress
 from flows.supervise import mark
 from storage.annotations import gold_prompts
-from storage.exports import export_preferences, export_prompts, export_sft
+from storage.exports import export_sft
 from storage.imports import Answered, Seen, read_answered, read_sources
 from storage.ledger import TableLedger
 from storage.store import Store
 
-T = TypeVar("T")
-SHARD = 5_000  # prompts: memory is bounded by it, and a retry repeats at most its unfinished rows
 APPEND = 10_000
-MANY_FILES = 32  # commits slow down with the number of files; measured in benchmarks/storage_commit.py
-
-
-class Session:
-    """One run, its store, and the engine that is up."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-        self.store = Store(run.home)
-        self.engines = EngineSlot()
-
-    @property
-    def seed_model(self) -> str:
-        return self.run.profile.engine.model
-
-    def record(self, status: Literal["running", "completed"]) -> None:
-        """Write the run's own row, whatever it said before."""
-        self.store.upsert([run_row(self.run, status)])
-
-    def prompts(self, shard: int) -> list[Prompt]:
-        """The prompts of one shard, in the order of their import."""
-        ids = self.run.ids("prompts")[shard * SHARD : (shard + 1) * SHARD]
-        found = self.store.find_all(Prompt, ids)
-        return [found[prompt_id] for prompt_id in ids]
-
-    def n_shards(self) -> int:
-        return -(-len(self.run.ids("prompts")) // SHARD)
-
-    def pairs(self, shard: int, round: int) -> tuple[list[ResponsePair], list[Reject]]:
-        ids = self.run.ids(f"{at_round('candidates', round)}-{shard}")
-        found = self.store.find_all(Response, ids)
-        made = make_pairs(self.prompts(shard), [found[i] for i in ids], self.run.profile.candidates.pairing)
-        return made.pairs, made.rejects
 
 
 def import_prompts(session: Session) -> dict[str, Any]:
@@ -281,114 +236,6 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
     return {"n_in": n_in, "n_out": len(responses), "n_rejected": n_in - len(responses)}
 
 
-async def try_judges(session: Session) -> dict[str, Any]:
-    """The self-test of every judge; each outcome is kept in the run's folder, whether it passes or not.
-
-    Raises:
-        SelfTestFailed: one must not label; says which, what is wrong and what to do.
-    """
-    run = session.run
-    tests = []
-    for judge in run.profile.judges:
-        made = await self_test(
-            run.constitution,
-            await session.engines.get(judge, judge.model),
-            feedback=run.profile.feedback,
-            preferences=run.profile.preferences,
-            seed=run.profile.seed,
-            max_concurrency=judge.max_concurrency,
-        )
-        tests.append(made)
-        write_atomically(run.path / "self_test.json", json.dumps([self_test_json(each) for each in tests], indent=1))
-        if not made.passed:
-            raise SelfTestFailed(f"{judge.model}: {failure(made)}")
-    return {"n_asks": sum(made.n_asks for made in tests), "said": "; ".join(summary(made) for made in tests)}
-
-
-async def labels(session: Session, shard: int, round: int = 0) -> dict[str, Any]:
-    """Every pair of a shard put to each judge in turn; with the first shard also the gold pairs, where they weigh."""
-    run = session.run
-    pairs, rejects = session.pairs(shard, round)
-    session.store.append(rejects)
-    gold = read_gold(session.store).pairs if run.profile.feedback.weights == "gold" and shard == 0 else []
-    judge_digests, results = list[str](), list[LabelResult]()
-    with TableLedger(session.store, [p.prompt.prompt_id for p in [*pairs, *gold]], (Comparison, Reject)) as ledger:
-        for judge in run.profile.judges:
-            results.append(await _ask(session, judge, pairs, ledger))
-            if gold:
-                await _ask(session, judge, gold, ledger)
-            judge_digests.append((await session.engines.get(judge, judge.model)).model_digest)
-    session.store.compact(MANY_FILES)
-    total = LabelResult(len(pairs), *(sum(counts) for counts in list(zip(*results, strict=True))[1:]))
-    return total._asdict() | {
-        "judge_digests": judge_digests,
-        "n_in": total.n_asks,
-        "n_out": total.n_done,
-        "n_identical": len(rejects),
-    }
-
-
-async def _ask(session: Session, judge: EngineConfig, pairs: Sequence[ResponsePair], ledger: Ledger) -> LabelResult:
-    return await label(
-        pairs,
-        constitution=session.run.constitution,
-        engine=await session.engines.get(judge, judge.model),
-        ledger=ledger,
-        config=session.run.profile.feedback,
-        seed=session.run.profile.seed,
-        max_concurrency=judge.max_concurrency,
-        progress=report_progress,
-    )
-
-
-def preferences(session: Session, round: int = 0) -> dict[str, Any]:
-    """Comparisons to pairs with soft labels: stored, and written as the files that training reads.
-
-    Two accounts: the pairs, and (`verdicts`) the comparisons asked about them, of which some may not count. Where
-    the profile has `people`, so many of theirs as its share wants are among the pairs; the others are spare.
-    """
-    run, config = session.run, session.run.profile.preferences
-    fitted = stored_recalibration(session.store, config.recalibration)
-    answered = run.result(f"{at_round('labels', round)}-0")
-    assert answered is not None, "labels come before preferences"
-    judges = judges_of(run, session.store, answered["judge_digests"])
-    by_ai: list[AIPair] = []
-    n_in = n_rejected = n_compared = n_unscored = 0
-    for shard in range(session.n_shards()):
-        pairs, identical = session.pairs(shard, round)
-        asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
-        rows = list(derive(pairs, asked, labelling=judges.committee, config=config, recalibration=fitted))
-        session.store.append(rows)
-        made = [row for row in rows if isinstance(row, PreferencePair)]
-        by_ai += [AIPair(row.pair_id, row.prompt_id, row.judge_digest, row.is_tie) for row in made]
-        n_in += len(pairs) + len(identical)
-        n_rejected += len(identical) + len(pairs) - len(made)
-        asks = {ask.comparison_id for pair in pairs for ask in judges.committee.asks(pair)}
-        n_compared += len(asks & {comparison.comparison_id for comparison in asked})
-        n_unscored += sum(isinstance(row, Reject) and row.stage == "verdict" for row in rows)
-    mixed = mixed_in(session.store, by_ai, run.profile.people, run.path, tie_band=run.profile.preferences.tie_band)
-    name = at_round("preferences", round)
-    run.save_ids(name, mixed.pair_ids)
-    run.save_ids(at_round("people-prompts", round), mixed.prompt_ids)
-    exported = export_preferences(session.store, run.path / f"{name}.parquet", pair_ids=mixed.pair_ids)
-    if round == 0:  # every round has the same prompts
-        prompt_ids = set(run.ids("prompts")) - gold_prompts(session.store)
-        export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=prompt_ids)
-    return {
-        "n_in": n_in + mixed.n_found - mixed.n_spare,
-        "n_out": len(mixed.pair_ids),
-        "n_rejected": n_rejected + mixed.n_rejected,
-        "n_ties": mixed.n_ties,
-        "n_people": mixed.n_people,
-        "n_people_spare": mixed.n_spare,
-        "verdicts": {"n_in": n_compared, "n_out": n_compared - n_unscored, "n_rejected": n_unscored},
-        "judges": judges.to_json(),
-        "warnings": report_of(session.store, run).warnings,
-        "digest": exported.digest,
-        "versions": exported.versions,
-    }
-
-
 def register(session: Session, name: str, path: str) -> dict[str, Any]:
     """A trained model into the `models` table, with all it came from, the table versions included."""
     meta = read_meta(Path(path))
@@ -486,24 +333,6 @@ def in_columns(header: tuple[str, ...], rows: Sequence[Sequence[object]]) -> str
         for row in cells
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def report_progress(progress: Progress) -> None:
-    """Pass on at most one line a second; the flow shows fewer still."""
-    global _latest_s
-    if time.monotonic() - _latest_s >= 1.0:
-        _latest_s = time.monotonic()
-        mark("progress", progress._asdict())
-
-
-_latest_s = 0.0
-
-
-def in_groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The rows in lists of at most `size`: what is in memory at a time."""
-    source = iter(rows)
-    while group := list(islice(source, size)):
-        yield group
 
 
 def _counts(result: Any) -> dict[str, Any]:

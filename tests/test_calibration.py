@@ -18,7 +18,7 @@ from cai.labels.recalibration import Curve, fit
 from cai.labels.verdicts import verdicts_of
 from cai.preferences import derive
 from cai.records import Annotation, Comparison, Recalibration
-from flows.labels import stored_recalibration
+from flows.label_quality import stored_recalibration
 from storage.store import Store
 
 

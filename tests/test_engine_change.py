@@ -19,8 +19,10 @@ from cai.feedback import Labelling, ResponsePair, label
 from cai.labels.engine_change import EngineChange, Renamed, compare, passed, slice_of
 from cai.ledger import MemoryLedger
 from cai.records import Comparison, Message, Prompt, Response, digest
+from flows.labelling import labels
 from flows.runs import RunFolder, create_run
-from flows.steps import Session, candidates, import_prompts, labels
+from flows.session import Session
+from flows.steps import candidates, import_prompts
 from storage.store import Store
 
 CONSTITUTION = Constitution("c", "", (Principle("kind", "kind", 1.0, (), ("preference",), "", "", "Kinder?"),))

@@ -21,7 +21,8 @@ from cai.records import Evaluation, Model, Promotion, Run
 from cai.source import code_version, commit
 from cai.training.jobs import GRPOJob, RewardModelJob, input_digests, job_digest
 from flows.runs import create_run
-from flows.steps import Session, register
+from flows.session import Session
+from flows.steps import register
 from storage.registry import load, promote
 from storage.store import Store
 

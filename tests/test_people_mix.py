@@ -22,7 +22,8 @@ from cai.records import Annotation, Message, PreferencePair, Prompt, Reject, Res
 from cai.training.rows import read_pairs
 from flows import reporting
 from flows.runs import create_run, open_run, plan_run
-from flows.steps import Session, dispatch
+from flows.session import Session
+from flows.steps import dispatch
 from storage.annotations import Import, import_annotations
 from storage.exports import export_preferences, export_sft
 from storage.store import Store

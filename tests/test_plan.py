@@ -25,7 +25,8 @@ from cai.records import Comparison, Message, Prompt, Response, Revision
 from flows.plan_facts import facts
 from flows.planning import Wish, block_of, counters_of, make_plan
 from flows.runs import RunFolder, create_run
-from flows.steps import Session, dispatch
+from flows.session import Session
+from flows.steps import dispatch
 from storage.store import Store
 
 STAGES = ("critique", "preference")

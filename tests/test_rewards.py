@@ -171,7 +171,7 @@ def test_a_worker_ends_with_its_trainer_even_in_the_middle_of_a_check(tmp_path):
     sandboxes = wait_for(lambda: children(worker))
     trainer.kill()
     trainer.communicate()
-    wait_for(lambda: not any(is_running(pid) for pid in (worker, *sandboxes)))
+    assert wait_for(lambda: not any(is_running(pid) for pid in (worker, *sandboxes)))
 
 
 def children(pid):

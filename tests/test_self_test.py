@@ -27,8 +27,9 @@ from cai.labels.self_test import N_PAIRS, Outcome, SelfTest, cases, findings, n_
 from cai.records import Message, digest
 from cai.smallworld import lessons
 from cai.templates import DEFAULTS, render
+from flows.labelling import try_judges
 from flows.runs import create_run, plan_run
-from flows.steps import Session, try_judges
+from flows.session import Session
 
 ROOT = Path(__file__).parents[1]
 KIND = Principle("kind", "kind", 1.0, (), ("preference",), "", "", "Which response is kinder?")

@@ -68,6 +68,7 @@ def test_rows_are_durable_within_the_interval_without_asking(store):
     with TableLedger(store, [], commit_every_s=0.05) as ledger:
         ledger.add(rows.prompt(1))
         wait_until(lambda: Store(store.home).counts()["prompts"] == 1)
+        assert Store(store.home).read(Prompt) == [rows.prompt(1)], "while the ledger is still open"
 
 
 def test_flush_returns_when_every_row_is_stored(store):
@@ -206,7 +207,7 @@ except StorageError as error:
 """
 
 
-def check_full_disk(out: str, home: Path) -> None:
+def assert_a_clear_error_and_durable_rows(out: str, home: Path) -> None:
     durable = [int(line.split()[1]) for line in out.splitlines() if line.startswith("durable")]
     assert durable and durable[-1] < 200, out
     assert f"StorageError no space to write {home}" in out and "MiB free" in out and "--home on a larger disk" in out
@@ -224,7 +225,7 @@ def test_a_file_that_may_not_grow_is_a_storage_error(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", script, home], preexec_fn=limit, capture_output=True, text=True, env=_environment()
     )
-    check_full_disk(done.stdout + done.stderr, home)
+    assert_a_clear_error_and_durable_rows(done.stdout + done.stderr, home)
 
 
 def test_a_full_disk_is_a_storage_error_and_what_was_durable_stays(tmp_path):
@@ -236,7 +237,7 @@ def test_a_full_disk_is_a_storage_error_and_what_was_durable_stays(tmp_path):
         pytest.skip("needs `unshare` and the right to mount a tmpfs")
     command = [*mount, home, sys.executable, "-c", FULL_DISK, home]
     done = subprocess.run(command, capture_output=True, text=True, env=_environment())
-    check_full_disk(done.stdout + done.stderr, home)
+    assert_a_clear_error_and_durable_rows(done.stdout + done.stderr, home)
 
 
 def _environment() -> dict[str, str]:

@@ -23,7 +23,7 @@ def report(
     """Bias, agreement, calibration and sources of labels, with warnings that say what to do."""
     from cai.labels.report import label_report
     from cai.labels.report_text import report_text
-    from flows.labels import report_of
+    from flows.label_quality import report_of
     from flows.runs import open_run
     from storage.store import Store
     from storage.verdicts import read_labels

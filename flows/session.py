@@ -1,0 +1,71 @@
+"""What every step of the generation child works with: one run, its tables, its engine, and a way to say how far it is.
+The steps are in `steps.py` and `labelling.py`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Literal, TypeVar
+
+from cai.asks import Progress
+from cai.engines.slot import EngineSlot
+from cai.feedback import ResponsePair, make_pairs
+from cai.records import Prompt, Reject, Response
+from flows.rounds import at_round
+from flows.runs import RunFolder, run_row
+from flows.supervise import mark
+from storage.store import Store
+
+T = TypeVar("T")
+SHARD = 5_000  # prompts: memory is bounded by it, and a retry repeats at most its unfinished rows
+MANY_FILES = 32  # commits slow down with the number of files; measured in benchmarks/storage_commit.py
+
+
+class Session:
+    """One run, its store, and the engine that is up."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self.store = Store(run.home)
+        self.engines = EngineSlot()
+
+    @property
+    def seed_model(self) -> str:
+        return self.run.profile.engine.model
+
+    def record(self, status: Literal["running", "completed"]) -> None:
+        """Write the run's own row, whatever it said before."""
+        self.store.upsert([run_row(self.run, status)])
+
+    def prompts(self, shard: int) -> list[Prompt]:
+        """The prompts of one shard, in the order of their import."""
+        ids = self.run.ids("prompts")[shard * SHARD : (shard + 1) * SHARD]
+        found = self.store.find_all(Prompt, ids)
+        return [found[prompt_id] for prompt_id in ids]
+
+    def n_shards(self) -> int:
+        return -(-len(self.run.ids("prompts")) // SHARD)
+
+    def pairs(self, shard: int, round: int) -> tuple[list[ResponsePair], list[Reject]]:
+        ids = self.run.ids(f"{at_round('candidates', round)}-{shard}")
+        found = self.store.find_all(Response, ids)
+        made = make_pairs(self.prompts(shard), [found[i] for i in ids], self.run.profile.candidates.pairing)
+        return made.pairs, made.rejects
+
+
+def report_progress(progress: Progress) -> None:
+    """Pass on at most one line a second; the flow shows fewer still."""
+    global _latest_s
+    if time.monotonic() - _latest_s >= 1.0:
+        _latest_s = time.monotonic()
+        mark("progress", progress._asdict())
+
+
+_latest_s = 0.0
+
+
+def in_groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The rows in lists of at most `size`: what is in memory at a time."""
+    source = iter(rows)
+    while group := list(islice(source, size)):
+        yield group
