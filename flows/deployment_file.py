@@ -159,9 +159,8 @@ def deployment_problems(deployments: Iterable[Deployment]) -> list[str]:
         try:
             said = [*_parameter_problems(deployment), *_schedule_problems(deployment), *_placeholders(deployment)]
         except Exception as error:  # importing somebody's module may raise anything
-            said = [
-                f"entrypoint {deployment.entrypoint!r} names no flow that can be checked: {type(error).__name__}: {error}"
-            ]
+            why = f"{type(error).__name__}: {error}"
+            said = [f"entrypoint {deployment.entrypoint!r} names no flow that can be checked: {why}"]
         found += [f"deployment {deployment.name!r}: {problem}" for problem in said]
     if not found:
         found += [f"deployment {name!r} is given twice" for name in _twice(d.full_name for d in deployments)]
