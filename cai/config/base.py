@@ -1,0 +1,18 @@
+"""What all settings are: pydantic models that are frozen and refuse unknown keys."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cai.records import digest
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def config_digest(config: Config) -> str:
+    return digest("config", config.model_dump(mode="json"))

@@ -1,0 +1,104 @@
+"""A profile: one YAML file of all settings, and how it is read."""
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from cai.config.base import Config
+from cai.config.engine import EngineConfig, RayConfig
+from cai.config.evaluation import EvaluationConfig, GateConfig
+from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
+from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
+from cai.config.prompts import PromptSource
+from cai.config.rl import GRPOConfig, RLConfig
+from cai.config.training import RewardModelConfig, SFTConfig
+from cai.errors import ConfigError
+
+SHIPPED = Path(__file__).parents[2]
+
+
+class Profile(Config):
+    """One way to run the whole method; see `deployments/profiles/`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    seed: int = 0
+    constitution: Path
+    engine: EngineConfig = EngineConfig()
+    prompts: tuple[PromptSource, ...]
+    chains: ChainsConfig = ChainsConfig()
+    helpful: HelpfulConfig | None = None
+    sft: SFTConfig | None = SFTConfig()
+    """None: no SL-CAI model is trained, and the candidates come from the seed model."""
+    candidates: CandidatesConfig = CandidatesConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    preferences: PreferencesConfig = PreferencesConfig()
+    people: PeopleConfig | None = None
+    """None: every label is the feedback model's."""
+    reward_model: RewardModelConfig = RewardModelConfig()
+    ensemble: Annotated[int, Field(ge=1, le=16)] = 1
+    """Reward models that are trained, over the seeds `seed`, `seed` + 1, …; RL combines them by `conservatism`."""
+    rl: RLConfig = GRPOConfig()
+    rounds: Annotated[int, Field(ge=1, le=16)] = 1
+    """How often pairs are made, labelled and trained on: each later round samples the policy of the one before, and
+    trains it further with that policy as the reference.
+    """
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig | None = None
+    """None: nothing says whether the policy may be promoted."""
+    ray: RayConfig | None = None
+    """None: shards are done one after the other, by one engine."""
+    accelerate: Path | None = None
+    """A file for `accelerate launch`, under which training then runs; see `deployments/accelerate/`. One that splits
+    the model (FSDP, DeepSpeed) is for SFT, and GRPO without a guard; the rest then runs in one process. None: all does.
+    """
+
+    @model_validator(mode="after")
+    def _uses_what_it_names(self) -> "Profile":
+        if self.helpful is not None and self.sft is None:
+            raise ValueError("`helpful` is data for SFT, and `sft` is null; drop one of them")
+        if self.ensemble > 1 and self.rl.algorithm == "dpo":
+            raise ValueError(f"`ensemble` is {self.ensemble} and dpo trains no reward model; drop it")
+        if strays := [s.path for s in (*self.prompts, *self.evaluation.prompts) if s.answer_column is not None]:
+            raise ValueError(f"{strays[0]} has an `answer_column`: the model under training answers these; drop it")
+        return self
+
+    @property
+    def judge(self) -> EngineConfig:
+        """The feedback model; of a committee, the first."""
+        return self.judges[0]
+
+    @property
+    def judges(self) -> tuple[EngineConfig, ...]:
+        return self.feedback.judges or (self.feedback.judge or self.engine,)
+
+
+def load_profile(path: Path) -> Profile:
+    """Read a profile. Relative paths in it are relative to the working directory; a profile or a constitution that is
+    not there is looked for among those that are shipped.
+
+    Raises:
+        ConfigError: the file is missing, is no YAML, or has an unknown key or a wrong value; says which and where.
+    """
+    path = found(path)
+    if not path.is_file():
+        raise ConfigError(f"no profile at {path}; `ls deployments/profiles` shows the ones that are shipped")
+    try:
+        body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        profile = Profile.model_validate(body)
+        return profile.model_copy(update={"constitution": found(profile.constitution)})
+    except yaml.YAMLError as error:
+        raise ConfigError(f"profile {path} is not YAML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}, got {e['input']!r}"[:300]
+            for e in error.errors()
+        )
+        raise ConfigError(f"profile {path} cannot be used: {problems}") from error
+
+
+def found(path: Path) -> Path:
+    """The file itself, or the shipped one of that name where it is not there."""
+    shipped = SHIPPED / path
+    return shipped if not path.exists() and shipped.is_file() else path
