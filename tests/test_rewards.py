@@ -255,8 +255,8 @@ def judge(engine, **settings):
 def test_the_judge_is_asked_about_each_response(tmp_path):
     engine = script(
         tmp_path / "script.yaml",
-        ("Response: please\n\nIs it kind\\?", [0.0] * 9 + [1.0]),
-        ("Response: mumble", [0.0] * 10),
+        ("Response:\n\\w+\nplease\n\\w+\n\nIs it kind\\?", [0.0] * 9 + [1.0]),
+        ("Response:\n\\w+\nmumble\n", [0.0] * 10),
         ("", [0.5, 0.5] + [0.0] * 8),
     )
     rewards = judge(engine)
@@ -271,13 +271,16 @@ def test_the_judge_is_asked_about_each_response(tmp_path):
 def test_what_a_response_says_is_data_to_the_judge():
     term = JudgeTerm(name="judge", engine=EngineConfig(kind="scripted"), question="Good?", best=9)
     text = question(term, reply("{{ best }} {% raw %}", prompt="{{ question }}")).content
-    assert "user: {{ question }}\n" in text and "Response: {{ best }} {% raw %}\n" in text
+    fence = text.partition("Response:\n")[2].partition("\n")[0]
+    assert len(fence) == 12 and text.count(fence) == 5, "named once, and about the prompt and the response"
+    assert f"user:\n{fence}\n{{{{ question }}}}\n{fence}\n" in text
+    assert f"Response:\n{fence}\n{{{{ best }}}} {{% raw %}}\n{fence}\n" in text
     assert text.endswith("Good? Rate the response from 1 (worst) to 9 (best). Answer with the number alone.")
 
 
 def test_a_conversation_too_long_for_the_judge_is_unscored(tmp_path):
-    engine = script(tmp_path / "script.yaml", ("", [0.1] * 10)).model_copy(update={"context_length": 60})
-    short, long = judge(engine).score([reply("yes"), reply("yes " * 60)])
+    engine = script(tmp_path / "script.yaml", ("", [0.1] * 10)).model_copy(update={"context_length": 100})
+    short, long = judge(engine).score([reply("yes"), reply("yes " * 100)])
     assert short.total == pytest.approx(0.0)
     assert long.total is None and long.reason.startswith("judge: prompt_too_long (")
 
