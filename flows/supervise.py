@@ -145,6 +145,7 @@ class Child:
                 line = self._lines.get(timeout=POLL_S)
             except queue.Empty:
                 if not is_over:
+                    self._end_what_is_left()
                     continue
                 self.raise_if_dead()
                 return
@@ -169,6 +170,11 @@ class Child:
         if any(WORKER_KILLED in line for line in self._tail):
             raise StepFailed("killed", f"a process of the step was ended by SIGKILL; {MEMORY}", self._tail)
         raise StepFailed("exit", f"the step exited with code {code}", self._tail)
+
+    def _end_what_is_left(self) -> None:
+        """A child that is gone may leave processes in its group, which hold its output open (vLLM's does at times)."""
+        if self._process.poll() is not None:
+            self._signal_group(signal.SIGKILL)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

@@ -107,6 +107,28 @@ def test_a_step_that_takes_too_long_is_ended_with_its_children(module, tmp_path)
     assert gone_within(int((tmp_path / "pid").read_text()), 5)
 
 
+@pytest.mark.parametrize(("last", "kind"), [("os.kill(os.getpid(), signal.SIGKILL)", "killed"), ("pass", "")])
+def test_what_a_step_leaves_behind_is_ended_and_waited_for_by_nobody(module, tmp_path, last, kind):
+    """An engine's process outlived the step that was killed, held its output open, and the flow listened for ever."""
+    name = module(
+        f"""
+        import os, signal, subprocess, sys
+        print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+        {last}
+        """
+    )
+    lines: list[str] = []
+    began = time.monotonic()
+    try:
+        run_step([name], log=lines.append, logfile=tmp_path / "log.txt")
+        died = ""
+    except StepFailed as error:
+        died = error.kind
+    assert died == kind
+    assert time.monotonic() - began < 30
+    assert gone_within(int(lines[0]), 5)
+
+
 def test_killing_the_parent_kills_the_whole_group(module, tmp_path):
     """A bare engine inside a task outlives its killed flow and keeps the memory; a supervised one does not."""
     name = module(
