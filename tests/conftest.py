@@ -10,8 +10,10 @@ import pytest
 LONGEST = (
     "test_demo",
     "test_without",
-    "test_deploy",
+    "test_serve",
     "test_kills",
+    "test_deploy",
+    "test_ray",
     "test_cli",
     "test_launch",
     "test_training_resume",

@@ -1,145 +1,31 @@
-"""`cai deploy`, automations and the CI script against `cai serve`: a real server, a real worker, one for all tests."""
+"""`cai deploy`, triggers and automations on a real server: what is there afterwards, and what each starts."""
 
 import contextlib
 import http.server
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-from contextvars import copy_context
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import storage_rows
-import yaml
 from prefect import flow, tags
 from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterParentFlowRunId,
-)
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events import emit_event
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
-from prefect.settings import (
-    PREFECT_API_URL,
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOGGING_TO_API_ENABLED,
-    temporary_settings,
-)
-from prefect.states import Cancelled, Cancelling, Pending, Running
+from prefect.states import Cancelling, Pending, Running
 from prefect.variables import Variable
+from served import client_of, parked, scripted, serving, shipped, until, written
 
 from cai.config import load_profile
-from cai.errors import DataError, NotApproved
-from cai.records import Approval, Run
-from cai.turns import accelerator, taken
-from flows.approvals import answer
-from flows.artifacts import Progress
+from cai.errors import DataError
 from flows.deploy import deploy
 from flows.deployment_file import load
 from flows.events import alert, announce
 from flows.maintain import maintain
-from flows.pipeline import constitutional_ai
-from flows.runs import create_run, open_run, profile_with
-from flows.session import Session
-from flows.shards import RESTARTS
-from flows.steps import import_prompts
-from flows.supervise import StepFailed
-from flows.waiting import AWAITING
-from storage.catalog import connect
-from storage.named import resolve
+from flows.runs import create_run
 from storage.store import Store
-
-ROOT = Path(__file__).parents[1]
-SHIPPED = ROOT / "deployments"
-CAI = [sys.executable, "-c", "from cai.cli import main; main()"]
-
-
-def until(holds, within_s: float = 60.0):
-    """What `holds` returns, once it is something."""
-    deadline = time.monotonic() + within_s
-    while not (value := holds()):
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.3)
-    return value
-
-
-def written(folder: Path, name: str, deployments: list[dict], automations: list[dict]) -> tuple[Path, Path]:
-    """The shipped files with other contents."""
-    body = yaml.safe_load((SHIPPED / "prefect.yaml").read_text())
-    body |= {"name": name, "deployments": deployments}
-    body["definitions"]["work_pools"][0]["queues"]["parked"] = None
-    files = folder / f"{name}.yaml", folder / f"{name}-automations.yaml"
-    files[0].write_text(yaml.safe_dump(body, sort_keys=False))
-    files[1].write_text(yaml.safe_dump({"automations": automations}))
-    return files
-
-
-def shipped(kind: str, *names: str) -> list[dict]:
-    file = {"deployments": "prefect.yaml", "automations": "automations.yaml"}[kind]
-    return [
-        entry for entry in yaml.safe_load((SHIPPED / file).read_text())[kind] if not names or entry["name"] in names
-    ]
-
-
-def parked(*names: str) -> list[dict]:
-    """Deployments whose runs nobody takes: the queue is paused."""
-    entries = shipped("deployments", *names)
-    for entry in entries:
-        entry["work_pool"] = {**entry["work_pool"], "work_queue_name": "parked"}
-    return entries
-
-
-def scripted(folder: Path, name: str, latency_s: float, prompts: str, until: str = "preferences") -> dict:
-    """A deployment of the whole flow up to a stage that trains nothing, over an engine that needs no model, nor a
-    turn.
-    """
-    (folder / f"{name}.script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s}))
-    profile = {
-        "name": name,
-        "constitution": "constitution/smallworld.yaml",
-        "engine": {"kind": "scripted", "model": "scripted", "script": str(folder / f"{name}.script.yaml")},
-        "prompts": [{"path": prompts}],
-        "sft": None,
-        "chains": {"rounds": 1},
-        "feedback": {"principles": 1, "self_test": False},  # it prefers at random
-        "rl": {"algorithm": "dpo"},  # it trains no reward model
-    }
-    return whole(folder, name, profile, until)
-
-
-def small(folder: Path, name: str, prompts: str) -> dict:
-    """The same over the small model, whose weights need the accelerator: on a machine without a GPU, the machine."""
-    reply = {"max_tokens": 8}
-    profile = {
-        "name": name,
-        "constitution": "constitution/smallworld.yaml",
-        "engine": {"kind": "transformers", "model": "smallworld"},
-        "prompts": [{"path": prompts}],
-        "sft": None,
-        "chains": {"rounds": 1, "response": reply, "critique": reply, "revision": reply},
-        "candidates": {"response": reply},
-        "feedback": {"principles": 1, "self_test": False},
-    }
-    return whole(folder, name, profile)
-
-
-def whole(folder: Path, name: str, profile: dict, until: str = "preferences") -> dict:
-    (folder / f"{name}.profile.yaml").write_text(yaml.safe_dump(profile))
-    (entry,) = shipped("deployments", "nightly")
-    parameters = {"profile": str(folder / f"{name}.profile.yaml"), "home": "replaced", "until": until}
-    return {**entry, "name": name, "parameters": parameters, "schedules": []}
 
 
 @pytest.fixture(scope="module")
@@ -149,50 +35,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(folder):
-    """`cai serve` over the scripted deployments, as a person starts it."""
     (folder / "prompts.txt").write_text("how do i bake a cake?\nhow do i mend a shoe?\n")
-    (folder / "other-prompts.txt").write_text("how do i write a letter?\n")
-    (folder / "prompts-of-its-own.txt").write_text("how do i knit a scarf?\n")  # no other run answers them before
-    deployments = [
-        scripted(folder, "quick", 0.0, str(folder / "prompts.txt")),
-        scripted(folder, "slow", 60.0, str(folder / "prompts-of-its-own.txt")),
-        scripted(folder, "wrong", 0.0, str(folder / "nowhere.txt")),
-        scripted(folder, "remote", 1.0, str(folder / "prompts.txt")),
-        scripted(folder, "far", 1.0, str(folder / "other-prompts.txt")),
-        small(folder, "heavy", str(folder / "prompts.txt")),
-        *shipped("deployments", "revisions"),
-        scripted(folder, "asking", 0.0, str(folder / "prompts.txt"), until="reward_model"),
-    ]
-    file, automations = written(folder, "trial", [*deployments, *parked("evaluate")], [])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["serve", "--home", folder / "home", "--port", str(port), "--file", file, "--automations", automations]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    environment["PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY"] = "PT1S"
-    with (folder / "serve.log").open("w") as log:
-        process = subprocess.Popen([*CAI, *map(str, command)], cwd=ROOT, stderr=log, env=environment)
-    try:
-        until(lambda: process.poll() is not None or "UI: " in (folder / "serve.log").read_text(), 120)
-        assert process.poll() is None, (folder / "serve.log").read_text()
-        yield process, f"http://127.0.0.1:{port}/api"
-    finally:
-        process.kill()
-        process.wait()
+    deployments = [scripted(folder, "quick", 0.0, str(folder / "prompts.txt")), *parked("evaluate")]
+    with serving(folder, deployments) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")
 def api(served):
-    settings = {
-        PREFECT_API_URL: served[1],
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        PREFECT_LOGGING_TO_API_ENABLED: False,
-    }
-    with temporary_settings(settings), get_client(sync_client=True) as client:
-        client.update_work_queue(client.read_work_queue_by_name("parked", "cai").id, is_paused=True)
+    with client_of(served) as client:
         yield client
-        APILogWorker.drain_all(timeout=5)
-        EventsWorker.drain_all(timeout=5)
 
 
 class Project:
@@ -496,106 +348,6 @@ def test_a_run_that_does_not_begin_is_told_to_people_and_one_that_begins_is_not(
     project.deploy()
 
 
-def ci(served, *arguments: object, **environment: str) -> subprocess.Popen:
-    """`deployments/ci/run.sh`, with the commands of this environment."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.Popen(
-        ["sh", SHIPPED / "ci" / "run.sh", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "PREFECT_API_URL": served[1], "PATH": path, "COLUMNS": "200", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_the_ci_script_ends_as_the_run_does_and_cancels_what_takes_too_long(api, served):
-    """The third waits for a queue that is paused."""
-    late = ci(served, "evaluate/evaluate", 8, "--param", "run_id=any")
-    good, bad = ci(served, "constitutional-ai/quick", 120), ci(served, "constitutional-ai/wrong", 120)
-    out, err = good.communicate()
-    assert good.returncode == 0, out + err
-    assert "finished successfully" in out
-    out, err = bad.communicate()
-    assert bad.returncode == 1, out + err
-    assert "constitutional-ai/wrong is FAILED" in err and "no prompts at" in err
-    out, err = late.communicate()
-    assert late.returncode == 124, out + err
-    assert "evaluate/evaluate was still SCHEDULED after 8 s" in err
-    deployment = api.read_deployment_by_name("evaluate/evaluate")
-    (run,) = api.read_flow_runs(deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])))
-    assert run.state.is_cancelled() and "ci" in run.tags
-
-
-def at_work(api, flow_run_id) -> tuple[float, float]:
-    """From when to when a run asked its engine, as the server has it: it may have waited before, and says so."""
-    states = sorted(api.read_flow_run_states(flow_run_id), key=lambda state: state.timestamp)
-    family = [flow_run_id, *(run.id for run in api.read_flow_runs(flow_run_filter=children_of(flow_run_id)))]
-    asked = [
-        task.start_time
-        for task in api.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=family)))
-        if task.name.startswith("chains-")
-    ]
-    waits = [after.timestamp for before, after in pairwise(states) if before.name == AWAITING]
-    assert states[-1].name == "Completed", states[-1].message
-    return max([*asked, *waits]).timestamp(), states[-1].timestamp.timestamp()
-
-
-def children_of(flow_run_id) -> FlowRunFilter:
-    return FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
-
-
-def test_what_needs_the_accelerator_never_overlaps_and_what_does_not_goes_on_beside_it(api, folder):
-    """Two different flows over one home, and a turn that somebody without any server holds before them."""
-    run = create_run(load_profile(folder / "heavy.profile.yaml"), folder / "home")
-    mine = create_run(profile_with(folder / "heavy.profile.yaml", limit=1), folder / "home")
-    mine.finish("prompts", import_prompts(Session(mine)))
-    assert run.run_id != mine.run_id
-    with taken(accelerator("a test")):
-        started = {
-            name: api.create_flow_run_from_deployment(api.read_deployment_by_name(name).id, parameters=parameters).id
-            for name, parameters in {
-                "constitutional-ai/remote": {},
-                "constitutional-ai/far": {},
-                "constitutional-ai/heavy": {},
-                "sl-cai-data/revisions": {"home": str(folder / "home"), "run_id": mine.run_id},
-            }.items()
-        }
-        remote, far, heavy, other = started.values()
-        for flow_run_id in (heavy, other):
-            state = until(lambda i=flow_run_id: (s := api.read_flow_run(i).state).name == AWAITING and s)
-            assert "the accelerator is with a test (process" in state.message
-        for flow_run_id in (remote, far):
-            until(lambda i=flow_run_id: api.read_flow_run(i).state.is_completed())
-    for flow_run_id in (heavy, other):
-        until(lambda i=flow_run_id: api.read_flow_run(i).state.is_final(), 120)
-    first, second = sorted(at_work(api, i) for i in (heavy, other))
-    assert first[1] <= second[0], "the second began before the first had ended"
-    first, second = sorted(at_work(api, i) for i in (remote, far))
-    assert second[0] < first[1], "the second waited for the first, though neither needs the accelerator"
-
-
-def test_the_ci_script_cancels_a_run_that_is_at_work_when_its_time_is_up(api, served, folder):
-    late = ci(served, "constitutional-ai/slow", 40)
-    slow = api.read_deployment_by_name("constitutional-ai/slow")
-    of_this = DeploymentFilter(id=DeploymentFilterId(any_=[slow.id]))
-    until(lambda: steps_of(folder, "slow"))
-    out, err = late.communicate()
-    assert late.returncode == 124, out + err
-    assert "constitutional-ai/slow was still RUNNING after 40 s" in err and "cancelled " in err
-    (run,) = api.read_flow_runs(deployment_filter=of_this)
-    until(lambda: api.read_flow_run(run.id).state.is_cancelled())
-    until(lambda: not steps_of(folder, "slow"))
-
-
-def test_the_ci_script_starts_nothing_where_the_constitution_is_wrong(served, folder):
-    (folder / "bad.yaml").write_text("name: bad\n")
-    refused = ci(served, "constitutional-ai/quick", 60, CAI_LINT=str(folder / "bad.yaml"))
-    out, _ = refused.communicate()
-    assert refused.returncode == 2
-    assert "principles" in out and "flow run" not in out
-
-
 def test_upkeep_leaves_each_table_in_one_file_and_refuses_a_home_without_any(api, folder):
     home = folder / "upkeep"
     for n in range(3):
@@ -605,199 +357,3 @@ def test_upkeep_leaves_each_table_in_one_file_and_refuses_a_home_without_any(api
     assert Store(home).files()["prompts"][0] == 1
     with pytest.raises(DataError, match="no tables under"):
         maintain(str(folder / "nowhere"))
-
-
-def processes(of: str) -> set[int]:
-    """Those whose command line or environment has this."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            if of.encode() in (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes():
-                found.add(int(entry.name))
-        except OSError:
-            continue
-    return found - {os.getpid()}
-
-
-def steps_of(folder: Path, profile: str) -> set[int]:
-    """The children that do the steps of this profile's runs; tests beside this one have children too."""
-    return processes("\0".join(("flows.steps", str(folder / "home"), f"{profile}-")))
-
-
-def in_state(client, flow_run_id, name: str):
-    """The state of a run, once it has that name."""
-
-    def found():
-        state = client.read_flow_run(flow_run_id).state
-        assert state.name == name or not state.is_final(), state
-        return state if state.name == name else None
-
-    return until(found, 90)
-
-
-def asked(home: Path, flow_run_id: object) -> list[tuple[str, int, str, str]]:
-    rows = [row for row in Store(home).read(Approval) if row.flow_run_id == str(flow_run_id)]
-    return sorted((row.about, row.number, row.decision, row.person) for row in rows)
-
-
-def test_a_run_that_waits_for_a_person_holds_nothing_and_goes_on_as_told_or_ends(api, folder):
-    """The queue has one place, and of this deployment one run may be at work: a second gets as far while one waits."""
-    home = folder / "home"
-    asking = api.read_deployment_by_name("constitutional-ai/asking")
-    parameters = {**asking.parameters, "approve": "training"}
-    first = api.create_flow_run_from_deployment(asking.id, parameters=parameters).id
-    in_state(api, first, "Suspended")
-    until(lambda: not processes(str(first)), 20)
-    assert asked(home, first) == [("preferences", 1, "waiting", "")]
-    (row,) = Store(home).read(Approval)
-    run = open_run(home, row.run_id)
-    assert Store(home).find_all(Run, [run.run_id])[run.run_id].status == "waiting"
-    before = {path: path.stat().st_mtime_ns for path in (run.path / "steps").glob("*.json")}
-    assert run.path / "steps" / "preferences.json" in before and not (run.path / "report.html").exists()
-
-    short = parameters | {"limit": 1, "approve_within_h": 0.003}
-    second = api.create_flow_run_from_deployment(asking.id, parameters=short).id
-    assert "never resumed" in in_state(api, second, "Failed").message, "it had its time to be answered, and was not"
-    shown = connect(home).execute(resolve("approvals")).fetchall()
-    assert sorted(line[3] for line in shown) == ["expired", "waiting"]
-
-    for odd in ({"approve": "maybe", "name": "Ann"}, {"approve": "yes", "name": " "}, {}):
-        assert api.resume_flow_run(first, run_input=odd).status.value == "REJECT"
-    yes = {"approve": "yes", "name": "Ann", "reason": "a | b"}
-    assert api.resume_flow_run(first, run_input=yes).status.value == "ACCEPT"
-    assert in_state(api, first, "Completed")
-    assert asked(home, first) == [("preferences", 1, "approved", "Ann")] and (run.path / "report.html").exists()
-    assert {path: path.stat().st_mtime_ns for path in before} == before, "nothing was done twice"
-    of_first = FlowRunFilter(id=FlowRunFilterId(any_=[first]))
-    assert "approval" in {artifact.key for artifact in api.read_artifacts(flow_run_filter=of_first)}
-    assert api.read_flow_run(first).name == "asking.profile, until reward_model, in home"
-
-    # A run that failed goes on by `prefect flow-run retry`: here, it asks again.
-    command = [sys.executable, "-m", "prefect", "flow-run", "retry", str(second)]
-    done = subprocess.run(command, env={**os.environ, "PREFECT_API_URL": str(api.api_url)}, capture_output=True)
-    assert done.returncode == 0, done.stdout
-    in_state(api, second, "Suspended")
-    assert [number for _, number, _, _ in asked(home, second)] == [1, 2]
-    api.set_flow_run_state(second, Cancelled(), force=True)
-
-
-def answering(run, **said: object) -> threading.Thread:
-    """Answer as `cai approve` does, as soon as the run asks, unless a child of it is at work."""
-
-    def is_answered() -> bool:
-        if children(run.run_id):
-            return False
-        try:
-            answer(run.home, run.run_id, **said)
-        except DataError as error:
-            assert "asks nothing under" in str(error) or "isn't paused" in str(error), error
-            return False
-        return True
-
-    thread = threading.Thread(target=copy_context().run, args=(until, is_answered), daemon=True)
-    thread.start()
-    return thread
-
-
-def test_a_run_without_a_worker_waits_in_its_process_and_a_no_is_an_end_and_no_error(api, folder, caplog):
-    """As `cai run` has it: there is no deployment, so nobody could start it again."""
-    home = folder / "home"
-    profile = str(folder / "asking.profile.yaml")
-    parameters = {"profile": profile, "limit": 2, "approve": "training", "home": str(home), "until": "reward_model"}
-    run = create_run(profile_with(Path(profile), limit=2), home)
-
-    def status() -> str:
-        return Store(home).find_all(Run, [run.run_id])[run.run_id].status
-
-    with pytest.raises(NotApproved, match="nobody answered within 0.0005 h"):
-        constitutional_ai(**parameters, approve_within_h=0.0005)
-    assert f"cai approve {run.run_id} --home {home} --by NAME" in caplog.text
-    thread = answering(run, yes=False, person="Bob", reason="the labels are thin")
-    in_time = {"approve_within_h": 0.02}  # and not a day, where nothing is answered
-    state = constitutional_ai(**parameters, **in_time, return_state=True)
-    thread.join()
-    assert (state.is_failed(), state.name) == (True, "NotApproved")
-    assert "refused by Bob: the labels are thin" in state.message
-    assert status() == "refused" and "Traceback" not in caplog.text
-    thread = answering(run, yes=True, person="Ann", reason="")
-    assert constitutional_ai(**parameters, **in_time) == run.run_id
-    thread.join()
-    decided = sorted((row.number, row.decision) for row in Store(home).read(Approval) if row.run_id == run.run_id)
-    assert decided == [(1, "expired"), (2, "refused"), (3, "approved")] and status() == "completed"
-    assert constitutional_ai(**parameters) == run.run_id, "who has said yes is not asked again"
-
-
-def test_an_engine_that_dies_is_started_again_so_often_and_no_more(api, folder):
-    """Its whole process group is killed each time that it is at work; what is stored by then is not asked again."""
-    home = folder / "home"
-    scripted(folder, "dying", 0.2, str(folder / "prompts.txt"))
-    parameters = {"profile": str(folder / "dying.profile.yaml"), "home": str(home), "until": "revisions"}
-    run = create_run(load_profile(Path(parameters["profile"])), home)
-    killed: set[int] = set()
-    is_over = threading.Event()
-
-    def kill_each() -> None:
-        while not is_over.wait(0.05):
-            for pid in children(run.run_id) - killed:
-                if run.result("prompts") is not None:
-                    killed.add(pid)
-                    os.killpg(pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_each, daemon=True)
-    killer.start()
-    with pytest.raises(StepFailed, match="the step was ended by SIGKILL"):
-        constitutional_ai(**parameters)
-    is_over.set()
-    killer.join()
-    assert len(killed) == 1 + RESTARTS
-    assert Store(home).find_all(Run, [run.run_id])[run.run_id].status == "failed"
-    assert constitutional_ai(**parameters) == run.run_id
-    assert Store(home).find_all(Run, [run.run_id])[run.run_id].status == "completed"
-    of_run = [a for a in api.read_artifacts() if a.key == "chains"]
-    assert of_run and "### Chain 1" in of_run[-1].data
-
-
-def children(run_id: str) -> set[int]:
-    """The leaders of the process groups that serve steps of a run."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if b"flows.steps" in words and run_id.encode() in words and os.getpgid(int(entry.name)) == int(entry.name):
-            found.add(int(entry.name))
-    return found
-
-
-def test_progress_is_shown_every_five_seconds_and_no_oftener(api, caplog):
-    @flow
-    def works() -> None:
-        clock = iter(i * 0.1 for i in range(1_000))
-        with Progress("sampling", clock=lambda: next(clock)) as progress:
-            for n in range(600):  # a minute of them
-                progress.update({"n_done": n, "n_total": 600})
-
-    works()
-    assert 10 <= caplog.text.count("sampling: ") <= 12
-    (bar,) = [artifact for artifact in api.read_artifacts() if artifact.key == "sampling"]
-    assert float(bar.data) == 100.0
-
-
-def test_serve_ends_whole_and_leaves_no_run_that_says_it_is_running(api, served, folder):
-    """The last one: a run is at work in its children."""
-    import sqlite3
-
-    process, _ = served
-    slow = api.read_deployment_by_name("constitutional-ai/slow")
-    run = api.create_flow_run_from_deployment(slow.id)
-    until(lambda: api.read_flow_run(run.id).state.is_running())
-    until(lambda: steps_of(folder, "slow"))
-    assert len(processes(str(folder / "home"))) >= 4, "serve, server, worker, flow, step"
-    EventsWorker.drain_all(timeout=5)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
-    until(lambda: not processes(str(folder / "home")), 20)
-    with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as database:
-        states = dict(database.execute("SELECT id, state_type FROM flow_run").fetchall())
-    assert not {"RUNNING", "PENDING", "CANCELLING"} & set(states.values())
