@@ -1,13 +1,14 @@
 """The steps that make entries of models: what a training command left, into the tables; a policy, into use."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from cai.models import read_meta
+from cai.promotion import Overriding
 from cai.records import Model, Reject, Rollout, digest
 from flows import reporting, shown
 from flows.rounds import at_round, round_of
@@ -43,10 +44,13 @@ def register(session: Session, name: str, path: str, made_by: str) -> dict[str, 
     }
 
 
-def promote(session: Session, model_digest: str, channel: str, note: str) -> dict[str, Any]:
-    """A trained model into use, by the registry's own rules."""
+def promote(
+    session: Session, model_digest: str, channel: str, note: str, override: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A trained model into use, by the registry's own rules. `override` is the `person` and `reason` of an override."""
     model = registry.load(session.store).models[model_digest]
-    row, _ = registry.promote(session.store, model, channel=channel, at=now(), note=note)
+    by = None if override is None else Overriding(**override)
+    row, _ = registry.promote(session.store, model, channel=channel, at=now(), note=note, override=by)
     return {"channel": row.channel, "number": row.number, "model_digest": model_digest, "note": row.note}
 
 

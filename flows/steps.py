@@ -260,6 +260,8 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     session.store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
     n_trained_on = sum(reject.reason == "trained_on" for reject in rejects)
     judged = gating.gate_of(run, prompts, measured, n_trained_on)
+    if judged is not None:
+        gating.keep(run, session.store, judged, measured)
     n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
     return {
         "n_in": n_in,
