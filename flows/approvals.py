@@ -116,7 +116,7 @@ def may_train(run: RunFolder, about: str, within_h: float) -> None:
     Raises:
         NotApproved, Pause: see `ask`.
     """
-    from flows.reporting import funnel, titled
+    from flows.accounts import funnel, titled
 
     if run.result("sft" if about == "sft" else at_round("rl", round_of(about))) is not None:
         return

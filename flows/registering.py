@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from cai.models import read_meta
 from cai.promotion import Overriding
 from cai.records import Model, Reject, Rollout, digest
-from flows import reporting, shown
+from flows import shown
+from flows.report_curves import curves_of
 from flows.rounds import at_round, round_of
 from flows.runs import now
 from flows.session import Session
@@ -37,7 +38,7 @@ def register(session: Session, name: str, path: str, made_by: str) -> dict[str, 
         meta=json.dumps(meta, sort_keys=True),
     )
     session.store.append([model, *left_by_training(Path(path), session.run.run_id)])
-    curves = shown.curves(list(reporting.curves_of(made_by, [Path(path)])))
+    curves = shown.curves(list(curves_of(made_by, [Path(path)])))
     return {
         "model_digest": model.model_digest,
         "shown": [shown.Shown(f"curves-{made_by}", f"Training of {name}", curves)],

@@ -30,7 +30,7 @@ from cai.records import (
 )
 from cai.report.build import build_report
 from cai.report.text import results_text
-from flows import gating, reporting, shown
+from flows import accounts, gating, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, without_held_out
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
@@ -281,7 +281,7 @@ def report(session: Session) -> dict[str, Any]:
     data = reporting.gather(run, session.store)
     session.record("completed")
     write_atomically(run.path / "report.html", build_report(data))
-    lines = reporting.funnel(run)
+    lines = accounts.funnel(run)
     write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
     if data.results or data.win_rates:
         text = results_text(data.results, data.win_rates, data.targets, gating=data.gating)
