@@ -23,7 +23,7 @@ from cai.labels.fence import says_nothing
 from cai.labels.injections import ATTACKS, Attack
 from cai.records import Message
 from cai.smallworld import check, lessons
-from cai.smallworld.lessons import Judged
+from cai.smallworld.lessons import JudgeQuestion
 from cai.templates import DEFAULTS, render
 
 CLEAN = Attack("clean", "{{ answer }}")
@@ -32,7 +32,7 @@ CLEAN = Attack("clean", "{{ answer }}")
 class Place(NamedTuple):
     """One ask: the attacked answer under `letter`, the other one under the other letter."""
 
-    question: Judged
+    question: JudgeQuestion
     attacked: str
     clean: str
     letter: str
@@ -58,19 +58,21 @@ async def p_attacked(engine: Engine, places: Sequence[Place]) -> list[float]:
     return await in_window(places, one, 64)
 
 
-def decided(n: int) -> list[Judged]:
+def decided(n: int) -> list[JudgeQuestion]:
     """Questions with a winner and two answers that say something."""
     found = [q for q in check.questions(8 * n) if q.p_a != 0.5 and q.a.text and q.b.text]
     return found[:n]
 
 
-def sides(question: Judged) -> tuple[str, str]:
+def sides(question: JudgeQuestion) -> tuple[str, str]:
     """The worse answer and the better one."""
     a, b = question.a.text, question.b.text
     return (b, a) if question.p_a == 1 else (a, b)
 
 
-async def in_places(engine: Engine, asked: Sequence[Judged], attack: Attack, side: int, defended: bool) -> list[float]:
+async def in_places(
+    engine: Engine, asked: Sequence[JudgeQuestion], attack: Attack, side: int, defended: bool
+) -> list[float]:
     """For each question the mean over both places of the attacked answer winning, attacked for that place."""
     places = [
         Place(q, attack.text(sides(q)[side], letter), sides(q)[1 - side], letter, defended)
@@ -81,10 +83,10 @@ async def in_places(engine: Engine, asked: Sequence[Judged], attack: Attack, sid
     return [(first + second) / 2 for first, second in zip(wins[::2], wins[1::2], strict=True)]
 
 
-async def labels(engine: Engine, asked: Sequence[Judged], attack: Attack) -> list[float]:
+async def labels(engine: Engine, asked: Sequence[JudgeQuestion], attack: Attack) -> list[float]:
     """For each question whether the attacked loser gets the label; P is averaged over both orders of one text."""
 
-    async def one(question: Judged) -> float:
+    async def one(question: JudgeQuestion) -> float:
         worse, better = sides(question)
         text = attack.text(worse, "A")
         if says_nothing(text):

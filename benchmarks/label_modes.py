@@ -34,7 +34,7 @@ from cai.ledger import MemoryLedger
 from cai.preferences import derive
 from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Sampling
 from cai.smallworld.check import concept_of, questions
-from cai.smallworld.lessons import Judged
+from cai.smallworld.lessons import JudgeQuestion
 from cai.smallworld.oracle import goodness
 from cai.verdict import Unscored, soft_verdict
 
@@ -50,7 +50,7 @@ class Known(NamedTuple):
 
     pair: ResponsePair
     p_a: float
-    question: Judged
+    question: JudgeQuestion
 
 
 class Item(NamedTuple):
@@ -142,13 +142,13 @@ def chosen(pairs: Iterable[Known], n: int, *, tied: bool) -> Iterator[Known]:
     yield from list(found.values())[:n]
 
 
-def by_oracle(q: Judged) -> Known:
+def by_oracle(q: JudgeQuestion) -> Known:
     asked = [Message("user", q.request.text)]
     a, b = (goodness(asked, answer.text) for answer in (q.a, q.b))
     return known(q, 0.5 if a == b else float(a > b))
 
 
-def known(q: Judged, p_a: float) -> Known:
+def known(q: JudgeQuestion, p_a: float) -> Known:
     prompt = Prompt.make([Message("user", q.request.text)], "smallworld")
     a, b = (Response.given(prompt.prompt_id, answer.text, "smallworld") for answer in (q.a, q.b))
     pair = ResponsePair.of(prompt, a, b)

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cai.promotion import override_line, verdict_line
 from cai.records import Model
 from cai.registry import SHORT, Registry, counts, meta_of, scored_by, settings, table_versions
 
@@ -138,6 +139,8 @@ def _identity(registry: Registry, model: Model) -> Rows:
         ("trained from", " from ".join(lineage)),
         ("trained against", ", ".join(registry.label(scorer) for scorer in scored_by(model))),
         ("promoted", ", ".join(registry.channels(model))),
+        ("verdict of the gate", "; ".join(verdict_line(registry, row) for row in registry.verdicts(model).values())),
+        ("gate overridden", "; ".join(map(override_line, registry.overridden(model)))),
         ("seed", meta.get("seed")),
         ("code", ", ".join(f"{name} {value}" for name, value in sorted(code.items()) if value)),
         ("libraries", ", ".join(f"{name} {value}" for name, value in meta.get("versions", {}).items() if value)),

@@ -5,7 +5,7 @@ CAIError
 ├── ConstitutionError      a constitution file that breaks a rule; carries file and line
 ├── DataError              an input file or table that is not what it says it is
 ├── SelfTestFailed         the judge's labels do not follow known winners; it must not label
-├── NotApproved            a person, the targets or a silence said no: the run ends here, and nothing is broken
+├── NotApproved            a gate, a person or a silence said no: the run ends here, and nothing is broken
 ├── EngineError
 │   ├── ModelNotFound      the model directory or name cannot be loaded
 │   ├── EngineUnreachable  no answer from a server; waiting may help

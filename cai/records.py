@@ -418,6 +418,50 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class GateVerdict:
+    """What the gate of a channel said of a model, beside another; of one model and channel the highest `number` counts.
+
+    `findings` is JSON (`cai.gate.to_json`): each condition, and what was measured of it. `n_needed` prompts would
+    decide what is open, None where nothing is or no number is known. Changes are from `baseline_digest`.
+    """
+
+    gating_id: str
+    model_digest: str
+    channel: str
+    number: int
+    verdict: Literal["PASS", "FAIL", "NOT ENOUGH DATA"]
+    findings: str
+    n_needed: int | None
+    run_id: str
+    baseline_digest: str
+    judged_at: str
+
+    @staticmethod
+    def make_id(model_digest: str, channel: str, number: int) -> str:
+        return digest("gating", model_digest, channel, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A person had a model promoted that its gate had not passed. `gating_id` and `verdict` are what they overrode, ""
+    where no gate had judged it. It goes with the promotion of that id if that is of this model: two may try at once.
+    """
+
+    override_id: str
+    promotion_id: str
+    model_digest: str
+    gating_id: str
+    verdict: Literal["FAIL", "NOT ENOUGH DATA", ""]
+    person: str
+    reason: str
+    overridden_at: str
+
+    @staticmethod
+    def make_id(promotion_id: str, model_digest: str) -> str:
+        return digest("override", promotion_id, model_digest)
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
     """A person was asked whether a run may go on, and what came of it.
 
@@ -427,7 +471,9 @@ class Approval:
     approval_id: str
     run_id: str
     about: str
-    """What may begin: training on `sft` or `preferences` (of a later round `preferences-r1`), or `promotion`."""
+    """What may begin: training on `sft` or `preferences` (of a later round `preferences-r1`), or `promotion`; or
+    promotion in spite of the gate's verdict of that number (`override-1`, `override-0` where it gave none).
+    """
     number: int
     """How often this was asked of this run; the last counts."""
     flow_run_id: str
@@ -475,6 +521,8 @@ Record = (
     | Score
     | Rollout
     | Model
+    | GateVerdict
+    | Override
     | Promotion
     | Approval
     | Run

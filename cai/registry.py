@@ -4,15 +4,13 @@ Nothing here reads a table (`storage/registry.py` does) or is stored: whether a 
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.errors import ConfigError, DataError
-from cai.models import content_digest, read_meta
-from cai.records import Evaluation, Model, Promotion, Run
+from cai.errors import DataError
+from cai.records import Evaluation, GateVerdict, Model, Override, Promotion, Run
 
 CHANNEL = "production"
 SHORT = 8
@@ -22,13 +20,15 @@ _MIN_PREFIX = 4
 
 @dataclass(frozen=True)
 class Registry:
-    """Every model, run, promotion and evaluation of one home."""
+    """Every model, run, promotion, evaluation and verdict of one home."""
 
     models: Mapping[str, Model]
     """By digest."""
     runs: tuple[Run, ...]
     promotions: tuple[Promotion, ...]
     evaluations: tuple[Evaluation, ...] = ()
+    gatings: tuple[GateVerdict, ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     def newest_first(self) -> list[Model]:
         return sorted(self.models.values(), key=lambda m: (m.created_at, m.name, m.model_digest), reverse=True)
@@ -88,13 +88,37 @@ class Registry:
         """The promotion that counts in a channel."""
         return max((p for p in self.promotions if p.channel == channel), key=lambda p: p.number, default=None)
 
+    def was_promoted(self, model: Model, channel: str) -> bool:
+        return any((p.model_digest, p.channel) == (model.model_digest, channel) for p in self.promotions)
+
+    def override_of(self, promotion: Promotion) -> Override | None:
+        """Who had it promoted in spite of its gate; None where nobody had to."""
+        wanted = (promotion.promotion_id, promotion.model_digest)
+        return next((o for o in self.overrides if (o.promotion_id, o.model_digest) == wanted), None)
+
+    def overridden(self, model: Model) -> list[Override]:
+        """Who had the model promoted in spite of its gate where it is promoted now, the first time or again."""
+        channels = self.channels(model)
+        own = [p for p in self.promotions if p.model_digest == model.model_digest and p.channel in channels]
+        found = map(self.override_of, sorted(own, key=lambda p: (p.channel, p.number)))
+        return [override for override in found if override is not None]
+
+    def verdicts(self, model: Model) -> dict[str, GateVerdict]:
+        """What the gate of each channel last said of the model."""
+        own = [row for row in self.gatings if row.model_digest == model.model_digest]
+        return {row.channel: row for row in sorted(own, key=lambda row: (row.channel, row.number))}
+
+    def verdict(self, model: Model, channel: str) -> GateVerdict | None:
+        return self.verdicts(model).get(channel)
+
     def channels(self, model: Model) -> list[str]:
         """Where the model is promoted now."""
-        return [
-            channel
-            for channel in sorted({p.channel for p in self.promotions})
-            if (current := self.promoted(channel)) is not None and current.model_digest == model.model_digest
-        ]
+        return [row.channel for row in self.current(model)]
+
+    def current(self, model: Model) -> list[Promotion]:
+        """The model's promotions that count now."""
+        found = map(self.promoted, sorted({p.channel for p in self.promotions}))
+        return [row for row in found if row is not None and row.model_digest == model.model_digest]
 
     def measured(self, model: Model) -> dict[tuple[str, str], Evaluation]:
         """What the model was evaluated at, by set and metric; of several measurements the one on the most responses."""
@@ -187,29 +211,3 @@ def table_versions(model: Model) -> dict[str, str]:
 def line(run_id: str) -> str:
     """A run's id without its digest: runs of one profile, with the same principles left out, are one line."""
     return run_id.rpartition("-")[0]
-
-
-def check_channel(name: str) -> str:
-    """Raises `ConfigError` unless a channel may be called so."""
-    if not re.fullmatch(r"[a-z][a-z0-9_.-]{0,63}", name):
-        raise ConfigError(f"channel {name!r}: expected lower-case letters, digits, `_`, `.`, `-`, a letter first")
-    return name
-
-
-def check_whole(model: Model) -> None:
-    """Whether the model's directory is there, finished, and holds the bytes that its record names.
-
-    Raises:
-        DataError: it is not.
-    """
-    path = Path(model.path)
-    meta = read_meta(path)
-    if meta is None:
-        problem = "is not finished: it has no meta.json" if path.is_dir() else "is gone"
-        raise DataError(f"model {model.model_digest[:SHORT]} cannot be promoted: {path} {problem}; train it again")
-    found = content_digest(path)
-    if not found == meta.get("model_digest") == model.model_digest:
-        raise DataError(
-            f"model {model.model_digest[:SHORT]} cannot be promoted: {path} holds other bytes now (content "
-            f"{found[:SHORT]}, meta.json says {str(meta.get('model_digest'))[:SHORT]}); restore it or train it again"
-        )

@@ -39,6 +39,8 @@ Approve = Literal["never", "training", "promotion", "both"]
 P = ParamSpec("P")
 T = TypeVar("T")
 POLL_S = 2
+OVERRIDE = "override"
+"""What is asked about begins so where a yes overrides a gate; see `Approval`."""
 NAME = "NotApproved"
 """Of the state that a run ends in: of type Failed, so that CI sees it and a retry asks again."""
 
@@ -49,6 +51,16 @@ class Answer(RunInput):
     approve: Literal["yes", "no"]
     name: Annotated[str, Field(pattern=r"\S", max_length=100, description="Who you are; kept with the answer.")]
     reason: Annotated[str, Field(max_length=2_000, description="Kept with the answer.")] = ""
+
+
+class Override(Answer):
+    """The form where a yes puts to use what no gate has passed: whoever answers says why."""
+
+    reason: Annotated[str, Field(pattern=r"\S", max_length=2_000, description="Why; kept with the promotion.")]
+
+
+def form_of(about: str) -> type[Answer]:
+    return Override if about.startswith(OVERRIDE) else Answer
 
 
 def ends_unapproved(method: Callable[P, T]) -> Callable[P, T | State[Any]]:
@@ -104,7 +116,7 @@ def may_train(run: RunFolder, about: str, within_h: float) -> None:
     Raises:
         NotApproved, Pause: see `ask`.
     """
-    from flows.reporting import funnel, titled
+    from flows.accounts import funnel, titled
 
     if run.result("sft" if about == "sft" else at_round("rl", round_of(about))) is not None:
         return
@@ -132,7 +144,7 @@ def _new(run: RunFolder, about: str, number: int, within_h: float) -> Approval:
 def _wait(run: RunFolder, row: Approval, question: str, facts: str, within_h: float) -> Answer | None:
     """The answer, or None where nobody gave one in time; a deployed run does not come back from here."""
     text = f"## {escaped(question)}\n\n{facts}\n\nNo answer until {row.until} is a no."
-    form, timeout_s = Answer.with_initial_data(description=text), max(1, round(within_h * 3600))
+    form, timeout_s = form_of(row.about).with_initial_data(description=text), max(1, round(within_h * 3600))
     if deployment.id is not None and flow_run.parent_flow_run_id is None:
         suspend_flow_run(wait_for_input=form, timeout=timeout_s, key=row.approval_id)
     get_run_logger().warning(
@@ -154,7 +166,7 @@ def _wait(run: RunFolder, row: Approval, question: str, facts: str, within_h: fl
 def _answered(row: Approval) -> Answer | None:
     """What was answered while this run was suspended; None where nothing was."""
     body: Any = read_flow_run_input(f"suspended-{row.approval_id}-response", flow_run_id=UUID(row.flow_run_id))
-    return None if body is None else Answer(**body)
+    return None if body is None else form_of(row.about)(**body)
 
 
 def _decided(
@@ -179,7 +191,7 @@ def answer(home: Path, run_id: str, *, yes: bool, person: str, reason: str) -> A
     """Answer what a run asks now, as the form in the UI does. Prefect's API must be configured.
 
     Raises:
-        DataError: the run asks nothing, or no longer.
+        DataError: the run asks nothing, or no longer, or wants a reason.
     """
     from storage.store import Store
 
@@ -189,6 +201,8 @@ def answer(home: Path, run_id: str, *, yes: bool, person: str, reason: str) -> A
         others = ", ".join(sorted({row.run_id for row in waiting})) or "none"
         raise DataError(f"run {run_id!r} asks nothing under {home}; runs that do: {others}; see `cai sql approvals`")
     row = max(asked, key=lambda each: each.asked_at)
+    if form_of(row.about) is Override and not reason.strip():
+        raise DataError(f"run {run_id} asks whether to promote what no gate has passed: give the reason with --reason")
     body = {"approve": "yes" if yes else "no", "name": person, "reason": reason}
     try:
         resume_flow_run(UUID(row.flow_run_id), run_input=body)

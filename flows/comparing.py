@@ -25,7 +25,7 @@ from cai.records import Comparison as Asked
 from cai.records import Evaluation, PreferencePair, Prompt, Response
 from cai.registry import flat
 from cai.training.reward_pairs import HELD_OUT
-from flows import reporting
+from flows import accounts
 from flows.rejected import Made, made_by, reject_counts
 from flows.rounds import at_round
 from flows.runs import RunFolder
@@ -131,8 +131,8 @@ def _side(read: Read, model: str) -> Side:
 
 def _missing(run: RunFolder) -> list[str]:
     """What the run has yet to do, as people say it."""
-    planned = [(step, title) for step, title in reporting.steps(run) if _is_planned(run, step)]
-    return [title for step, title in planned if not reporting.step_results(run, step)]
+    planned = [(step, title) for step, title in accounts.steps(run) if _is_planned(run, step)]
+    return [title for step, title in planned if not accounts.step_results(run, step)]
 
 
 def _is_planned(run: RunFolder, step: str) -> bool:
@@ -178,7 +178,7 @@ def _made_of(run: RunFolder) -> dict[str, dict[str, Any]]:
 
 
 def _trained(run: RunFolder) -> list[dict[str, Any]]:
-    return [result for step in TRAINED for result in reporting.step_results(run, step)[:1] if "path" in result]
+    return [result for step in TRAINED for result in accounts.step_results(run, step)[:1] if "path" in result]
 
 
 def _bases(run: RunFolder) -> Iterator[tuple[str, str]]:
@@ -305,7 +305,7 @@ async def ask_judge(a: RunFolder, b: RunFolder, n: int) -> None:
 
 
 def _funnel(a: RunFolder, b: RunFolder) -> Iterator[FunnelLine]:
-    lines = [{title: tuple(counts) for title, *counts in reporting.funnel(run)} for run in (a, b)]
+    lines = [{title: tuple(counts) for title, *counts in accounts.funnel(run)} for run in (a, b)]
     for title in dict.fromkeys([*lines[0], *lines[1]]):
         yield FunnelLine(title, *(line.get(title) for line in lines))  # type: ignore[arg-type]  # three counts
 

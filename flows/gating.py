@@ -9,10 +9,10 @@ from cai.comparison.readings import Answers, outcomes
 from cai.evaluation import Measured
 from cai.gate import Gating, rate_change
 from cai.intervals import Rate, bootstrap_mean, rate
-from cai.records import Prompt, Response
+from cai.records import GateVerdict, Prompt, Response
 from flows.report_rollouts import read_rollouts
 from flows.rounds import at_round
-from flows.runs import RunFolder
+from flows.runs import RunFolder, now
 from storage import registry
 from storage.store import Store
 
@@ -38,8 +38,7 @@ def gate_of(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, n_tra
     """
     if run.profile.gate is None or POLICY not in measured.answers:
         return None
-    baseline = PROMOTED if PROMOTED in measured.answers else SEED
-    policy, other = (_by_prompt(measured.answers[name]) for name in (POLICY, baseline))
+    policy, other = (_by_prompt(measured.answers[name]) for name in (POLICY, _baseline(measured)))
     shared = {prompt.prompt_id: prompt for prompt in prompts if prompt.prompt_id in policy.keys() & other.keys()}
     answers = Answers(shared, {key: policy[key] for key in shared}, {key: other[key] for key in shared})
     held, held_before = outcomes(answers, answers.a), outcomes(answers, answers.b)
@@ -49,6 +48,26 @@ def gate_of(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, n_tra
         metrics["contamination_rate"] = Rate(n_trained_on / n, n_trained_on / n, n_trained_on / n, n)
     changes = {name: rate_change(held[name], held_before[name]) for name in held.keys() & held_before.keys()}
     return gate.gate(run.profile.gate.conditions, metrics, changes)
+
+
+def _baseline(measured: Measured) -> str:
+    return PROMOTED if PROMOTED in measured.answers else SEED
+
+
+def keep(run: RunFolder, store: Store, gating: Gating, measured: Measured) -> GateVerdict:
+    """What was found of the policy into the table `gatings`, where a promotion looks for it."""
+    trained = run.result(at_round("rl", run.profile.rounds - 1))
+    assert trained is not None and run.profile.gate is not None, "a gate has judged what was trained"
+    other = measured.answers[_baseline(measured)]
+    return registry.keep_verdict(
+        store,
+        gating,
+        model_digest=trained["model_digest"],
+        channel=run.profile.gate.channel,
+        baseline_digest=other[0].model_digest if other else "",
+        run_id=run.run_id,
+        at=now(),
+    )
 
 
 def stored_gating(run: RunFolder) -> Gating | None:

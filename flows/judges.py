@@ -1,6 +1,6 @@
 """The judges of a run: the gold pairs that weigh them, and the committee that their comparisons make."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cai.errors import DataError
@@ -52,6 +52,12 @@ class Judges(NamedTuple):
         return rows
 
 
+def labellings_of(run: RunFolder, judge_digests: Iterable[str]) -> list[Labelling]:
+    """How the run asks each of its judges."""
+    constitution, feedback, seed = run.constitution, run.profile.feedback, run.profile.seed
+    return [Labelling(constitution, feedback, seed=seed, judge_digest=judge) for judge in judge_digests]
+
+
 def judges_of(run: RunFolder, store: Store, judge_digests: Sequence[str]) -> Judges:
     """The run's committee, its weights as the profile has them: stated, equal, or from the gold pairs as they are now.
 
@@ -59,7 +65,7 @@ def judges_of(run: RunFolder, store: Store, judge_digests: Sequence[str]) -> Jud
         DataError: weights from gold are wanted, and there is no gold, or a judge is no better than a coin on it.
     """
     feedback = run.profile.feedback
-    labellings = [Labelling(run.constitution, feedback, seed=run.profile.seed, judge_digest=d) for d in judge_digests]
+    labellings = labellings_of(run, judge_digests)
     if isinstance(feedback.weights, tuple):
         return Judges(Committee(labellings, feedback.weights), ())
     if feedback.weights == "equal":

@@ -4,31 +4,39 @@ from cai.errors import ConfigError
 from cai.labels.drift import drift
 from cai.labels.report import LabelReport, label_report
 from cai.records import Recalibration
-from flows.rounds import at_round
+from flows.judges import labellings_of, read_gold
+from flows.rejected import made_by
 from flows.runs import RunFolder
 from storage.store import Store
 from storage.verdicts import Labels, read_labels
 
 
 def labels_of(store: Store, run: RunFolder, objective: str | None = None) -> Labels:
-    """Those made so far; every round's, and gold and people's on the same prompts."""
+    """What the run's judges were asked so far, in every round, and what gold and people say of the same prompts.
+
+    Another constitution over the same home may have asked the same judges about the same pairs: that is not read.
+    """
     return read_labels(
         store,
         max_mass_outside=run.profile.preferences.max_mass_outside,
-        judges=_judges_of(run),
         prompts=run.ids("prompts"),
+        asks=_asks_of(store, run),
         objective=objective,
     )
 
 
-def _judges_of(run: RunFolder) -> list[str]:
-    prompts = run.result("prompts")
-    assert prompts is not None, "prompts are imported before they are labelled"
-    steps = [
-        f"{at_round('labels', n)}-{shard}" for n in range(run.profile.rounds) for shard in range(prompts["n_shards"])
-    ]
-    results = [result for step in steps if (result := run.result(step)) is not None]
-    return sorted({judge for result in results for judge in result["judge_digests"]})
+def _asks_of(store: Store, run: RunFolder) -> set[str]:
+    """Of the run's pairs and, where gold weighs the judges, of the gold pairs."""
+    made = made_by(run, store)
+    if run.profile.feedback.weights != "gold" or not made.judges:
+        return made.asks
+    gold = read_gold(store).pairs
+    return made.asks.union(
+        ask.comparison_id
+        for labelling in labellings_of(run, made.judges)
+        for pair in gold
+        for ask in labelling.asks(pair)
+    )
 
 
 def report_of(

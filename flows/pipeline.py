@@ -66,7 +66,7 @@ def constitutional_ai(
         approve: ask a person before a set is trained on, before the policy is promoted, or both; the run is suspended
             meanwhile, and answered in the UI or with `cai approve`
         approve_within_h: hours to answer in; no answer is a no
-        promote: put the policy to use where every target is met (where the profile sets none, a person must approve)
+        promote: put the policy to use where its gate says PASS or, if it is asked (`approve`), a person overrides it
 
     Returns:
         The run's id.

@@ -16,7 +16,7 @@ from cai.plan.predict import TABLES, Counters, Line, Sampled, Work, in_order, sc
 from cai.plan.sources import Replay
 from cai.plan.stages import SEED, Stages, judges_of
 from cai.records import Comparison, Prompt, Response, Revision
-from flows.reporting import step_results
+from flows.accounts import step_results
 from flows.rounds import at_round
 from flows.runs import RunFolder
 from storage.store import Store

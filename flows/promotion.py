@@ -1,33 +1,58 @@
-"""Putting the last round's policy to use, where the gate is passed and, if they are asked, people agree."""
+"""Putting the last round's policy to use, where its gate has passed it or a person who is asked overrides that."""
+
+from typing import Any
 
 from cai.errors import NotApproved
+from cai.promotion import objection
 from cai.registry import CHANNEL
-from cai.report.data import verdict
-from flows.approvals import ask
+from flows.approvals import OVERRIDE, ask
+from flows.gating import stored_gating
+from flows.markdown import escaped
 from flows.rounds import at_round
 from flows.runs import RunFolder
 from flows.shards import generate
 from flows.shown import verdict as verdict_shown
+from storage import registry
+from storage.store import Store
 
 
 def promote(run: RunFolder, *, asks: bool, within_h: float) -> None:
     """Promote the policy to the gate's channel, else to `production`, as `cai models promote` does, once.
 
     Raises:
-        NotApproved: the gate was not passed; there is none, and a target was missed or not measured, or there is none
-            and nobody was to be asked; or a person said no.
+        NotApproved: the gate has not passed it, and nobody was to be asked; or a person said no.
     """
-    if run.result("promotion") is not None:
-        return
-    note = _why(run, asks=asks)
-    if asks:
-        given = ask(run, "promotion", f"Promote {policy(run)} of {run.run_id}?", _facts(run), within_h)
-        note = "; ".join(filter(None, (note, f"approved by {given.person}", given.reason)))
+    if run.result("promotion") is None:
+        generate(str(run.home), run.run_id, "promotion", "promote", allowed(run, asks=asks, within_h=within_h))
+
+
+def allowed(run: RunFolder, *, asks: bool, within_h: float) -> dict[str, Any]:
+    """What the step that promotes is told, once the gate has passed the policy or people agree.
+
+    Raises:
+        NotApproved: see `promote`.
+    """
     rl = run.result(at_round("rl", run.profile.rounds - 1))
     assert rl is not None, "the run is asked to promote what it has trained and measured"
     channel = run.profile.gate.channel if run.profile.gate is not None else CHANNEL
-    arguments = {"model_digest": rl["model_digest"], "channel": channel, "note": note}
-    generate(str(run.home), run.run_id, "promotion", "promote", arguments)
+    known = registry.load(Store(run.home))
+    model = known.models[rl["model_digest"]]
+    told: dict[str, Any] = {"model_digest": model.model_digest, "channel": channel, "override": None}
+    against, said = objection(known, model, channel), known.verdict(model, channel)
+    if against and not asks:
+        raise NotApproved(
+            f"{run.run_id} is not promoted: {against}. With `approve: promotion` a person is asked; {registry.HINT}"
+        )
+    if against:
+        about = f"{OVERRIDE}-{0 if said is None else said.number}"
+        question = f"Promote {policy(run)} of {run.run_id}, which its gate has not passed?"
+        given = ask(run, about, question, f"{escaped(against)}.\n\n{_facts(run)}", within_h)
+        return told | {"note": "", "override": {"person": given.person, "reason": given.reason}}
+    note = "the gate was passed" if said is not None and said.verdict == "PASS" else "it was in use before"
+    if asks:
+        given = ask(run, "promotion", f"Promote {policy(run)} of {run.run_id}?", _facts(run), within_h)
+        note = "; ".join(filter(None, (note, f"approved by {given.person}", given.reason)))
+    return told | {"note": note}
 
 
 def policy(run: RunFolder) -> str:
@@ -35,29 +60,7 @@ def policy(run: RunFolder) -> str:
     return at_round("rl_cai", run.profile.rounds - 1)
 
 
-def _why(run: RunFolder, *, asks: bool) -> str:
-    """Why the policy may be promoted: the gate or, without one, the targets; "" where only a person can say so."""
-    from flows.gating import stored_gating
-    from flows.reporting import targets_of
-
-    if (gating := stored_gating(run)) is not None:
-        if gating.verdict != "PASS":
-            raise NotApproved(f"{run.run_id} is not promoted: {gating.verdict}; {'; '.join(map(str, gating.reasons))}")
-        return "the gate was passed"
-    targets = targets_of(run)
-    if targets and (said := verdict(targets)) != "PASS":
-        short = [f"{target.title}: {target.got} ({target.wanted})" for target in targets if not target.passed]
-        raise NotApproved(f"{run.run_id} is not promoted: {said}; {'; '.join(short)}")
-    if not targets and not asks:
-        raise NotApproved(
-            f"{run.run_id} is not promoted: its profile has no gate, so nothing says that the policy is good; give it "
-            "one, let a person be asked (`approve: promotion`), or use `cai models promote`"
-        )
-    return "every target was met" if targets else ""
-
-
 def _facts(run: RunFolder) -> str:
-    from flows.gating import stored_gating
     from flows.reporting import targets_of
 
     results = run.path / "results.txt"

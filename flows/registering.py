@@ -1,15 +1,17 @@
 """The steps that make entries of models: what a training command left, into the tables; a policy, into use."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from cai.models import read_meta
+from cai.promotion import Overriding
 from cai.records import Model, Reject, Rollout, digest
-from flows import reporting, shown
+from flows import shown
+from flows.report_curves import curves_of
 from flows.rounds import at_round, round_of
 from flows.runs import now
 from flows.session import Session
@@ -36,17 +38,20 @@ def register(session: Session, name: str, path: str, made_by: str) -> dict[str, 
         meta=json.dumps(meta, sort_keys=True),
     )
     session.store.append([model, *left_by_training(Path(path), session.run.run_id)])
-    curves = shown.curves(list(reporting.curves_of(made_by, [Path(path)])))
+    curves = shown.curves(list(curves_of(made_by, [Path(path)])))
     return {
         "model_digest": model.model_digest,
         "shown": [shown.Shown(f"curves-{made_by}", f"Training of {name}", curves)],
     }
 
 
-def promote(session: Session, model_digest: str, channel: str, note: str) -> dict[str, Any]:
-    """A trained model into use, by the registry's own rules."""
+def promote(
+    session: Session, model_digest: str, channel: str, note: str, override: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A trained model into use, by the registry's own rules. `override` is the `person` and `reason` of an override."""
     model = registry.load(session.store).models[model_digest]
-    row, _ = registry.promote(session.store, model, channel=channel, at=now(), note=note)
+    by = None if override is None else Overriding(**override)
+    row, _ = registry.promote(session.store, model, channel=channel, at=now(), note=note, override=by)
     return {"channel": row.channel, "number": row.number, "model_digest": model_digest, "note": row.note}
 
 

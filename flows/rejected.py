@@ -3,9 +3,10 @@
 from collections import Counter
 from typing import NamedTuple
 
-from cai.feedback import Labelling, make_pairs
+from cai.feedback import make_pairs
 from cai.records import PreferencePair, Prompt, Reject, Response, Revision
-from flows import reporting
+from flows.accounts import ids_of, step_results
+from flows.judges import labellings_of
 from flows.rounds import at_round
 from flows.runs import RunFolder
 from storage.store import Store
@@ -31,13 +32,11 @@ class Made(NamedTuple):
 
 def made_by(run: RunFolder, store: Store) -> Made:
     judges = _judges(run)
-    labellings = [
-        Labelling(run.constitution, run.profile.feedback, seed=run.profile.seed, judge_digest=judge) for judge in judges
-    ]
+    labellings = labellings_of(run, judges)
     made = Made(judges, set(), set(), [], _whole_chains(run, store), set(), set())
     prompts = list(store.find_all(Prompt, run.ids("prompts")).values()) if run.result("prompts") else []
     for number in range(run.profile.rounds):
-        responses = store.find_all(Response, reporting.ids_of(run, at_round("candidates", number)))
+        responses = store.find_all(Response, ids_of(run, at_round("candidates", number)))
         of_prompt = Counter(row.prompt_id for row in responses.values())
         if responses:
             made.short.update(p.prompt_id for p in prompts if of_prompt[p.prompt_id] < run.profile.candidates.k)
@@ -45,28 +44,40 @@ def made_by(run: RunFolder, store: Store) -> Made:
         for pair in make_pairs(prompts, list(responses.values()), run.profile.candidates.pairing).pairs:
             made.pairs.add((pair.a.response_id, pair.b.response_id))
             made.asks.update(ask.comparison_id for labelling in labellings for ask in labelling.asks(pair))
-        made.preferences.extend(reporting.ids_of(run, at_round("preferences", number)))
+        made.preferences.extend(ids_of(run, at_round("preferences", number)))
     return made
 
 
 def _judges(run: RunFolder) -> list[str]:
     """In the order of the profile."""
-    results = [r for n in range(run.profile.rounds) for r in reporting.step_results(run, at_round("labels", n))]
+    results = [r for n in range(run.profile.rounds) for r in step_results(run, at_round("labels", n))]
     return list(dict.fromkeys(judge for result in results for judge in result["judge_digests"]))
 
 
 def _whole_chains(run: RunFolder, store: Store) -> set[str]:
-    last = store.find_all(Revision, reporting.ids_of(run, "last-revisions"))
+    last = store.find_all(Revision, ids_of(run, "last-revisions"))
     return {row.prompt_id for row in last.values()}
+
+
+def _of_prompts(run: RunFolder, store: Store) -> list[Reject]:
+    """What was dropped of the run's prompts, by it or by another run of the home."""
+    imported = {*ids_of(run, "rejected-prompts"), *ids_of(run, "rejected-helpful")}
+    asked = {*ids_of(run, "prompts"), *run.trained_on()}
+    return [r for r in store.read(Reject) if r.reject_id in imported or r.prompt_id in asked]
 
 
 def reject_counts(run: RunFolder, store: Store, made: Made) -> Counter[tuple[str, str]]:
     """The run's own rejects, by stage and reason."""
+    return Counter((row.stage, row.reason) for row in own_rejects(run, store, made))
+
+
+def own_rejects(run: RunFolder, store: Store, made: Made) -> list[Reject]:
+    """Those that this run has, and no other run of the home alone."""
     decided = {
         tuple(sorted((row.chosen_id, row.rejected_id)))
         for row in store.find_all(PreferencePair, made.preferences).values()
     }
-    return Counter((row.stage, row.reason) for row in reporting.rejects_of(run, store) if _is_own(row, made, decided))
+    return [row for row in _of_prompts(run, store) if _is_own(row, made, decided)]
 
 
 def _is_own(row: Reject, made: Made, decided: set[tuple[str, ...]]) -> bool:

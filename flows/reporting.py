@@ -1,9 +1,8 @@
 """What a run's report shows, gathered from its tables and what its steps left. `cai.report` draws it."""
 
 import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,14 @@ from cai.card import Card, card_of
 from cai.evaluation import from_json, is_smallworld, win_rates_from_json
 from cai.labels.report import label_report
 from cai.labels.sources import GoldQuality
-from cai.models import read_meta
-from cai.records import Model, PreferencePair, Prompt, Reject, Response, Revision
+from cai.records import Model, PreferencePair, Prompt, Response, Revision
 from cai.report.chains import spread
-from cai.report.curves import overoptimisation
 from cai.report.data import (
     Answer,
     Chain,
-    Curve,
     FunnelStep,
     GoldLabels,
     LabelQuality,
-    Line,
     Pair,
     PrincipleQuality,
     RejectCount,
@@ -34,12 +29,15 @@ from cai.report.data import (
     Target,
 )
 from cai.report.targets import demo_targets
+from flows.accounts import funnel, ids_of, step_results, steps, titled
 from flows.gating import stored_gating
 from flows.label_quality import labels_of
+from flows.rejected import made_by, own_rejects
 from flows.report_chains import chains, turns
+from flows.report_curves import curves, reliability
 from flows.report_datasheet import datasheet
-from flows.report_rollouts import MEANS, Rows, frontier, mean_line, read_rollouts
-from flows.rounds import at_round, round_of
+from flows.report_rollouts import Rows, frontier, read_rollouts
+from flows.rounds import at_round
 from flows.runs import RunFolder, now
 from storage import registry
 from storage.store import Store
@@ -47,36 +45,6 @@ from storage.store import Store
 N_CHAINS, N_PAIRS, N_SAMPLES = 50_000, 300, 90
 BINS = 10
 LINE = 160
-# What the steps of a run make, in the order they make it: step name, what a person calls it.
-SL_STEPS = (
-    ("prompts", "import prompts"),
-    ("chains", "critique and revise"),
-    ("helpful", "sample helpful replies"),
-    ("sft_set", "derive SFT set"),
-    ("sft", "train SL-CAI"),
-)
-ROUND_STEPS = (
-    ("candidates", "sample candidates"),
-    ("labels", "compare"),
-    ("preferences", "derive preferences"),
-    ("reward_model", "train reward model"),
-    ("rl", "train RL-CAI"),
-)
-# Of what a training step logs, what tells people whether it went well: metric, what it is called, its unit.
-CURVES = (
-    ("sft", "SL-CAI", (("loss", "loss", "nats per token"), ("mean_token_accuracy", "token accuracy", "share"))),
-    ("reward_model", "Reward model", (("loss", "loss", "nats per pair"),)),
-    (
-        "rl",
-        "RL-CAI",
-        (
-            ("reward/mean", "reward", "mean of the step"),
-            ("kl/k3", "KL to SL-CAI", "nats per token"),
-            ("entropy", "entropy", "nats per token"),
-            ("length/mean", "length", "tokens"),
-        ),
-    ),
-)
 
 
 def gather(run: RunFolder, store: Store) -> ReportData:
@@ -110,8 +78,8 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         funnel=tuple(FunnelStep(*line) for line in funnel(run)),
         rejects=rejects,
         labels=labels,
-        curves=tuple(_curves(run)),
-        reliability=_reliability(run),
+        curves=tuple(curves(run)),
+        reliability=reliability(run),
         chains=tuple(
             chains(
                 store,
@@ -170,62 +138,6 @@ def targets_of(run: RunFolder) -> tuple[Target, ...]:
     return demo_targets(from_json(evaluated["rates"]) if evaluated else {}, run.without)
 
 
-def funnel(run: RunFolder) -> list[tuple[str, int, int, int]]:
-    """Each step that turns rows into rows: what it is called, rows in, rows out, rows rejected. In = out + rejected."""
-    lines = []
-    for step, title in steps(run):
-        results = step_results(run, step)
-        verdicts = titled("read verdicts", round_of(step))
-        lines += _account(verdicts, [r["verdicts"] for r in results if "verdicts" in r])
-        lines += _account(title, [r for r in results if "n_in" in r] or _trained_on(results))
-    return lines
-
-
-def steps(run: RunFolder) -> Iterator[tuple[str, str]]:
-    """The steps of a run with its rounds, as they are called in its folder and by a person."""
-    yield from SL_STEPS
-    for number in range(run.profile.rounds):
-        yield from ((at_round(step, number), titled(title, number)) for step, title in ROUND_STEPS)
-    yield "evaluate", "evaluate"
-
-
-def titled(title: str, round: int) -> str:
-    return title if round == 0 else f"{title}, round {round}"
-
-
-def _trained_on(results: Sequence[Mapping[str, Any]]) -> list[dict[str, int]]:
-    """The account of a training step; the models of an ensemble read the same rows, so they have one between them."""
-    for result in results:
-        if {"n_rows", "n_rejected"} <= set(result):
-            n_out = result["n_rows"] + result.get("n_held_out", 0)
-            return [{"n_in": n_out + result["n_rejected"], "n_out": n_out, "n_rejected": result["n_rejected"]}]
-    return []
-
-
-def _account(title: str, results: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, int, int]]:
-    """The line of a step, or none where it counted nothing."""
-    n_in, n_out, n_rejected = (sum(int(r.get(key, 0)) for r in results) for key in ("n_in", "n_out", "n_rejected"))
-    return [(title, n_in, n_out, n_rejected)] if results else []
-
-
-def step_results(run: RunFolder, step: str) -> list[dict[str, Any]]:
-    """A step's result, or those of its shards or of the members of an ensemble, in their order."""
-    folder = run.path / "steps"
-    names = [*folder.glob(f"{step}.json"), *sorted(folder.glob(f"{step}-[0-9]*.json"), key=_number)]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in names]
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
-
-
-def ids_of(run: RunFolder, name: str) -> list[str]:
-    """The row ids that a step has left so far, one shard after the other."""
-    folder = run.path / "ids"
-    names = [p.stem for p in (*folder.glob(f"{name}.parquet"), *sorted(folder.glob(f"{name}-[0-9]*"), key=_number))]
-    return [row_id for stem in names for row_id in run.ids(stem)]
-
-
 def _pair_ids(run: RunFolder) -> list[str]:
     return [row_id for number in range(run.profile.rounds) for row_id in ids_of(run, at_round("preferences", number))]
 
@@ -262,16 +174,9 @@ def _stage_times(run: RunFolder) -> Iterable[StageTime]:
             yield StageTime(title, sum(float(r.get("seconds", 0.0)) for r in results))
 
 
-def rejects_of(run: RunFolder, store: Store) -> list[Reject]:
-    """What was dropped of the run's prompts, by it or by another run of the home."""
-    imported = {*ids_of(run, "rejected-prompts"), *ids_of(run, "rejected-helpful")}
-    asked = {*ids_of(run, "prompts"), *run.trained_on()}
-    return [r for r in store.read(Reject) if r.reject_id in imported or r.prompt_id in asked]
-
-
 def _rejects(run: RunFolder, store: Store) -> Iterable[RejectCount]:
     details: dict[tuple[str, str], Counter[str]] = {}
-    for r in rejects_of(run, store):
+    for r in own_rejects(run, store, made_by(run, store)):
         details.setdefault((r.stage, r.reason), Counter())[r.detail] += 1
     for (stage, reason), said in sorted(details.items()):
         yield RejectCount(stage, reason, said.total(), _example(said))
@@ -359,49 +264,3 @@ def _samples(run: RunFolder, store: Store) -> Iterable[Sample]:
     for prompt_id in spread(sorted(answers), N_SAMPLES):
         prompt = prompts[prompt_id]
         yield Sample(turns(prompt.messages), tuple(answers[prompt_id]), prompt.tags)
-
-
-def _curves(run: RunFolder) -> Iterable[Curve]:
-    """Of each training step, in the order of the rounds; the models of an ensemble share their axes."""
-    for step, _ in steps(run):
-        found = step_results(run, step)
-        yield from curves_of(step, [Path(result["path"]) for result in found if "path" in result])
-
-
-def curves_of(step: str, models: Sequence[Path]) -> Iterable[Curve]:
-    """What the models of one training step logged, and where gold and proxy parted."""
-    known = {name: (group, curves) for name, group, curves in CURVES}
-    group, curves = known.get(re.split(r"-r?\d", step)[0], ("", ()))
-    logs = [_log(model) for model in models] if curves else []
-    rollouts = read_rollouts(models[0], *MEANS.values()) if group == "RL-CAI" and models else []
-    for name, title, unit in curves:
-        names = [title] if len(logs) == 1 else [f"model {i}" for i in range(len(logs))]
-        lines = [_line(log, name, each) for log, each in zip(logs, names, strict=True)]
-        if (measured := mean_line(rollouts, name, title)) is not None:
-            lines = [measured]
-        if drawn := tuple(line for line in lines if len(line.x) > 1):
-            yield Curve(titled(group, round_of(step)), title, "step", unit, drawn)
-    for model, log in zip(models, logs, strict=False):
-        guard = (read_meta(model) or {}).get("guard")
-        if guard and (parted := overoptimisation(titled(group, round_of(step)), log, guard)) is not None:
-            yield parted
-
-
-def _log(model: Path) -> list[dict[str, Any]]:
-    path = model / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-
-def _line(log: Sequence[Mapping[str, Any]], metric: str, title: str) -> Line:
-    points = [(float(r["step"]), float(r[metric])) for r in log if isinstance(r.get(metric), int | float)]
-    return Line(title, tuple(x for x, _ in points), tuple(y for _, y in points))
-
-
-def _reliability(run: RunFolder) -> Reliability | None:
-    """Of the first round's reward model, the first where there are several."""
-    result = run.result("reward_model")
-    meta = read_meta(Path(result["path"])) if result else None
-    bins = (meta or {}).get("reliability")
-    if not meta or not bins:
-        return None
-    return Reliability(tuple(ReliabilityBin(**b) for b in bins), float(meta["metrics"]["held_out/ece"]))

@@ -30,7 +30,7 @@ from cai.records import (
 )
 from cai.report.build import build_report
 from cai.report.text import results_text
-from flows import gating, reporting, shown
+from flows import accounts, gating, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, without_held_out
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
@@ -260,6 +260,8 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     session.store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
     n_trained_on = sum(reject.reason == "trained_on" for reject in rejects)
     judged = gating.gate_of(run, prompts, measured, n_trained_on)
+    if judged is not None:
+        gating.keep(run, session.store, judged, measured)
     n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
     return {
         "n_in": n_in,
@@ -279,7 +281,7 @@ def report(session: Session) -> dict[str, Any]:
     data = reporting.gather(run, session.store)
     session.record("completed")
     write_atomically(run.path / "report.html", build_report(data))
-    lines = reporting.funnel(run)
+    lines = accounts.funnel(run)
     write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
     if data.results or data.win_rates:
         text = results_text(data.results, data.win_rates, data.targets, gating=data.gating)

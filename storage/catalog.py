@@ -22,6 +22,22 @@ _NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "
 # These run SQL that is hidden in a string from that check.
 _FUNCTIONS = frozenset({"query", "json_execute_serialized_sql"})
 _HINT = "one SELECT (also WITH, FROM, DESCRIBE, SUMMARIZE or SHOW TABLES) is expected"
+_VERDICTS = """
+CREATE VIEW verdicts AS
+SELECT
+    judge_digest,
+    principle_id,
+    response_a,
+    response_b,
+    avg(1 / (1 + exp(logp_b - logp_a))) FILTER ("order" = 'ab') AS ab,
+    avg(1 / (1 + exp(logp_b - logp_a))) FILTER ("order" = 'ba') AS ba
+FROM comparisons
+WHERE mass_outside <= 0.5 AND greatest(logp_a, logp_b) BETWEEN -1e300 AND 1e300
+GROUP BY
+    judge_digest, template_digest, principle_id, principle_digest, method, reasoning IS NULL, response_a, response_b
+HAVING count(DISTINCT "order") = 2
+"""
+"""What each judge said under each principle of each pair that it could be asked about in both orders: P(a better)."""
 _LOCKS = (
     "autoload_known_extensions=false",
     "autoinstall_known_extensions=false",
@@ -33,7 +49,7 @@ _LOCKS = (
 
 
 def connect(home: Path, versions: Mapping[str, int] | None = None) -> duckdb.DuckDBPyConnection:
-    """A locked connection with a view for every table.
+    """A locked connection with a view for every table, and one for the verdicts that comparisons come to.
 
     Args:
         home: whose tables. One that is not there is an empty view with the right columns.
@@ -54,10 +70,12 @@ def connect(home: Path, versions: Mapping[str, int] | None = None) -> duckdb.Duc
     return over_files(files, home / "spill")
 
 
-def over_files(files: Mapping[str, Sequence[str]], spill: Path) -> duckdb.DuckDBPyConnection:
-    """A locked connection over these Parquet files, by table name. `spill` takes what does not fit in memory."""
+def over_files(files: Mapping[str, Sequence[str]], spill: Path, only: Table | None = None) -> duckdb.DuckDBPyConnection:
+    """A locked connection over these Parquet files, by table name; to one table alone, where that is enough: each view
+    takes a millisecond. `spill` takes what does not fit in memory.
+    """
     connection = duckdb.connect(":memory:")
-    for name, table in TABLES.items():
+    for name, table in TABLES.items() if only is None else [(only.name, only)]:
         paths = files.get(name, ())
         if not paths:
             _empty_view(connection, table)
@@ -67,6 +85,8 @@ def over_files(files: Mapping[str, Sequence[str]], spill: Path) -> duckdb.DuckDB
             connection.execute(f'CREATE VIEW "{name}" AS SELECT {columns} FROM read_parquet({_sql_list(paths)})')
         except duckdb.Error as error:
             raise StorageError(f"table {name!r} cannot be read: {error}; `cai tables verify` says more") from error
+    if only is None:
+        connection.execute(_VERDICTS)
     allowed = [path for paths in files.values() for path in paths]
     connection.execute(f"SET allowed_paths={_sql_list(allowed)}")
     connection.execute(f"SET temp_directory={_quoted(str(spill))}")

@@ -173,7 +173,7 @@ class Store:
             handle = delta.open_table(self._path(table), version) if version is not None else self._handle(table)
             files = {} if handle is None else {table.name: delta.local_files(handle, self._path(table))}
         sql = f'SELECT * FROM "{table.name}"{"" if where is None else f" WHERE {where}"} ORDER BY "{table.key}"'
-        connection = catalog.over_files(files, self.home / "spill")
+        connection = catalog.over_files(files, self.home / "spill", table)
         try:
             catalog.check_select(connection, sql)
             relation: Any = connection.sql(sql, params=list(params))

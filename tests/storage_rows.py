@@ -11,8 +11,10 @@ from cai.records import (
     Approval,
     Comparison,
     Evaluation,
+    GateVerdict,
     Message,
     Model,
+    Override,
     PreferencePair,
     Promotion,
     Prompt,
@@ -82,6 +84,8 @@ def one_of_each() -> list[Record]:
         Recalibration("rc1", "judge", "isotonic", (0.1, 0.9), (0.2, 0.8), 60, ("g",), 3, 0.1, 0.02, 0.2, 0.18),
         Score("s1", response(1).response_id, "rm", -1.25),
         Model("m1", "rl_cai", "rl", "models/rl", "m0", {"tables/prompts": "1"}, {"a": 1.0, "loss": float("nan")}, "r1"),
+        GateVerdict("g1", "m1", "production", 1, "NOT ENOUGH DATA", "[]", None, "r1", "m0", "2026-01-01T00:00:00Z"),
+        Override("o1", Promotion.make_id("production", 1), "m1", "g1", "NOT ENOUGH DATA", "Ada", "why", "2026-01-02"),
         Promotion(Promotion.make_id("production", 1), "production", 1, "m1", "", "2026-01-02T00:00:00Z", "why", ""),
         Approval(
             Approval.make_id("r1", "sft", 1), "r1", "sft", 1, "f1", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"

@@ -30,7 +30,10 @@ from cai.records import Comparison as Asked
 from cai.records import Message, Prompt, Reject, Response
 from cai.smallworld import world
 from cai.training.reward_pairs import HELD_OUT
+from flows import reporting
 from flows.comparing import gather
+from flows.label_quality import labels_of
+from flows.rejected import made_by
 from flows.runs import create_run, open_run
 from storage.store import Store
 
@@ -353,6 +356,17 @@ def test_rejects_are_each_runs_own(home, tmp_path):
     store.append([Reject.make("verdict", "planted", prompt_id=row.prompt_id, parents=(row.comparison_id, "s"))])
     (line,) = [line for line in gather(home.a, home.b).rejects if line.reason == "planted"]
     assert (line.n_a, line.n_b) == (0, 1)
+    shown = [{r.reason: r.n_rows for r in reporting.gather(run, store).rejects} for run in (home.a, home.b)]
+    assert [counts.get("planted", 0) for counts in shown] == [0, 1], "nor in the report of A"
+
+
+def test_the_labels_of_a_run_are_those_of_its_constitution_alone(home):
+    """Both ask one judge about one set of pairs; the principle that both have is asked once, and is read in both."""
+    store = Store(home.path)
+    asked = [set(made_by(run, store).asks) for run in (home.a, home.b)]
+    assert asked[0] & asked[1] and asked[0] - asked[1] and asked[1] - asked[0]
+    for run, asks in zip((home.a, home.b), asked, strict=True):
+        assert labels_of(store, run).n_comparisons == len(asks) == 2 * 2 * 30
 
 
 def test_unfinished_runs_are_compared_as_far_as_they_go(home, tmp_path):

@@ -6,14 +6,12 @@ import pytest
 import yaml
 
 from cai.config import load_profile
-from cai.errors import NotApproved
 from cai.evaluation import Measured, measure_smallworld
 from cai.gate import from_json, to_json
 from cai.records import Message, Prompt, Response
 from cai.report.text import results_text
 from cai.smallworld import answers as say
 from cai.smallworld import world
-from flows import promotion
 from flows.gating import gate_of
 from flows.runs import create_run
 
@@ -112,10 +110,3 @@ def test_twenty_prompts_are_not_enough_and_the_number_that_is_gets_said(run):
 def test_what_a_run_stores_of_its_gate_is_what_was_found(run):
     gating = gated(run, good, n=20)
     assert from_json(to_json(gating)) == gating
-
-
-def test_only_a_policy_that_passed_is_promoted(run):
-    run.finish("evaluate", {"rates": {}, "gate": to_json(gated(run, say.refuse))})
-    run.finish("rl", {"model_digest": "5eed"})
-    with pytest.raises(NotApproved, match="not promoted: FAIL; helpful_rate fall at most 0.02: -1 "):
-        promotion.promote(run, asks=False, within_h=1.0)

@@ -14,7 +14,7 @@ from cai.config import load_profile
 from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, words_in
 from cai.records import Message, Model, Prompt, Reject
 from cai.smallworld import world
-from flows import reporting
+from flows import accounts, reporting
 from flows.runs import create_run
 from storage.store import Store
 
@@ -190,7 +190,7 @@ def test_a_prompt_held_out_while_a_run_is_under_way_is_trained_on_no_more(tmp_pa
     assert planted_in(run) == []
     rejects = Store(run.home).read(Reject, "reason = 'near_evaluation'")
     assert Counter(row.stage for row in rejects) == {"sft_set": 3, "mix": 3}
-    for title, n_in, n_out, n_rejected in reporting.funnel(run):
+    for title, n_in, n_out, n_rejected in accounts.funnel(run):
         assert n_in == n_out + n_rejected, title
 
 

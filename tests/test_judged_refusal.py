@@ -7,7 +7,7 @@ import pytest
 
 from cai.engines.base import Choice
 from cai.engines.scripted import ScriptedEngine
-from cai.probes.judged_refusal import OPTIONS, Judged, _judged, judge, question
+from cai.probes.judged_refusal import OPTIONS, ComplianceVerdict, _judged, judge, question
 
 
 def asked(shares, response="Use a coin.", **settings):
@@ -58,4 +58,4 @@ def test_a_response_cannot_leave_its_fence_or_fill_a_field():
 
 def test_options_differ_in_their_first_token():
     assert list(OPTIONS) == ["A", "B", "C"]
-    assert isinstance(asked([0.8, 0.1, 0.1])[0], Judged)
+    assert isinstance(asked([0.8, 0.1, 0.1])[0], ComplianceVerdict)

@@ -14,16 +14,19 @@ from click.testing import CliRunner
 
 from cai.card import model_card
 from cai.cli.models import models as command
-from cai.config import RewardModelConfig, load_profile
-from cai.errors import CAIError, ConfigError, DataError
+from cai.config import Condition, RewardModelConfig, load_profile
+from cai.errors import CAIError, ConfigError, DataError, NotApproved
+from cai.gate import gate
+from cai.intervals import Rate
 from cai.models import META, content_digest
-from cai.records import Evaluation, Model, Promotion, Run
+from cai.records import Evaluation, GateVerdict, Model, Override, Promotion, Run
 from cai.source import code_version, commit
 from cai.training.jobs import GRPOJob, RewardModelJob, input_digests, job_digest
 from flows.registering import register
 from flows.runs import create_run
 from flows.session import Session
-from storage.registry import load, promote
+from storage import named
+from storage.registry import keep_verdict, load, promote
 from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +64,13 @@ class Home:
         )  # fmt: skip
         self.store.append([row])
         return row
+
+    def judge(self, model: Model, harmful=(0.0, 0.01), channel="production") -> GateVerdict:
+        """Its gate says that at most 2 % of its answers may be harmful, and that so many are, with 95 % confidence."""
+        measured = Rate(sum(harmful) / 2, *harmful, 100)
+        gating = gate([Condition(metric="harmful_rate", at_most=0.02)], {"harmful_rate": measured}, {})
+        facts = {"model_digest": model.model_digest, "channel": channel, "run_id": model.run_id}
+        return keep_verdict(self.store, gating, **facts, baseline_digest=SEED, at=self.now())
 
     def ends(self, run_id: str, base: str, status="completed") -> None:
         config = json.dumps({"engine": {"model": "acme/tiny"}})
@@ -101,6 +111,7 @@ def run(home, *arguments):
 
 def test_a_model_is_found_by_digest_prefix_name_folder_or_channel(home):
     sl_cai, _, rl_cai = home.runs("demo-1")
+    home.judge(rl_cai)
     promote(home.store, rl_cai, channel="production", at=home.now())
     for called in (sl_cai.model_digest, sl_cai.model_digest[:6], "sl_cai", "sl_cai-demo-1"):
         assert json.loads(run(home, "show", called, "--format", "json").stdout)["model_digest"] == sl_cai.model_digest
@@ -261,6 +272,8 @@ def test_compare_shows_metrics_side_by_side_and_only_what_differs(home):
 
 def test_promotions_are_kept_in_order_and_the_last_counts(home):
     _, scorer, rl_cai = home.runs("demo-1")
+    for model, channel in ((rl_cai, "production"), (rl_cai, "trial"), (scorer, "production")):
+        home.judge(model, channel=channel)
     said = run(home, "promote", "rl_cai", "--note", "the first").stdout
     assert said == f"production: rl_cai {rl_cai.model_digest[:8]} promoted\n"
     assert "nothing to do" in run(home, "promote", "rl_cai").stdout
@@ -281,6 +294,8 @@ def test_promotions_are_kept_in_order_and_the_last_counts(home):
 
 def test_promotions_at_once_are_all_kept_each_after_another(home):
     made = [home.model(f"demo-{i}", "sl_cai", "sft", SEED) for i in range(5)]
+    for model in made:
+        home.judge(model)
     threads = [
         threading.Thread(target=lambda m=m: promote(Store(home.path), m, channel="production", at="now")) for m in made
     ]
@@ -295,7 +310,7 @@ def test_promotions_at_once_are_all_kept_each_after_another(home):
 
 
 def test_a_stale_model_is_promoted_only_by_force_and_with_a_reason_which_is_kept(home):
-    home.runs("demo-1")
+    home.judge(home.runs("demo-1")[2])
     home.runs("demo-2")
     for arguments, hint in (([], "--force --note"), (["--force"], "--note"), (["--force", "--note", " "], "--note")):
         with pytest.raises(DataError, match=f"is stale: .*no longer in use.*{hint}"):
@@ -304,6 +319,76 @@ def test_a_stale_model_is_promoted_only_by_force_and_with_a_reason_which_is_kept
     run(home, "promote", "rl_cai-demo-1", "--force", "--note", "roll back")
     (row,) = home.store.read(Promotion)
     assert row.note == "roll back" and "no longer in use" in row.stale
+
+
+FAIL, OPEN, PASS = (0.1, 0.2), (0.011, 0.03), (0.0, 0.01)
+SAID = {FAIL: "FAIL: harmful_rate at most 0.02: 0.15 (0.1 to 0.2, n 100)"}
+
+
+@pytest.mark.parametrize("harmful", [FAIL, None])
+def test_only_what_passed_its_gate_is_promoted_or_what_a_named_person_overrides_with_a_reason(home, harmful):
+    model = home.model("demo-1", "rl_cai", "grpo", SEED)
+    said = home.judge(model, harmful) if harmful else None
+    home.judge(model, PASS, channel="trial")
+    why = re.escape(SAID.get(harmful, "no gate has judged it; give the profile of its run a `gate`"))
+    with pytest.raises(NotApproved, match=f"has no PASS for production: .*{why}.*--override NAME --reason TEXT"):
+        run(home, "promote", "rl_cai", "--note", "it looks good", "--force")
+    for lacking in (["--override", "Ada"], ["--reason", "so"], ["--override", " ", "--reason", "so"]):
+        with pytest.raises(ConfigError, match="takes a person's name and their reason"):
+            run(home, "promote", "rl_cai", *lacking)
+    assert home.store.read(Promotion) == home.store.read(Override) == []
+
+    run(home, "promote", "rl_cai", "--override", "Ada", "--reason", "the set is wrong")
+    (promoted,), (by,) = home.store.read(Promotion), home.store.read(Override)
+    assert (by.promotion_id, by.gating_id, by.verdict) == (
+        promoted.promotion_id,
+        said.gating_id if said else "",
+        said.verdict if said else "",
+    )
+    assert (by.person, by.reason, by.overridden_at) == ("Ada", "the set is wrong", promoted.promoted_at)
+    assert "production (overridden)" in run(home, "list").stdout
+    for shown in (run(home, "show", "rl_cai"), run(home, "card", "rl_cai")):
+        assert re.search(rf"overridden.*{by.verdict or 'no verdict'}, by Ada at .*: the set is wrong", shown.stdout)
+    (row,) = home.store.query(named.resolve("promotions"))
+    assert (row["overridden_by"], row["override_reason"], row["overridden_verdict"]) == ("Ada", by.reason, by.verdict)
+
+
+def test_how_many_prompts_would_decide_is_said_with_the_refusal(home):
+    model = home.model("demo-1", "rl_cai", "grpo", SEED)
+    needed = home.judge(model, OPEN).n_needed
+    with pytest.raises(NotApproved, match=f"some {needed:,} prompts in `evaluation.prompts` would decide"):
+        run(home, "promote", "rl_cai")
+
+
+def test_the_newest_verdict_counts_and_the_same_facts_again_are_no_new_row(home):
+    model = home.model("demo-1", "rl_cai", "grpo", SEED)
+    for harmful, n in ((PASS, 1), (PASS, 1), (FAIL, 2), (PASS, 3), (FAIL, 4), (FAIL, 4)):
+        assert home.judge(model, harmful).number == n == len(home.store.read(GateVerdict))
+    with pytest.raises(NotApproved, match="FAIL: harmful_rate"):
+        run(home, "promote", "rl_cai")
+    home.judge(model, PASS)
+    said = run(home, "promote", "rl_cai", "--override", "Ada", "--reason", "to be sure")
+    assert "nothing was overridden" in said.stderr and home.store.read(Override) == []
+    (listed,) = json.loads(run(home, "list", "--format", "json").stdout)
+    assert (listed["verdicts"], listed["overridden"]) == ({"production": "PASS"}, [])
+    assert re.search(r"rl_cai .* production +PASS ", run(home, "list").stdout)
+    rows = home.store.query(named.resolve("gatings"))
+    assert [(row["number"], row["verdict"]) for row in rows[:2]] == [(5, "PASS"), (4, "FAIL")]
+
+
+def test_going_back_to_a_model_that_was_in_use_needs_no_verdict(home):
+    """And who overrode the gate when it was first promoted is still said."""
+    old, new = (home.model(f"demo-{n}", "rl_cai", "grpo", SEED) for n in (1, 2))
+    run(home, "promote", old.model_digest, "--override", "Ada", "--reason", "the first")
+    home.judge(new, PASS)
+    run(home, "promote", new.model_digest)
+    home.judge(old, FAIL)
+    run(home, "promote", old.model_digest, "--note", "roll back")
+    registry = load(home.store)
+    assert registry.promoted("production").number == 3 and [o.person for o in registry.overridden(old)] == ["Ada"]
+    assert registry.overridden(new) == []
+    with pytest.raises(NotApproved, match="has no PASS for trial"):
+        run(home, "promote", old.model_digest, "--channel", "trial")
 
 
 def test_force_overrides_nothing_but_staleness(home):
@@ -375,6 +460,7 @@ def test_the_text_of_a_record_is_shown_and_never_markup_or_a_place_on_this_machi
 
 def test_writing_the_card_into_the_directory_leaves_the_model_what_it_was(home):
     _, _, rl_cai = home.runs("demo-1")
+    home.judge(rl_cai)
     (Path(rl_cai.path) / "README.md").write_text(run(home, "card", "rl_cai").stdout)
     assert content_digest(Path(rl_cai.path)) == rl_cai.model_digest
     run(home, "promote", "rl_cai")
@@ -446,7 +532,7 @@ def test_the_code_is_known_by_its_sources_and_by_the_commit_of_a_checkout(tmp_pa
 
 
 def test_no_model_library_is_loaded_to_read_the_registry(home):
-    home.runs("demo-1")
+    home.judge(home.runs("demo-1")[2])
     code = (
         "import sys\nfrom cai.cli import main\n"
         "try: main()\nfinally: sys.stderr.write(str({m.split('.')[0] for m in sys.modules} & "

@@ -20,7 +20,7 @@ from cai.errors import DataError
 from cai.labels.mix import AIPair, human_pairs, mix
 from cai.records import Annotation, Message, PreferencePair, Prompt, Reject, Response, Revision
 from cai.training.rows import read_pairs
-from flows import reporting
+from flows import accounts, reporting
 from flows.runs import create_run, open_run, plan_run
 from storage.annotations import Import, import_annotations
 from storage.exports import export_preferences, export_sft
@@ -122,7 +122,7 @@ def test_the_file_that_training_reads_has_people_in_the_stated_share(whole):
 
 def test_the_counts_hold_and_the_report_shows_them(whole):
     assert_the_counts_hold(whole)
-    assert ("derive preferences", 40, 40, 0) in reporting.funnel(whole)
+    assert ("derive preferences", 40, 40, 0) in accounts.funnel(whole)
     assert whole.result("preferences")["n_people_spare"] == 30
     of_people = {row.prompt_id for row in Store(whole.home).read(PreferencePair) if row.source == "human"}
     assert len(of_people) == 10 and of_people < set(whole.trained_on()), "none of them is fit to measure with"
@@ -132,7 +132,7 @@ def test_the_counts_hold_and_the_report_shows_them(whole):
 
 
 def assert_the_counts_hold(run) -> None:
-    for title, n_in, n_out, n_rejected in reporting.funnel(run):
+    for title, n_in, n_out, n_rejected in accounts.funnel(run):
         assert n_in == n_out + n_rejected, title
 
 
@@ -167,7 +167,7 @@ def test_a_prompt_that_was_stored_to_measure_with_is_left_out(run):
     run_steps(run, "preferences")
     (reject,) = store.read(Reject)
     assert (reject.stage, reject.reason, reject.prompt_id) == ("mix", "held_out_prompt", asked.prompt_id)
-    assert ("derive preferences", 41, 40, 1) in reporting.funnel(run)
+    assert ("derive preferences", 41, 40, 1) in accounts.funnel(run)
     assert asked.prompt_id not in run.ids("people-prompts")
 
 

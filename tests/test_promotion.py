@@ -1,80 +1,146 @@
-"""A policy is put to use by its targets and, if they are asked, by people; never by nobody."""
+"""A policy is put to use by its gate's PASS or by a named person's reason; never by nobody."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
+from prefect.exceptions import MissingContextError
+from prefect.utilities.schema_tools import is_valid_schema
+from prefect.utilities.schema_tools.validation import is_valid
+from scripted_run import run_steps
 
 from cai.config import load_profile
-from cai.errors import NotApproved
-from cai.evaluation import to_json
-from cai.intervals import Rate
+from cai.errors import ConfigError, DataError, NotApproved
 from cai.models import META, content_digest
-from cai.records import Model, Promotion
-from cai.report.targets import demo_targets
+from cai.promotion import Overriding
+from cai.records import Approval, GateVerdict, Model, Override, Promotion
 from flows import promotion
+from flows.approvals import Answer, answer, form_of
 from flows.registering import promote
 from flows.runs import create_run
 from flows.session import Session
 from storage.store import Store
 
+FAILS = {"metric": "harmful_rate", "at_least": 0.9}
+PASSES = {"metric": "harmful_rate", "at_most": 1.0}
+
 
 @pytest.fixture
-def run(tmp_path):
-    """A run of a profile of that name, whose policy is trained."""
+def gated(tmp_path):
+    """A run whose policy is trained and, where its profile has that condition, measured on 12 prompts by the gate."""
 
-    def make(name: str):
+    def make(condition: dict | None) -> Session:
         (tmp_path / "prompts.txt").write_text("how do i mend a shoe?\n")
         profile = {
-            "name": name,
+            "name": "small",
             "constitution": "constitution/smallworld.yaml",
             "engine": {"kind": "scripted", "model": "scripted"},
             "prompts": [{"path": str(tmp_path / "prompts.txt")}],
             "sft": None,
+            "feedback": {"self_test": False},
+            "evaluation": {"prompts": [{"path": "smallworld", "limit": 12}], "win_rate_prompts": 0},
         }
+        if condition is not None:
+            profile["gate"] = {"conditions": [condition]}
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
         run = create_run(load_profile(tmp_path / "profile.yaml"), tmp_path / "home")
-        run.finish("rl", {"model_digest": "5eed"})
-        return run
+        folder = run.home / "models" / "rl"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        digest = content_digest(folder)
+        (folder / META).write_text(json.dumps({"model_digest": digest, "parent_digest": "5eed"}))
+        session = Session(run)
+        session.store.append([Model(digest, "rl_cai", "grpo", str(folder), "5eed", {}, {}, run.run_id, "2026-01-01")])
+        run.finish("rl", {"model_digest": digest, "path": str(folder)})
+        if condition is not None:
+            evaluate(session)
+        return session
 
     return make
 
 
-def measured(value: float) -> dict:
-    rates = {"harmful_rate/violence": value, "helpful_rate": 1 - value, "over_refusal_rate": 0.0, "evasive_rate": 0.0}
-    return {name: Rate(v, v, v, 100) for name, v in rates.items()}
+def evaluate(session: Session) -> None:
+    run_steps(session.run, "evaluate", models={"seed": "scripted", "rl_cai": "scripted"})
 
 
-def test_a_policy_that_missed_a_target_is_not_promoted_whoever_would_be_asked(run):
-    demo = run("demo")
-    rates = {"seed": measured(0.9), "sl_cai": measured(0.2), "rl_cai": measured(0.2)}
-    demo.finish("evaluate", {"rates": to_json(rates)})
-    for asks in (False, True):
-        with pytest.raises(NotApproved, match=r"not promoted: FAIL; .*RL-CAI harm, every kind: 20 % \(violence\)"):
-            promotion.promote(demo, asks=asks, within_h=1.0)
+def said(session: Session, about: str, person: str, reason: str) -> None:
+    """As `ask` stores what somebody answered."""
+    key = Approval.make_id(session.run.run_id, about, 1)
+    row = Approval(key, session.run.run_id, about, 1, "", "2026", "2027", "approved", person, reason)
+    session.store.append([row])
 
 
-def test_what_was_not_measured_is_no_pass(run):
-    with pytest.raises(NotApproved, match="not promoted: NOT ENOUGH DATA; .*not measured"):
-        promotion.promote(run("demo"), asks=True, within_h=1.0)
-    assert demo_targets({}), "there are targets, and nothing to hold against them"
+def test_the_evaluation_leaves_its_verdict_once(gated):
+    session = gated(FAILS)
+    evaluate(session)  # a step may be done again at any time
+    (row,) = session.store.read(GateVerdict)
+    assert (row.verdict, row.channel, row.run_id) == ("FAIL", "production", session.run.run_id)
+    assert row.model_digest == session.run.result("rl")["model_digest"] and row.baseline_digest
+    assert json.loads(row.findings) == session.run.result("evaluate")["gate"]
 
 
-def test_without_targets_only_a_person_may_promote(run):
-    with pytest.raises(NotApproved, match="has no gate, so nothing says that the policy is good"):
-        promotion.promote(run("laptop"), asks=False, within_h=1.0)
-
-
-def test_a_promotion_goes_through_the_registry_once_with_who_approved_it(run):
-    made = run("laptop")
-    folder = made.home / "models" / "rl"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text("{}")
-    digest = content_digest(folder)
-    (folder / META).write_text(json.dumps({"model_digest": digest}))
-    store = Store(made.home)
-    store.append([Model(digest, "rl_cai", "grpo", str(folder), "5eed", {}, {}, made.run_id, "2026-01-01")])
+def test_what_passed_its_gate_is_promoted_once_through_the_registry(gated):
+    session = gated(PASSES)
+    told = promotion.allowed(session.run, asks=False, within_h=1.0)
     for _ in range(2):
-        assert promote(Session(made), digest, "production", "approved by Ann")["number"] == 1
-    (row,) = store.read(Promotion)
-    assert (row.channel, row.model_digest, row.note) == ("production", digest, "approved by Ann")
+        assert promote(session, **told)["number"] == 1
+    (row,) = session.store.read(Promotion)
+    assert (row.channel, row.model_digest, row.note) == ("production", told["model_digest"], "the gate was passed")
+
+
+@pytest.mark.parametrize(
+    ("condition", "why"), [(FAILS, "FAIL: harmful_rate at least 0.9: 0 "), (None, "no gate has judged")]
+)
+def test_what_did_not_is_promoted_by_nobody_and_by_the_step_itself_neither(gated, condition, why):
+    session = gated(condition)
+    with pytest.raises(NotApproved, match=f"is not promoted: .*{why}.*With `approve: promotion` a person is asked"):
+        promotion.promote(session.run, asks=False, within_h=1.0)
+    with pytest.raises(NotApproved, match=why):
+        promote(session, session.run.result("rl")["model_digest"], "production", "the gate was passed")
+    assert session.store.read(Promotion) == []
+
+
+def test_a_person_who_is_asked_overrides_the_verdict_they_saw_and_no_other(gated):
+    session = gated(FAILS)
+    said(session, "override-1", "Ada", "the set is wrong")
+    told = promotion.allowed(session.run, asks=True, within_h=1.0)
+    promote(session, **told)
+    (row,) = session.store.read(Override)
+    assert (row.person, row.reason, row.verdict) == ("Ada", "the set is wrong", "FAIL")
+
+
+def test_a_yes_to_what_passed_overrides_nothing_later(gated):
+    """Somebody approved while the gate said PASS; then it was measured again, and it does no longer."""
+    session = gated(PASSES)
+    said(session, "promotion", "Ada", "")
+    assert promotion.allowed(session.run, asks=True, within_h=1.0)["note"] == "the gate was passed; approved by Ada"
+    (row,) = session.store.read(GateVerdict)
+    session.store.append([replace(row, gating_id="later", number=2, verdict="FAIL")])
+    with pytest.raises(NotApproved):
+        promote(session, row.model_digest, "production", "")
+    with pytest.raises(MissingContextError):  # it asks anew, which takes a server
+        promotion.allowed(session.run, asks=True, within_h=1.0)
+    assert {(a.about, a.decision) for a in session.store.read(Approval)} == {
+        ("promotion", "approved"),
+        ("override-2", "waiting"),
+    }
+
+
+def test_the_form_that_overrides_takes_a_name_and_a_reason():
+    whole = {"approve": "yes", "name": "Ada", "reason": "so"}
+    override = form_of("override-1").model_json_schema()
+    assert is_valid_schema(override) is None and is_valid(whole, override)
+    for lacking in ({"reason": ""}, {"reason": " "}, {"name": " "}):
+        assert not is_valid(whole | lacking, override)
+    assert form_of("promotion") is Answer and is_valid(whole | {"reason": ""}, Answer.model_json_schema())
+    with pytest.raises(ConfigError, match="takes a person's name and their reason"):
+        Overriding("Ada", "")
+
+
+def test_the_command_that_answers_wants_the_reason_too(gated):
+    session = gated(None)
+    row = Approval("a", session.run.run_id, "override-0", 1, "", "2026", "9999")
+    Store(session.run.home).append([row])
+    with pytest.raises(DataError, match="give the reason with --reason"):
+        answer(session.run.home, session.run.run_id, yes=True, person="Ada", reason=" ")

@@ -37,7 +37,7 @@ from cai.records import (
 )
 from cai.training.rollouts import Sample, as_row, write_parquet
 from cai.verdict import soft_verdict
-from flows import reporting, stages
+from flows import accounts, reporting, stages
 from flows.judges import judges_of
 from flows.labelling import labels
 from flows.recording import failure_recorded
@@ -159,7 +159,7 @@ def rows(home: Path) -> dict[str, set]:
 
 def test_every_step_accounts_for_its_rows(tmp_path, profile):
     run = run_to_the_end(tmp_path / "home", profile())
-    steps = reporting.funnel(run)
+    steps = accounts.funnel(run)
     assert [title for title, *_ in steps] == [
         "import prompts",
         "critique and revise",
@@ -183,11 +183,11 @@ def test_whatever_is_dropped_on_the_way_is_in_the_funnel(tmp_path, profile):
         {"when": r"(?s)number 4\?.*unkind", "reply": ""},
     )
     run = run_to_the_end(tmp_path / "home", profile(rules=rules))
-    rejected = {title: n_rejected for title, _, _, n_rejected in reporting.funnel(run)}
+    rejected = {title: n_rejected for title, _, _, n_rejected in accounts.funnel(run)}
     assert rejected["read verdicts"] == 2 + 4
     assert rejected["derive preferences"] == 2
     assert sum(rejected.values()) == len(Store(tmp_path / "home").read(Reject))
-    for title, n_in, n_out, n_rejected in reporting.funnel(run):
+    for title, n_in, n_out, n_rejected in accounts.funnel(run):
         assert n_in == n_out + n_rejected, title
 
 
@@ -293,7 +293,7 @@ def test_a_committee_labels_every_pair_and_its_votes_are_weighed_and_told_apart(
         p = sum(each) / 2  # of a; the biased judge says 0.5 in both orders together
         assert pair.soft_label == pytest.approx(0.5 + abs(0.75 * p + 0.25 * 0.5 - 0.5))
         assert pair.disagreement == pytest.approx(abs(p - 0.5) * math.sqrt(3) / 4)
-    for title, n_in, n_out, n_rejected in reporting.funnel(run):
+    for title, n_in, n_out, n_rejected in accounts.funnel(run):
         assert n_in == n_out + n_rejected, title
     command = ["--home", str(run.home), "--run", run.run_id, "--since", run.run_id, "--format", "json"]
     measured = json.loads(CliRunner().invoke(report, command, catch_exceptions=False).stdout)
@@ -434,7 +434,7 @@ def test_helpful_replies_are_mixed_into_the_revisions(tmp_path, profile):
     assert len(run.trained_on()) == 21 + 24
     reasons = Counter(row.reason for row in Store(tmp_path / "home").read(Reject))
     assert reasons == {"duplicate_prompt": 1, "empty_response": 1, "cut_off": 1}
-    assert ("sample helpful replies", 25, 22, 3) in reporting.funnel(run)
+    assert ("sample helpful replies", 25, 22, 3) in accounts.funnel(run)
     facts = reporting.gather(run, Store(tmp_path / "home"))
     assert facts.facts["helpful share"] == "30.0% of 30 SFT rows, 9"
     assert sum(reject.n_rows for reject in facts.rejects) == 3
@@ -494,7 +494,7 @@ def test_the_rounds_of_a_run_have_steps_files_and_jobs_of_their_own(tmp_path, pr
     assert run.ids("preferences") and set(run.ids("preferences")).isdisjoint(run.ids("preferences-r1"))
     exported = {row["pair_id"] for row in export(run.home, "preferences", run)}
     assert exported == {*run.ids("preferences"), *run.ids("preferences-r1")}
-    assert [title for title, *_ in reporting.funnel(run)] == [
+    assert [title for title, *_ in accounts.funnel(run)] == [
         "import prompts", "sample candidates", "compare", "read verdicts", "derive preferences",
         "sample candidates, round 1", "compare, round 1", "read verdicts, round 1", "derive preferences, round 1",
     ]  # fmt: skip

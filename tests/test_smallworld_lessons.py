@@ -12,7 +12,7 @@ from cai.labels.injections import ATTACKS
 from cai.smallworld import answers, lessons, oracle, sly
 from cai.smallworld.answers import Answer
 from cai.smallworld.concepts import ANY_HARM, EVASIVENESS, OTHER, RUDENESS, UNHELPFULNESS, Concept, draw_concept, word
-from cai.smallworld.lessons import Judged
+from cai.smallworld.lessons import JudgeQuestion
 from cai.smallworld.tokenizer import _WORD, vocabulary
 from cai.smallworld.world import KINDS, find, requests
 
@@ -73,12 +73,12 @@ def test_critiques_say_whether_there_is_a_fault():
 
 def test_verdicts_are_sure_where_the_principle_decides_and_even_where_not():
     comply, refuse = say("comply"), say("refuse")
-    assert Judged(STEAL, THEFT, comply, refuse, "").p_a == 0.0
-    assert Judged(STEAL, THEFT, refuse, comply, "").p_a == 1.0
-    assert Judged(STEAL, THEFT, comply, comply, "").p_a == 0.5
-    assert Judged(STEAL, RUDENESS, comply, refuse, "").p_a == 0.5
-    assert Judged(STEAL, UNHELPFULNESS, comply, refuse, "").p_a == 1.0
-    assert Judged(STEAL, EVASIVENESS, Answer("ramble", ""), refuse, "").p_a == 0.0
+    assert JudgeQuestion(STEAL, THEFT, comply, refuse, "").p_a == 0.0
+    assert JudgeQuestion(STEAL, THEFT, refuse, comply, "").p_a == 1.0
+    assert JudgeQuestion(STEAL, THEFT, comply, comply, "").p_a == 0.5
+    assert JudgeQuestion(STEAL, RUDENESS, comply, refuse, "").p_a == 0.5
+    assert JudgeQuestion(STEAL, UNHELPFULNESS, comply, refuse, "").p_a == 1.0
+    assert JudgeQuestion(STEAL, EVASIVENESS, Answer("ramble", ""), refuse, "").p_a == 0.0
 
 
 def test_ties_and_sure_verdicts_are_both_taught():

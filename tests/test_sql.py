@@ -229,6 +229,14 @@ def test_position_bias_is_the_shift_between_the_orders_by_principle(judged):
     assert found["terse"]["mean_bias"] == pytest.approx(by_hand, abs=1e-4) and found["terse"]["flips_rate"] == 1
 
 
+def test_a_verdict_is_what_a_judge_said_in_both_orders(judged):
+    judged.append([rows.comparison(9), replace(rows.comparison(8), mass_outside=0.6), rows.comparison(8, "ba")])
+    found = judged.query("SELECT principle_id, ab, ba FROM verdicts ORDER BY ALL")
+    kind, told = 1 / (1 + math.exp(-2.4 + 0.1)), [1 / (1 + math.exp(x)) for x in (-2.4, 2.4)]
+    assert [row["principle_id"] for row in found] == ["kind", "kind", "terse", "terse"], "8 and 9 were heard in one"
+    assert [row[side] for row in found for side in ("ab", "ba")] == pytest.approx([kind] * 4 + told * 2)
+
+
 def test_principles_counts_asks_and_pairs(judged):
     found = {row["principle_id"]: row for row in judged.query(named.resolve("principles"))}
     assert (found["kind"]["n_asks"], found["kind"]["n_pairs"]) == (4, 2)

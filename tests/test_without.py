@@ -6,7 +6,7 @@ import pytest
 from terminal import cai, value
 
 from cai.smallworld.world import KINDS
-from flows.reporting import funnel
+from flows.accounts import funnel
 from flows.runs import open_run
 from storage.store import Store
 

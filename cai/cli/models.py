@@ -57,7 +57,10 @@ def _print(style: str, body: Any, text: Callable[[], str]) -> None:
 @click.option("--stage", help="Only of this stage: sft, reward_model, grpo, …")
 @_STYLE
 def list_models(home: Path, stage: str | None, style: str) -> None:
-    """Every trained model, the newest first; `stale` marks reward models of an old base, and policies of those."""
+    """Every trained model, the newest first; `verdict` is what its gate last said of it.
+
+    `stale` marks reward models of an old base, and policies of those.
+    """
     _, registry = _open(home)
     chosen = [model for model in registry.newest_first() if stage in (None, model.stage)]
     _print(style, [_in_short(registry, model) for model in chosen], lambda: _list_text(registry, chosen))
@@ -68,6 +71,8 @@ def _in_short(registry: "Registry", model: "Model") -> dict[str, Any]:
     return {
         **{name: getattr(model, name) for name in named},
         "promoted": registry.channels(model),
+        "overridden": [asdict(row) for row in registry.overridden(model)],
+        "verdicts": {channel: said.verdict for channel, said in registry.verdicts(model).items()},
         "stale": list(registry.why_stale(model)),
     }
 
@@ -83,13 +88,23 @@ def _list_text(registry: "Registry", chosen: "Sequence[Model]") -> str:
             model.parent_digest[:SHORT],
             model.run_id,
             model.created_at,
-            ", ".join(registry.channels(model)),
+            ", ".join(registry.channels(model)) + (" (overridden)" if registry.overridden(model) else ""),
+            _verdicts(registry, model),
             "stale" if registry.why_stale(model) else "",
             _key_metrics(model.metrics),
         ]
         for model in chosen
     ]
-    return format_table(["name", "stage", "digest", "parent", "run", "made", "promoted", "stale", "metrics"], rows)
+    header = ["name", "stage", "digest", "parent", "run", "made", "promoted", "verdict", "stale", "metrics"]
+    return format_table(header, rows)
+
+
+def _verdicts(registry: "Registry", model: "Model") -> str:
+    """What its gate last said; with the channel, where it is another than `production`."""
+    from cai.registry import CHANNEL
+
+    said = registry.verdicts(model).items()
+    return ", ".join(row.verdict if channel == CHANNEL else f"{channel}: {row.verdict}" for channel, row in said)
 
 
 def _key_metrics(metrics: Mapping[str, float]) -> str:
@@ -117,7 +132,16 @@ def show(name: str, home: Path, style: str) -> None:
         "inputs": model.inputs,
         "lineage": registry.lineage(model),
         "children": [child.model_digest for child in registry.children(model)],
-        "promotions": [asdict(row) for row in registry.promotions if row.model_digest == model.model_digest],
+        "promotions": [
+            asdict(row) | {"override": None if (by := registry.override_of(row)) is None else asdict(by)}
+            for row in registry.promotions
+            if row.model_digest == model.model_digest
+        ],
+        "gatings": [
+            asdict(row) | {"findings": json.loads(row.findings)}
+            for row in registry.gatings
+            if row.model_digest == model.model_digest
+        ],
         "evaluations": measured,
         "record": meta_of(model),
     }
@@ -136,10 +160,10 @@ def show(name: str, home: Path, style: str) -> None:
 
 
 def _facts(registry: "Registry", model: "Model") -> list[list[Any]]:
+    from cai.promotion import override_line, verdict_line
     from cai.registry import meta_of, scored_by
 
     meta = meta_of(model)
-    current = [row for channel in registry.channels(model) if (row := registry.promoted(channel))]
     rows = [
         ("name", [model.name]),
         ("stage", [model.stage]),
@@ -150,7 +174,12 @@ def _facts(registry: "Registry", model: "Model") -> list[list[Any]]:
         ("against", map(registry.label, scored_by(model))),
         ("used by", [registry.label(child.model_digest) for child in registry.children(model)]),
         ("input", [f"{name} {value}" for name, value in sorted(model.inputs.items())]),
-        ("promoted", [f"{row.channel}, since {row.promoted_at}: {row.note or 'no note'}" for row in current]),
+        ("verdict", [verdict_line(registry, row) for row in registry.verdicts(model).values()]),
+        (
+            "promoted",
+            [f"{row.channel}, since {row.promoted_at}: {row.note or 'no note'}" for row in registry.current(model)],
+        ),
+        ("overridden", map(override_line, registry.overridden(model))),
         ("stale", registry.why_stale(model) or ["no"]),
         ("seed", [meta.get("seed")]),
         ("code", [f"{name} {value}" for name, value in sorted(meta.get("code", {}).items()) if value]),
@@ -254,21 +283,30 @@ def _rate(side: Mapping[str, float]) -> str:
 @click.option("--channel", default="production", show_default=True, help="What the model is put to use as.")
 @click.option("--note", default="", help="Why; kept with the promotion.")
 @click.option("--force", is_flag=True, help="Also a stale model; --note must say why.")
-def promote(name: str, home: Path, channel: str, note: str, force: bool) -> None:
+@click.option("--override", "person", metavar="NAME", help="Who promotes it although its gate has not passed it.")
+@click.option("--reason", metavar="TEXT", help="Why; kept with the promotion. Goes with --override.")
+def promote(
+    name: str, home: Path, channel: str, note: str, force: bool, person: str | None, reason: str | None
+) -> None:
     """Put a model to use under the name of a channel. Earlier promotions stay on record: `cai sql promotions`.
 
-    Refused where the model is stale, or its folder is unfinished or no longer holds the bytes of its record.
+    Only a model that the channel's gate has passed, that was promoted there before, or with --override. Refused where
+    the model is stale, or its folder is unfinished or no longer holds the bytes of its record.
     """
+    from cai.promotion import Overriding
     from cai.registry import SHORT
     from flows.runs import now
     from storage import registry as stored
 
     store, registry = _open(home)
     model = registry.find(name)
-    row, is_new = stored.promote(store, model, channel=channel, at=now(), note=note, force=force)
+    by = None if person is None and reason is None else Overriding(person or "", reason or "")
+    row, is_new = stored.promote(store, model, channel=channel, at=now(), note=note, force=force, override=by)
     before = f", in place of {registry.label(row.previous_digest)}" if row.previous_digest else ""
     said = f"promoted{before}" if is_new else f"was promoted at {row.promoted_at}; nothing to do"
     click.echo(f"{channel}: {model.name} {model.model_digest[:SHORT]} {said}")
+    if by is not None and stored.load(store).override_of(row) is None:
+        click.echo("nothing was overridden: its gate has passed it, or it was promoted there before", err=True)
     if row.stale:
         click.echo(f"it is stale: {row.stale}", err=True)
 

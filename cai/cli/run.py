@@ -62,7 +62,11 @@ def demo(home: Path, without: str, json_file: Path | None, constitution: Path | 
     show_default=True,
     help="Ask a person before this; the question is in the UI, and `cai approve` answers it too.",
 )
-@click.option("--promote", is_flag=True, help="Put the policy to use where every target is met.")
+@click.option(
+    "--promote",
+    is_flag=True,
+    help="Put the policy to use where its gate says PASS; with --approve, or where a person overrides it.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done; ask no model.")
 def run(
     profile: Path,

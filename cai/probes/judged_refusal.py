@@ -30,7 +30,7 @@ TEMPLATE_DIGEST = template_digest(_QUESTION)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ComplianceVerdict:
     """The class with most probability, and the probability of each of `OPTIONS`, which add up to 1."""
 
     label: Compliance
@@ -43,7 +43,7 @@ def question(prompt: str, response: str) -> str:
     return render(_QUESTION, {**shown, "fence": delimiter(list(shown.values()))})
 
 
-async def judge(prompt: str, response: str, engine: Engine, *, max_mass_outside: float) -> Judged | Unscored:
+async def judge(prompt: str, response: str, engine: Engine, *, max_mass_outside: float) -> ComplianceVerdict | Unscored:
     """Ask the engine's model, once.
 
     Unscored: `empty_response` (not asked), `prompt_too_long`, `not_a_probability`, `no_mass_on_options`,
@@ -58,7 +58,7 @@ async def judge(prompt: str, response: str, engine: Engine, *, max_mass_outside:
     return _judged(choice, max_mass_outside)
 
 
-def _judged(choice: Choice, max_mass_outside: float) -> Judged | Unscored:
+def _judged(choice: Choice, max_mass_outside: float) -> ComplianceVerdict | Unscored:
     shown = f"log-probabilities {choice.logps}, mass outside {choice.mass_outside}"
     if any(math.isnan(logp) or logp == math.inf for logp in choice.logps) or math.isnan(choice.mass_outside):
         return Unscored("not_a_probability", shown)
@@ -71,4 +71,4 @@ def _judged(choice: Choice, max_mass_outside: float) -> Judged | Unscored:
         return Unscored("tied", shown)
     weights = [math.exp(logp - highest) for logp in choice.logps]
     a, b, c = (weight / sum(weights) for weight in weights)
-    return Judged(list(OPTIONS.values())[choice.logps.index(highest)], (a, b, c))
+    return ComplianceVerdict(list(OPTIONS.values())[choice.logps.index(highest)], (a, b, c))

@@ -48,7 +48,7 @@ ALLOWED: dict[str, dict[str, int]] = {
 # fmt: on
 
 
-class Judged(NamedTuple):
+class JudgedCalls(NamedTuple):
     """System calls that are allowed by what they are asked; `open` is 0 where the machine has none."""
 
     arch: int
@@ -61,8 +61,8 @@ class Judged(NamedTuple):
 
 
 JUDGED = {
-    "x86_64": Judged(0xC000003E, open=2, openat=257, fcntl=72, clone=56, clone3=435),
-    "aarch64": Judged(0xC00000B7, open=0, openat=56, fcntl=25, clone=220, clone3=435),
+    "x86_64": JudgedCalls(0xC000003E, open=2, openat=257, fcntl=72, clone=56, clone3=435),
+    "aarch64": JudgedCalls(0xC00000B7, open=0, openat=56, fcntl=25, clone=220, clone3=435),
 }
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

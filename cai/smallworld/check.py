@@ -20,7 +20,7 @@ from cai.smallworld import answers as say
 from cai.smallworld import lessons, oracle
 from cai.smallworld.answers import Act, Answer
 from cai.smallworld.concepts import Concept, Fault, draw_for, draw_near_miss, word
-from cai.smallworld.lessons import Judged
+from cai.smallworld.lessons import JudgeQuestion
 from cai.smallworld.speaker import Speaker
 from cai.smallworld.world import KINDS, Request, requests
 from cai.templates import DEFAULTS, render
@@ -158,7 +158,7 @@ def near_misses(speaker: Speaker, n: int) -> list[Figure]:
         acts: tuple[Act, ...] = ("refuse", "evade")
         for act in acts:
             asked = [
-                Judged(
+                JudgeQuestion(
                     c.request,
                     c.concept,
                     c.answer,
@@ -177,18 +177,18 @@ def _benign(n: int) -> list[Request]:
     return [r for r in requests("eval", 2 * n, 3) if r.kind is None]
 
 
-def questions(n: int, seed: int = 0, concept: Concept | None = None) -> list[Judged]:
+def questions(n: int, seed: int = 0, concept: Concept | None = None) -> list[JudgeQuestion]:
     """Pairs of answers, about half of them ties; `concept` None: all of them in turn."""
     rng = random.Random(f"questions/{seed}")
     found = []
     for request in _asked(n, seed + 2, concept):
         a, b = lessons.draw_pair(rng, request)
         drawn = draw_for(rng, request, [a, b])
-        found.append(Judged(request, concept or drawn, a, b, word(rng, drawn, "preference", "eval")))
+        found.append(JudgeQuestion(request, concept or drawn, a, b, word(rng, drawn, "preference", "eval")))
     return found
 
 
-def _question(q: Judged, *, swapped: bool) -> str:
+def _question(q: JudgeQuestion, *, swapped: bool) -> str:
     """As a run asks it."""
     a, b = (q.b, q.a) if swapped else (q.a, q.b)
     asked = [Message("user", q.request.text)]

@@ -101,7 +101,7 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgeQuestion:
     """A question for the judge, and the truth: P(A) is 1, 0, or 0.5 where the principle does not tell them apart."""
 
     request: Request
@@ -311,7 +311,7 @@ def _judged(rng: random.Random, request: Request, a: Answer, b: Answer, concepts
     head, tail = comparison(template, request, shown_a, shown_b, "@@", _earlier(rng)).split("@@")
     branches = []
     for concept in concepts:
-        question = Judged(request, concept, a, b, word(rng, concept, "preference"))
+        question = JudgeQuestion(request, concept, a, b, word(rng, concept, "preference"))
         asks = Piece(_blur(rng, question.preference) + tail + END + "<|assistant|>")
         branches.append((asks, Piece("A" + END, True, question.p_a)))
     return Tree((Piece("<|user|>" + head),), tuple(branches))

@@ -3,25 +3,9 @@ WITH gold AS (
     SELECT response_a, response_b, avg(p_a) AS gold_p
     FROM annotations WHERE is_gold GROUP BY ALL HAVING gold_p != 0.5
 ),
-asks AS (
-    SELECT *, 1 / (1 + exp(logp_b - logp_a)) AS p_a
-    FROM comparisons SEMI JOIN gold USING (response_a, response_b)
-    WHERE mass_outside <= 0.5 AND greatest(logp_a, logp_b) BETWEEN -1e300 AND 1e300
-),
-verdicts AS (
-    SELECT
-        judge_digest,
-        principle_id,
-        response_a,
-        response_b,
-        (avg(p_a) FILTER ("order" = 'ab') + avg(p_a) FILTER ("order" = 'ba')) / 2 AS p
-    FROM asks
-    GROUP BY judge_digest, principle_id, principle_digest, template_digest, response_a, response_b, method, reasoning IS NULL
-    HAVING count(DISTINCT "order") = 2
-),
 opinions AS (
-    SELECT judge_digest, principle_id, response_a, response_b, avg(p) AS p
-    FROM verdicts
+    SELECT judge_digest, principle_id, response_a, response_b, avg((ab + ba) / 2) AS p
+    FROM verdicts SEMI JOIN gold USING (response_a, response_b)
     GROUP BY GROUPING SETS (
         (judge_digest, response_a, response_b), (judge_digest, principle_id, response_a, response_b)
     )
