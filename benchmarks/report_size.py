@@ -83,7 +83,8 @@ class Writer:
         labels = tuple(self.rng.choice(("comply", "refuse", "partial")) for _ in range(ROUNDS + 1))
         scores = tuple(self.rng.gauss(0, 1) for _ in range(ROUNDS + 1))
         tags = (self.rng.choice(TAGS),)
-        return Chain((Turn("user", prompt),), response, tuple(steps), tags, labels, scores, (self.rng.random(),))
+        key = f"{self.rng.getrandbits(128):032x}"
+        return Chain((Turn("user", prompt),), response, tuple(steps), tags, labels, scores, (self.rng.random(),), key)
 
 
 def report_data(chains: tuple[Chain, ...]) -> ReportData:

@@ -1,9 +1,14 @@
 """Data for report pages: none, and some in every section. What the tests of the page share."""
 
+import gzip
+import json
+from html.parser import HTMLParser
+
 from cai.card import Card
 from cai.config import Condition
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
+from cai.report.coding import decode
 from cai.report.data import (
     Answer,
     Chain,
@@ -124,3 +129,36 @@ def full_data(text="Some text."):
         n_pairs=9,
         samples=(Sample(turns, (Answer(text, text, text), Answer("seed", text)), (text,)),),
     )
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text of scripts and of the rest."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.scripts, self.text = [], [], []
+        self._in_script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+        if self._in_script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        if self._in_script:
+            self.scripts[-1] += data
+        else:
+            self.text.append(data)
+
+
+def unpacked(page):
+    """The index of the chains in a page, and their rows."""
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    blocks = [text for text, has in zip(page.scripts, scripts, strict=True) if has.get("class") == "chains"]
+    index = json.loads(page.scripts[[has.get("id") for has in scripts].index("chain-index")])
+    return index, [row for block in blocks for row in json.loads(gzip.decompress(decode(block)))]

@@ -1,21 +1,16 @@
 """The report page, its targets and the terminal table. What a browser makes of the page: test_report_browser.py."""
 
-import base64
 import dataclasses
-import gzip
-import hashlib
-import json
 import re
-from html.parser import HTMLParser
 
 import pytest
-from report_data import HOSTILE, empty_data, full_data, gating, rates, results, win_rates
+from report_data import HOSTILE, Page, empty_data, full_data, gating, rates, results, unpacked, win_rates
 
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
 from cai.report.build import build_report
 from cai.report.curves import overoptimisation
-from cai.report.data import Answer, Chain, Pair, RejectCount, Sample, Step, Target, Turn, verdict
+from cai.report.data import Answer, Pair, RejectCount, Sample, Target, Turn, verdict
 from cai.report.diff import MAX_WORDS, word_diff
 from cai.report.plots import curve
 from cai.report.targets import demo_targets
@@ -34,31 +29,6 @@ OPTIONAL = [
     "reliability",
 ]
 OPTIONAL += ["chains", "pairs", "samples", "excluded_tag", "gating", "frontier", "datasheet", "cards"]
-
-
-class Page(HTMLParser):
-    """Every tag with its attributes, and the text of scripts and of the rest."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.scripts, self.text = [], [], []
-        self._in_script = False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._in_script = tag == "script"
-        if self._in_script:
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self._in_script = False
-
-    def handle_data(self, data):
-        if self._in_script:
-            self.scripts[-1] += data
-        else:
-            self.text.append(data)
 
 
 def test_the_page_loads_nothing_from_anywhere():
@@ -87,52 +57,17 @@ def test_hostile_text_stays_text_everywhere():
     build_report(full_data(HOSTILE)).encode("utf-8")
 
 
-def unpacked(page):
-    """The index of the chains in a page, and their rows."""
-    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    blocks = [text for text, has in zip(page.scripts, scripts, strict=True) if has.get("class") == "chains"]
-    index = json.loads(page.scripts[[has.get("id") for has in scripts].index("chain-index")])
-    return index, [row for block in blocks for row in json.loads(gzip.decompress(base64.b64decode(block)))]
-
-
 def test_embedded_chains_read_back_as_they_were():
     page = Page(build_report(full_data(HOSTILE)))
     index, (row,) = unpacked(page)
     shown = HOSTILE.replace("\ud800", "\ufffd")
-    turns, response, steps, tags, labels, scores, soft_labels = row
+    turns, response, steps, tags, labels, scores, soft_labels, changed, key = row
     assert response == shown
     assert [index["roles"][role][0] for role, _ in turns] == ["system", "user"] and turns[1][1] == shown
     assert steps == [[0, shown, "Another text."]] and index["principles"] == [[shown, 1]]
     assert (tags, labels, scores, soft_labels) == ([0], [0, 0], [0.5, None], [0.8])
-    assert not [text for text in page.scripts[:2] if "<" in text or "&" in text]
-
-
-def chain_of(n, text="said"):
-    return Chain((Turn("user", f"asked {n}"),), text, (Step("p", "fine", text),))
-
-
-def test_chains_that_do_not_fit_are_left_out_evenly_and_the_page_says_so():
-    texts = [hashlib.sha256(str(n).encode()).hexdigest() * 4 for n in range(4_000)]
-    chains = tuple(chain_of(n, text) for n, text in enumerate(texts))
-    data = dataclasses.replace(empty_data(), chains=chains, n_chains=len(chains))
-    page = build_report(data, max_bytes=250_000)
-    assert 240_000 < len(page.encode()) <= 250_000, "as many as fit"
-    index, rows = unpacked(Page(page))
-    asked = [int(row[0][0][1].split()[1]) for row in rows]
-    assert index["n"] == len(asked) and asked == sorted(set(asked))
-    step = len(chains) / len(asked)
-    assert max(abs(n - place * step) for place, n in enumerate(asked)) < 1, "evenly spread"
-    said = " ".join("".join(Page(page).text).split())
-    assert (
-        f"This page has {len(asked):,} of the run’s 4,000 chains, evenly spread: more would not fit its size." in said
-    )
-    assert "evenly spread" not in build_report(data)
-
-
-def test_a_page_that_is_too_large_without_chains_shows_none():
-    data = dataclasses.replace(empty_data(), chains=(chain_of(0), chain_of(1)), n_chains=2)
-    index, rows = unpacked(Page(build_report(data, max_bytes=1_000)))
-    assert (index["n"], rows) == (0, [])
+    assert (changed, key) == (1, ""), "nothing is clipped"
+    assert not [text for text in page.scripts[:2] if "<" in text]
 
 
 def test_the_gates_verdict_stands_first_with_every_condition_its_interval_and_what_would_decide():

@@ -29,11 +29,13 @@ _HERE = Path(__file__).parent
 _HEADLINES = ("harmful_rate", "helpful_rate", "over_refusal_rate")
 _KIND = "harmful_rate/"
 MAX_BYTES = 24_900_000
-"""Of the page. The chains are what it can have fewer of, and it says so."""
+"""Of the page. The texts of chains are what it can have less of, and it says so."""
 _NOTE = 500
 """Bytes of what it says then, and more."""
 _BLOCKS = '<script type="application/octet-stream" class="chains"></script>'
-"""Where the blocks of chains stand. No text can look like it: `<` is escaped wherever a text is put."""
+"""Where blocks of chains stand: the first before the script, which shows it at once, the rest after it. No text can
+look like it: `<` is escaped wherever a text is put.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def build_report(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
 
     room = max_bytes - _NOTE - len(page(Packed(index_of(data.chains), ())).encode())
     packed = pack(data.chains, room)
-    return page(packed).replace(_BLOCKS, "".join(map(_block, packed.blocks)))
+    blocks = [*map(_block, packed.blocks)]
+    return page(packed).replace(_BLOCKS, "".join(blocks[:1]), 1).replace(_BLOCKS, "".join(blocks[1:]))
 
 
 def _block(packed: str) -> str:

@@ -201,6 +201,8 @@ class Chain:
     """A reward model's, of the response and then each revision; None where it gave none. Empty: none scored them."""
     soft_labels: tuple[float, ...] = ()
     """Of the preference pairs of this prompt, whose responses are others: P(chosen is better)."""
+    response_id: str = ""
+    """By which the tables know it."""
 
 
 @dataclass(frozen=True, slots=True)
