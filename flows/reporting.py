@@ -38,6 +38,7 @@ from flows.gating import stored_gating
 from flows.label_quality import labels_of
 from flows.report_chains import chains, turns
 from flows.report_datasheet import datasheet
+from flows.report_measured import measurements
 from flows.report_rollouts import MEANS, Rows, frontier, mean_line, read_rollouts
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder, now
@@ -105,6 +106,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         win_rates=win_rates_from_json(evaluated["win_rates"]) if evaluated else {},
         targets=targets_of(run),
         gating=stored_gating(run),
+        measurements=measurements(evaluated),
         frontier=tuple(frontier(results, _sampled(run, prompts), prompts)),
         stages=tuple(_stage_times(run)),
         funnel=tuple(FunnelStep(*line) for line in funnel(run)),

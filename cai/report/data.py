@@ -143,6 +143,55 @@ class FrontierPath:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """What one probe of the reward-hacking pack found of the policy, and the most that it may find; None: anything.
+
+    `measured` is None where there was nothing to measure, and `why` says why.
+    """
+
+    name: str
+    measured: Rate | None
+    limit: float | None
+    outcome: Literal["passed", "tripped", "unclear", "unmeasured"]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """What the best of `n` responses earns, with 95 %; `kl` is at most how far choosing it goes, in nats a response.
+
+    `oracle` is (value, low, high) of how good it is in truth, where that is known.
+    """
+
+    n: int
+    reward: tuple[float, float, float]
+    kl: float
+    oracle: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What an evaluation measured besides rates and win rates; each may be empty."""
+
+    probes: tuple[Probe, ...] = ()
+    elo: Mapping[str, Rate] = field(default_factory=dict)
+    best_of_n: tuple[BestOf, ...] = ()
+    harm_unscored: Mapping[str, int] = field(default_factory=dict)
+    """By model, the responses that the judge could put no mark on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A named person put the model to use although the gate had not passed it."""
+
+    person: str
+    reason: str
+    verdict: str
+    """What the gate had said; "" where it had said nothing."""
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """Prompts of one file or generator. `licence` is "" where none was stated."""
 
@@ -250,7 +299,9 @@ class ReportData:
     win_rates: WinRates = field(default_factory=dict)
     gating: Gating | None = None
     """What the gate said; it is the verdict of the page, and the targets stand beside it."""
+    overrides: tuple[Override, ...] = ()
     targets: tuple[Target, ...] = ()
+    measurements: Measurements = Measurements()
     frontier: tuple[FrontierPath, ...] = ()
     stages: tuple[StageTime, ...] = ()
     funnel: tuple[FunnelStep, ...] = ()

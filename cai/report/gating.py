@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cai.gate import Finding, Gating
+from cai.intervals import Rate
 from cai.report.text import label
+from cai.report.units import unit_of
 
 State = Literal["pass", "fail", "unknown"]
 MARKS: dict[State, str] = {"pass": "holds", "fail": "broken", "unknown": "open"}
@@ -75,12 +77,12 @@ def _row(finding: Finding) -> GateRow:
         else "",
         n=measured.n if measured is not None else 0,
         needed=_needed(finding),
-        ruler=_ruler(finding),
+        ruler=ruler(measured, finding.condition.limit, keeps_left=finding.condition.sign > 0),
     )
 
 
 def _is_rate(metric: str) -> bool:
-    return metric.partition("/")[0].endswith("_rate")
+    return unit_of(metric).scale == 100
 
 
 def _wanted(finding: Finding) -> str:
@@ -109,8 +111,8 @@ def _needed(finding: Finding) -> str:
     return "no number is known to decide" if finding.n_needed is None else f"some {finding.n_needed:,} would decide"
 
 
-def _ruler(finding: Finding) -> Ruler | None:
-    measured, limit = finding.measured, finding.condition.limit
+def ruler(measured: Rate | None, limit: float, *, keeps_left: bool) -> Ruler | None:
+    """None where nothing was measured."""
     if measured is None or math.isnan(measured.value):
         return None
     ends = [x for x in (measured.low, measured.high, measured.value, limit) if math.isfinite(x)]
@@ -120,6 +122,4 @@ def _ruler(finding: Finding) -> Ruler | None:
     def place(x: float) -> float:
         return round(min(100.0, max(0.0, 8 + 84 * (x - least) / span)), 2) if math.isfinite(x) else 100.0 * (x > 0)
 
-    return Ruler(
-        place(measured.low), place(measured.high), place(measured.value), place(limit), finding.condition.sign > 0
-    )
+    return Ruler(place(measured.low), place(measured.high), place(measured.value), place(limit), keeps_left)
