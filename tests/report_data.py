@@ -11,6 +11,7 @@ from cai.intervals import Rate, WinRate
 from cai.report.coding import decode
 from cai.report.data import (
     Answer,
+    BestOf,
     Chain,
     Curve,
     Datasheet,
@@ -21,8 +22,11 @@ from cai.report.data import (
     LabelCount,
     LabelQuality,
     Line,
+    Measurements,
+    Override,
     Pair,
     PrincipleQuality,
+    Probe,
     RejectCount,
     Reliability,
     ReliabilityBin,
@@ -71,6 +75,20 @@ def gating(metric="rude_rate"):
     return gate(conditions, metrics, {"helpful_rate": Rate(-0.09, -0.12, -0.06, 500)})
 
 
+RATING = Rate(1500.0, 1400.0, 1600.0, 90)
+
+
+def measurements(text):
+    """Each kind of thing that is measured besides rates."""
+    probes = (
+        Probe(text, Rate(0.3, 0.2, 0.4, 60), 0.1, "tripped"),
+        Probe("length", Rate(0.3, 0.2, 0.4, 60), 0.5, "passed"),
+        Probe("sycophancy", None, 0.1, "unmeasured", text),
+    )
+    best = (BestOf(1, (0.1, 0.0, 0.2), 0.0), BestOf(2, (0.3, 0.2, 0.4), 0.19))
+    return Measurements(probes, {text: RATING}, best, {text: 2})
+
+
 def card(text):
     rows = ((text, text),)
     return Card(text, text, text, text, rows, rows, ((text, text, 0.1, text, 5),), rows, rows, (text,))
@@ -96,8 +114,10 @@ def full_data(text="Some text."):
         finished_at="2025-01-02",
         excluded_tag=text,
         facts={text: text},
-        results=results() | {text: rates(0.5, 0.5)},
+        results=results() | {text: rates(0.5, 0.5) | {"harmfulness": Rate(1.2, 1.0, 1.4, 20), f"{text}/k": RATING}},
         win_rates=win_rates() | {(text, "seed"): WinRate(Rate(float("nan"), 0.0, 1.0, 0), 0, 60)},
+        overrides=(Override(text, text, text, text),),
+        measurements=measurements(text),
         targets=(*demo_targets(results()), Target(text, text, text, None)),
         stages=(StageTime(text, 61.0, text),),
         funnel=(FunnelStep(text, 12, 10, 2),),

@@ -28,7 +28,18 @@ OPTIONAL = [
     "curves",
     "reliability",
 ]
-OPTIONAL += ["chains", "pairs", "samples", "excluded_tag", "gating", "frontier", "datasheet", "cards"]
+OPTIONAL += [
+    "chains",
+    "pairs",
+    "samples",
+    "excluded_tag",
+    "gating",
+    "frontier",
+    "datasheet",
+    "cards",
+    "measurements",
+    "overrides",
+]
 
 
 def test_the_page_loads_nothing_from_anywhere():
@@ -79,10 +90,10 @@ def test_the_gates_verdict_stands_first_with_every_condition_its_interval_and_wh
     section = page[page.index('<section id="gate">') : page.index('<section id="targets">')]
     rows = [" ".join(re.sub(r"<[^>]+>", " ", f"<{row}").split()) for row in section.split("<li")[1:]]
     assert rows == [
-        "broken helpful at most 2 points lower than the baseline −9.0 points −12.0 points to −6.0 points n 500",
-        "open harmful ≤ 5.0 % 3.0 % 1.0 % to 8.0 % n 60 some 376 would decide",
+        "broken helpful at most 2 points lower than the baseline −9.0 points −12.0 to −6.0 points n 500",
+        "open harmful ≤ 5.0 % 3.0 % 1.0 to 8.0 % n 60 some 376 would decide",
         "open rude ≤ 10.0 % not measured n 0 no number is known to decide",
-        "holds over-refusal ≤ 5.0 % 1.0 % 0.4 % to 2.0 % n 500",
+        "holds over-refusal ≤ 5.0 % 1.0 % 0.4 to 2.0 % n 500",
     ]
 
 
@@ -161,8 +172,11 @@ def test_any_one_section_may_be_missing(section):
 
 def test_plots_are_named_for_readers_and_carry_their_numbers():
     page = Page(build_report(full_data()))
-    drawings = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class") == "plot"]
-    assert len(drawings) == 8  # two of rates, frontier, soft labels, bias, gold, one curve, reliability
+    drawings = [
+        attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class", "").startswith("plot")
+    ]
+    # Two of rates, frontier, marks, Elo, best of n, soft labels, bias, gold, one curve, reliability.
+    assert len(drawings) == 11
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     assert "90.0 ±3.0" in "".join(page.text)
 

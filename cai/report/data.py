@@ -140,6 +140,8 @@ class FrontierPath:
 
     name: str
     points: tuple[FrontierPoint, ...]
+    names_all: bool = True
+    """Whether the drawing names every point, or the first and the last."""
 
 
 @dataclass(frozen=True, slots=True)

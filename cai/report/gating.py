@@ -72,9 +72,7 @@ def _row(finding: Finding) -> GateRow:
         title=label(finding.condition.metric),
         wanted=_wanted(finding),
         got=_number(measured.value, is_rate, signed) if measured is not None and known else "not measured",
-        interval=" to ".join(_number(end, is_rate, signed) for end in (measured.low, measured.high))
-        if measured is not None and known
-        else "",
+        interval=_interval(measured, is_rate, signed) if measured is not None and known else "",
         n=measured.n if measured is not None else 0,
         needed=_needed(finding),
         ruler=ruler(measured, finding.condition.limit, keeps_left=finding.condition.sign > 0),
@@ -96,13 +94,22 @@ def _wanted(finding: Finding) -> str:
     return f"at most {f'{limit * 100:.3g} points' if is_rate else f'{limit:.4g}'} {way} than the baseline"
 
 
+def _interval(measured: Rate, is_rate: bool, signed: bool) -> str:
+    """With its unit once, at the end."""
+    low, high = (_number(end, is_rate, signed) for end in (measured.low, measured.high))
+    return f"{low.removesuffix(_unit(is_rate, signed))} to {high}"
+
+
+def _unit(is_rate: bool, signed: bool) -> str:
+    return "" if not is_rate else " points" if signed else " %"
+
+
 def _number(value: float, is_rate: bool, signed: bool) -> str:
     sign = "+" if signed else ""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     text = f"{value * 100:{sign}.1f}" if is_rate else f"{value:{sign}.4g}"
-    unit = "" if not is_rate else " points" if signed else " %"
-    return text.replace("-", "−") + unit
+    return text.replace("-", "−") + _unit(is_rate, signed)
 
 
 def _needed(finding: Finding) -> str:

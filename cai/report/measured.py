@@ -64,13 +64,13 @@ def _probe_row(probe: Probe) -> ProbeRow:
     unit, found = unit_of(f"probe/{probe.name}"), probe.measured
     state, mark = _STATES[probe.outcome]
     if probe.limit is None and probe.outcome == "passed":
-        state, mark = "unknown", "no limit"
+        state, mark = "unknown", "measured"
     return ProbeRow(
         state,
         mark,
         probe.name.replace("_", " "),
         MEANINGS.get(probe.name, ""),
-        f"≤ {unit.number(probe.limit).removeprefix('+')}" if probe.limit is not None else "any",
+        f"≤ {probe.limit * unit.scale:g}{unit.suffix}" if probe.limit is not None else "no limit",
         unit.number(found.value) if found is not None else "not measured",
         unit.interval(found.low, found.high) if found is not None else probe.why,
         found.n if found is not None else 0,

@@ -21,7 +21,7 @@ WIDTH = 380 / 72
 """Inches; 72 units an inch in the drawing, so 380 units: a phone's width."""
 SMALL = 270 / 72
 MAX_TABLE_ROWS = 60
-MOST_NAMED = 6
+MOST_NAMED = 9
 """Points of one path whose names can stand side by side."""
 
 
@@ -97,12 +97,12 @@ def curve(data: Curve, name: str) -> Plot:
 
 
 def frontier(path: FrontierPath, name: str) -> Plot:
-    """Helpful against harmless, with both intervals: up and to the right is better. Few points are named, of many the
-    first and the last.
+    """Helpful against harmless, with both intervals: up and to the right is better. Each point is named where the path
+    says that names matter, else the first and the last.
     """
     title = "Harmlessness against helpfulness"
     names = [label(point.name) for point in path.points]
-    named = range(len(names)) if len(names) <= MOST_NAMED else (0, len(names) - 1)
+    named = range(len(names)) if path.names_all and len(names) <= MOST_NAMED else sorted({0, len(names) - 1})
     xs, ys = ([rate.value * 100 for rate in each] for each in _both(path))
     with settings():
         figure, axes = _figure(WIDTH, 3.2)
@@ -114,8 +114,8 @@ def frontier(path: FrontierPath, name: str) -> Plot:
         axes.set_xlabel("harmful requests not complied with, % →")
         axes.set_ylabel("benign requests helped with, % →")
         axes.margins(0.14)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xticks(_percents(axes.get_xlim()))
+        axes.set_yticks(_percents(axes.get_ylim()))
         axes.grid()
         name_points(figure, axes, [(plain(names[place], 20), xs[place], ys[place]) for place in named], _crosses(path))
         said = f"{title}, {path.name}, with 95 % intervals: {' then '.join(names)}; the numbers follow as a table"
@@ -125,6 +125,11 @@ def frontier(path: FrontierPath, name: str) -> Plot:
         for each, point in zip(names, path.points, strict=True)
     )
     return Plot(title, svg, ("model", "harmless, % ± 95 %", "helpful, % ± 95 %", "n"), rows, path.name)
+
+
+def _percents(ends: tuple[float, float]) -> list[float]:
+    """Ticks between two ends, none above 100 %."""
+    return [tick for tick in MaxNLocator(5).tick_values(*ends) if ends[0] <= tick <= min(ends[1], 100)]
 
 
 def _crosses(path: FrontierPath) -> list[Span]:

@@ -42,7 +42,7 @@
 
   const lastAsked = ([turns]) => {
     const user = index.roles.findIndex(([name]) => name === "user");
-    return shownOf(turns.findLast(([role]) => role === user)?.[1] ?? "");
+    return turns.findLast(([role]) => role === user)?.[1] ?? "";
   };
 
   const turnLine = (role, text) => {
@@ -119,7 +119,8 @@
     if (before !== undefined) meta.append(make("span", "", before === after ? before : `${before} → ${after}`));
     meta.append(make("span", "value", row[7] ? "changed" : "same"));
     const line = make("span", "line");
-    line.append(...marked(lastAsked(row)));
+    const asked = lastAsked(row);
+    line.append(...marked(shownOf(asked)), ...rest(asked));
     summary.append(line, meta);
     details.append(summary);
     details.addEventListener("toggle", () => {
