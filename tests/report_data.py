@@ -1,5 +1,6 @@
 """Data for report pages: none, and some in every section. What the tests of the page share."""
 
+import functools
 import gzip
 import json
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from cai.card import Card
 from cai.config import Condition
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
+from cai.report.build import build_report
 from cai.report.coding import decode
 from cai.report.data import (
     Answer,
@@ -149,6 +151,12 @@ def full_data(text="Some text."):
         n_pairs=9,
         samples=(Sample(turns, (Answer(text, text, text), Answer("seed", text)), (text,)),),
     )
+
+
+@functools.cache
+def full_page(text="Some text."):
+    """The page of `full_data`, drawn once."""
+    return build_report(full_data(text))
 
 
 class Page(HTMLParser):

@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 import pytest
-from report_data import HOSTILE, Page, empty_data, full_data, gating, rates, results, unpacked, win_rates
+from report_data import HOSTILE, Page, empty_data, full_data, full_page, gating, rates, results, unpacked, win_rates
 
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
@@ -43,7 +43,7 @@ OPTIONAL += [
 
 
 def test_the_page_loads_nothing_from_anywhere():
-    page = build_report(full_data())
+    page = full_page()
     assert not re.search(r"https?:|url\((?!#)|@import", page)
     for tag, attributes in Page(page).tags:
         assert tag not in {"link", "iframe", "object", "embed", "base"}
@@ -53,7 +53,7 @@ def test_the_page_loads_nothing_from_anywhere():
 
 def test_hostile_text_stays_text_everywhere():
     """The same page with harmless and with hostile strings has the same elements, attributes' names and scripts."""
-    calm, hostile = Page(build_report(full_data())), Page(build_report(full_data(HOSTILE)))
+    calm, hostile = Page(full_page()), Page(full_page(HOSTILE))
 
     def shape(page):
         return [(tag, sorted(attributes)) for tag, attributes in page.tags if tag not in {"tspan", "path", "g"}]
@@ -65,11 +65,11 @@ def test_hostile_text_stays_text_everywhere():
     shown = "".join(hostile.text)
     assert "<img src=x onerror=alert(2)> {{ 7 * 7 }} <!--" in shown
     assert "49" not in re.findall(r"alert\(2\)> (\S+)", shown)
-    build_report(full_data(HOSTILE)).encode("utf-8")
+    full_page(HOSTILE).encode("utf-8")
 
 
 def test_embedded_chains_read_back_as_they_were():
-    page = Page(build_report(full_data(HOSTILE)))
+    page = Page(full_page(HOSTILE))
     index, (row,) = unpacked(page)
     shown = HOSTILE.replace("\ud800", "\ufffd")
     turns, response, steps, tags, labels, scores, soft_labels, changed, key = row
@@ -108,7 +108,7 @@ def test_a_gate_that_cannot_tell_says_how_many_prompts_would():
 
 
 def test_the_policy_allows_only_the_pages_own_script_and_style():
-    tags = Page(build_report(full_data())).tags
+    tags = Page(full_page()).tags
     policy = next(a["content"] for tag, a in tags if tag == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -124,15 +124,15 @@ def test_every_pair_and_answer_is_on_the_page():
 
 
 def test_ids_are_unique():
-    ids = [attributes["id"] for _, attributes in Page(build_report(full_data())).tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in Page(full_page()).tags if "id" in attributes]
     assert sorted(ids) == sorted(set(ids))
-    references = {a["href"][1:] for _, a in Page(build_report(full_data())).tags if "href" in a}
+    references = {a["href"][1:] for _, a in Page(full_page()).tags if "href" in a}
     assert references <= set(ids)
 
 
 def test_same_data_gives_the_same_bytes():
-    assert build_report(full_data()) == build_report(full_data())
-    assert build_report(full_data()) != build_report(dataclasses.replace(full_data(), n_pairs=10))
+    assert build_report(full_data()) == full_page()
+    assert full_page() != build_report(dataclasses.replace(full_data(), n_pairs=10))
 
 
 def test_every_reject_reason_is_shown_with_its_count():
@@ -171,7 +171,7 @@ def test_any_one_section_may_be_missing(section):
 
 
 def test_plots_are_named_for_readers_and_carry_their_numbers():
-    page = Page(build_report(full_data()))
+    page = Page(full_page())
     drawings = [
         attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class", "").startswith("plot")
     ]
