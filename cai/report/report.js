@@ -213,6 +213,16 @@
     return JSON.parse(text);
   };
 
+  // What a search reads, made while nobody waits for it; a search that comes sooner makes its own.
+  const prepare = (place = 0) => window.requestIdleCallback?.((idle) => {
+    let next = place;
+    while (next < rows.length && idle.timeRemaining() > 1) {
+      haystacks[next] ??= haystack(rows[next]);
+      next += 1;
+    }
+    if (next < rows.length) prepare(next);
+  });
+
   const blocks = () => document.querySelectorAll("script.chains");
   const parsed = () => new Promise((done) => {
     if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", done);
@@ -238,6 +248,7 @@
     }
     list.setAttribute("aria-busy", "false");
     tell();
+    prepare();
   };
 
   const offer = (select, names) => names.forEach(([name, n], place) => {
