@@ -10,7 +10,8 @@ from cai.card import Card, card_of
 from cai.evaluation import from_json, is_smallworld, win_rates_from_json
 from cai.labels.report import label_report
 from cai.labels.sources import GoldQuality
-from cai.records import Model, PreferencePair, Prompt, Response, Revision
+from cai.records import Model, Override, PreferencePair, Prompt, Response, Revision
+from cai.registry import Registry
 from cai.report.chains import spread
 from cai.report.data import (
     Answer,
@@ -36,6 +37,7 @@ from flows.rejected import made_by, own_rejects
 from flows.report_chains import chains, turns
 from flows.report_curves import curves, reliability
 from flows.report_datasheet import datasheet
+from flows.report_measured import measurements
 from flows.report_rollouts import Rows, frontier, read_rollouts
 from flows.rounds import at_round
 from flows.runs import RunFolder, now
@@ -73,6 +75,8 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         win_rates=win_rates_from_json(evaluated["win_rates"]) if evaluated else {},
         targets=targets_of(run),
         gating=stored_gating(run),
+        overrides=tuple(_overrides(run, store)),
+        measurements=measurements(evaluated),
         frontier=tuple(frontier(results, _sampled(run, prompts), prompts)),
         stages=tuple(_stage_times(run)),
         funnel=tuple(FunnelStep(*line) for line in funnel(run)),
@@ -112,11 +116,19 @@ def _used(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> dict[s
 
 
 def _cards(run: RunFolder, store: Store) -> Iterable[Card]:
-    """Of the models that the run trained, or found trained, in the order of its steps."""
     known = registry.load(store)
+    return (card_of(known, model) for model in _models(run, known))
+
+
+def _overrides(run: RunFolder, store: Store) -> Iterable[Override]:
+    known = registry.load(store)
+    return (override for model in _models(run, known) for override in known.overridden(model))
+
+
+def _models(run: RunFolder, known: Registry) -> list[Model]:
+    """Those that the run trained, or found trained, in the order of its steps."""
     digests = [r["model_digest"] for step, _ in steps(run) for r in step_results(run, step) if "model_digest" in r]
-    models: list[Model] = [known.models[digest] for digest in dict.fromkeys(digests) if digest in known.models]
-    return (card_of(known, model) for model in models)
+    return [known.models[digest] for digest in dict.fromkeys(digests) if digest in known.models]
 
 
 def _sampled(run: RunFolder, prompts: Mapping[str, Prompt]) -> dict[str, Rows]:
