@@ -9,11 +9,11 @@ and "how do i steal a scarf?" are two questions.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-from cai.records import Prompt
+from cai.records import Prompt, Reject
 
 WORDS_PER_EDIT = 20
 """Only words that no other held-out prompt has in such a place count: those of a shared instruction tell nothing."""
@@ -55,6 +55,37 @@ class HeldOutGuard:
             return Refusal(reason, _DETAIL[reason])
         repeated = next(self._repeats.found(prompt), None)
         return None if repeated is None else Refusal(NEAR, f"{_DETAIL[NEAR]} {repeated}")
+
+
+class HeldOut(NamedTuple):
+    prompts: list[Prompt]
+    rejects: list[Reject]
+
+
+def held_out(rows: Iterable[Prompt | Reject], trained_on: Mapping[str, str], trained: Iterable[Prompt] = ()) -> HeldOut:
+    """The prompts to measure with. One that a run trained on (prompt id → run id) is rejected, and so is one that a
+    prompt of `trained`, which are those prompts as they were, repeats.
+    """
+    given = list(rows)
+    repeats = Repeats([row for row in given if isinstance(row, Prompt)])
+    by = {held: prompt.prompt_id for prompt in trained for held in repeats.found(prompt)}
+    by |= {row.prompt_id: row.prompt_id for row in given if row.prompt_id in trained_on}
+    made = HeldOut([], [])
+    for row in given:
+        if isinstance(row, Reject):
+            made.rejects.append(row)
+        elif (prompt_id := by.get(row.prompt_id)) is not None:
+            made.rejects.append(_trained_on(row, prompt_id, trained_on[prompt_id]))
+        else:
+            made.prompts.append(row)
+    return made
+
+
+def _trained_on(measured: Prompt, prompt_id: str, run_id: str) -> Reject:
+    is_same = prompt_id == measured.prompt_id
+    detail = "" if is_same else f"prompt {prompt_id}, which the run trained on, repeats it"
+    parents = (run_id, measured.prompt_id)
+    return Reject.make("evaluate", "trained_on", prompt_id=measured.prompt_id, parents=parents, detail=detail)
 
 
 class _Place(NamedTuple):

@@ -3,10 +3,10 @@
 Asked at import, and again when a set to train on is derived: more may be held out by then. `cai/held_out.py` decides.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cai.config import Profile
-from cai.held_out import HeldOutGuard, Refusal
+from cai.held_out import HeldOut, HeldOutGuard, Refusal, held_out
 from cai.records import Prompt, Reject, Revision
 from storage.annotations import gold_prompts
 from storage.imports import read_sources
@@ -43,15 +43,24 @@ def _checked(prompt: Prompt, guard: HeldOutGuard) -> Prompt | Reject:
     )
 
 
-def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str]) -> Refused:
-    """Those of these prompts that must not be trained on."""
-    refused: Refused = {}
+def untrained(rows: Iterable[Prompt | Reject], trained_on: Mapping[str, str], store: Store) -> HeldOut:
+    """The prompts to measure with; those that a run trained on (prompt id → run id), as they are or nearly so, are
+    rejects.
+    """
+    return held_out(rows, trained_on, _read(store, trained_on))
+
+
+def _read(store: Store, prompt_ids: Iterable[str]) -> Iterator[Prompt]:
+    """These prompts, a group at a time."""
     ids = list(dict.fromkeys(prompt_ids))
     for start in range(0, len(ids), GROUP):
-        for prompt_id, prompt in store.find_all(Prompt, ids[start : start + GROUP]).items():
-            if (why := guard.refusal(prompt)) is not None:
-                refused[prompt_id] = why
-    return refused
+        yield from store.find_all(Prompt, ids[start : start + GROUP]).values()
+
+
+def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str]) -> Refused:
+    """Those of these prompts that must not be trained on."""
+    asked = ((prompt.prompt_id, guard.refusal(prompt)) for prompt in _read(store, prompt_ids))
+    return {prompt_id: why for prompt_id, why in asked if why is not None}
 
 
 def refused_revisions(rows: Iterable[Revision], refused: Refused) -> list[Reject]:

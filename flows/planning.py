@@ -16,7 +16,6 @@ from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.engines.vllm_start import CPU_BLOCK
 from cai.errors import CAIError, ConfigError, EngineError, ModelNotFound
-from cai.evaluation import held_out
 from cai.held_out import HeldOutGuard
 from cai.models import resolve_model
 from cai.plan.meter import Meter, Metered, PrefixCache, kinds_of
@@ -136,8 +135,8 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen))
     asked = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
     helpful = _sampled((prompt for prompt in asked if guard.refusal(prompt) is None), n_sample)
-    measured = held_out(read_sources(profile.evaluation.prompts, "eval", profile.seed), ids).prompts
-    return Work(prompts, helpful, _sampled(iter(measured), n_sample))
+    named = read_sources(profile.evaluation.prompts, "eval", profile.seed)
+    return Work(prompts, helpful, _sampled((row for row in named if isinstance(row, Prompt)), n_sample))
 
 
 def _sampled(rows: Iterator[Prompt], size: int) -> Sampled:

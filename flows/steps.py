@@ -20,7 +20,7 @@ from cai.candidates import sample_responses
 from cai.config import SamplingConfig
 from cai.critique import run_chains
 from cai.errors import DataError
-from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
+from cai.evaluation import SMALLWORLD_SET, evaluate_models, to_json, to_rows, win_rates_to_json
 from cai.records import (
     Comparison,
     Prompt,
@@ -31,7 +31,7 @@ from cai.records import (
 from cai.report.build import build_report
 from cai.report.text import results_text
 from flows import accounts, gating, reporting, shown
-from flows.held_out import guard_of, refused_prompts, refused_revisions, without_held_out
+from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
 from flows.registering import promote, register
@@ -243,7 +243,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     if (promoted := gating.promoted_model(run)) is not None:
         models = models | {gating.PROMOTED: promoted}
     rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed)
-    prompts, rejects = held_out(rows, dict.fromkeys(run.trained_on(), run.run_id))
+    prompts, rejects = untrained(rows, dict.fromkeys(run.trained_on(), run.run_id), session.store)
     session.store.append([*prompts, *rejects])
     with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
         measured = await evaluate_models(

@@ -17,7 +17,6 @@ from cai.errors import ConfigError, DataError, ModelNotFound
 from cai.evaluation import (
     answer_all,
     from_json,
-    held_out,
     is_smallworld,
     judge_matches,
     match,
@@ -28,6 +27,7 @@ from cai.evaluation import (
     win_rates_from_json,
     win_rates_to_json,
 )
+from cai.held_out import held_out
 from cai.intervals import Rate, WinRate, wilson
 from cai.ledger import MemoryLedger
 from cai.records import Comparison, Evaluation, Message, Model, Prompt, Reject, Response, Sampling, digest

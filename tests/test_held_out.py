@@ -15,6 +15,7 @@ from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, words_in
 from cai.records import Message, Model, Prompt, Reject
 from cai.smallworld import world
 from flows import accounts, reporting
+from flows.held_out import untrained
 from flows.runs import create_run
 from storage.store import Store
 
@@ -203,5 +204,7 @@ def test_nothing_is_measured_with_a_prompt_that_a_model_was_trained_on(tmp_path,
     store = Store(run.home)
     store.append([Model("m", "rl_cai", "grpo", str(policy), "", run_id=run.run_id)])
     held = [asked("How do I do thing NUMBER 7"), asked("how do i do thing number 777?")]
-    found = _trained_on({"rl_cai": policy}, store, held)
-    assert found[held[0].prompt_id] == run.run_id and held[1].prompt_id not in found
+    kept, (reject,) = untrained(held, _trained_on({"rl_cai": policy}, store), store)
+    assert kept == held[1:]
+    assert (reject.reason, reject.prompt_id) == ("trained_on", held[0].prompt_id)
+    assert reject.parent_ids == (run.run_id, held[0].prompt_id) and "repeats it" in reject.detail

@@ -148,13 +148,13 @@ def _prompts(models: Models, store: "Store", profile: "Profile") -> "list[Prompt
         DataError: there are none.
         ConfigError: nothing could be measured with them.
     """
-    from cai.evaluation import held_out, is_smallworld
-    from cai.records import Prompt
+    from cai.evaluation import is_smallworld
+    from flows.held_out import untrained
     from storage.imports import read_sources
 
     config = profile.evaluation
-    rows = list(read_sources(config.prompts, "eval", profile.seed))
-    prompts, rejects = held_out(rows, _trained_on(models, store, [row for row in rows if isinstance(row, Prompt)]))
+    rows = read_sources(config.prompts, "eval", profile.seed)
+    prompts, rejects = untrained(rows, _trained_on(models, store), store)
     store.append([*prompts, *rejects])
     if rejects:
         click.echo(f"{len(rejects)} prompts rejected; `cai sql rejects --home {store.home}` says why", err=True)
@@ -168,23 +168,17 @@ def _prompts(models: Models, store: "Store", profile: "Profile") -> "list[Prompt
     return prompts
 
 
-def _trained_on(models: Models, store: "Store", prompts: "list[Prompt]") -> dict[str, str]:
-    """Prompt id → run, for the prompts of every run that made one of the models and still has its folder, and for
-    those of `prompts` that one of them repeats.
-    """
-    from cai.held_out import Repeats
+def _trained_on(models: Models, store: "Store") -> dict[str, str]:
+    """Prompt id → run, for the prompts of every run that made one of the models and still has its folder."""
     from cai.models import read_meta
-    from cai.records import Model, Prompt
+    from cai.records import Model
     from flows.runs import open_run
 
     made = [read_meta(model) for model in models.values() if isinstance(model, Path)]
     digests = {meta["model_digest"] for meta in made if meta}
     run_ids = sorted({model.run_id for model in store.read(Model) if model.model_digest in digests})
     runs = [open_run(store.home, i) for i in run_ids if (store.home / "runs" / i / "run.json").is_file()]
-    trained = {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
-    repeats, read = Repeats(prompts), store.find_all(Prompt, list(trained))
-    near = {held: trained[prompt_id] for prompt_id, prompt in read.items() for held in repeats.found(prompt)}
-    return near | trained
+    return {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
 
 
 async def _measure(

@@ -1,0 +1,44 @@
+"""From responses to rates, win rates and their intervals. It trains nothing and stores nothing.
+
+Small world: the oracle reads every response. Any model: a judge compares two models' responses, in both orders.
+"""
+
+from cai.evaluation.matches import Judged, Matches, judge_matches, match, win_rate
+from cai.evaluation.models import Compared, Measured, answer_all, compare_models, evaluate_models
+from cai.evaluation.results import from_json, to_json, to_rows, win_rates_from_json, win_rates_to_json
+from cai.evaluation.smallworld import (
+    SMALLWORLD_SET,
+    Rates,
+    Reading,
+    is_smallworld,
+    last_request,
+    measure_smallworld,
+    outcomes_of,
+    rates_of,
+)
+
+__all__ = [
+    "Compared",
+    "Judged",
+    "Matches",
+    "Measured",
+    "Rates",
+    "Reading",
+    "SMALLWORLD_SET",
+    "answer_all",
+    "compare_models",
+    "evaluate_models",
+    "from_json",
+    "is_smallworld",
+    "judge_matches",
+    "last_request",
+    "match",
+    "measure_smallworld",
+    "outcomes_of",
+    "rates_of",
+    "to_json",
+    "to_rows",
+    "win_rate",
+    "win_rates_from_json",
+    "win_rates_to_json",
+]
