@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 Role = Literal["system", "user", "assistant"]
 Order = Literal["ab", "ba"]
 LabelSource = Literal["ai", "human", "verifier"]
+ItemKind = Literal["harmful", "borderline", "benign", "sycophancy", "capability", "pair"]
 RunStatus = Literal["running", "waiting", "refused", "completed", "failed"]
 
 
@@ -336,6 +337,38 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationItem:
+    """One prompt in one evaluation set, and what is needed to score what is said to it. A prompt may be in several.
+
+    `harmful` ought to be refused; `borderline` (it only looks harmful) and `benign` ought not. `sycophancy`: the prompt
+    states an opinion, `twin_id` is the prompt that asks the same without it, `options` are the letters to choose from,
+    and `opinion` is the one that it points to. `capability`: an answer is right that is one of `expected`. `pair`: no
+    model answers; `better` and `worse` are responses, for a judge or a reward model to tell apart.
+
+    Items of one `cluster` are not independent; `subset` is the part of its set.
+    """
+
+    item_id: str
+    set: str
+    kind: ItemKind
+    prompt_id: str
+    cluster: str
+    subset: str = ""
+    expected: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    opinion: str = ""
+    twin_id: str = ""
+    better: str = ""
+    worse: str = ""
+
+    @staticmethod
+    def make(set: str, kind: ItemKind, prompt_id: str, *, cluster: str = "", **scored_by: Any) -> "EvaluationItem":
+        """Without a `cluster` a prompt is one of its own."""
+        item_id = digest("item", set, kind, prompt_id, scored_by.get("better", ""), scored_by.get("worse", ""))
+        return EvaluationItem(item_id, set, kind, prompt_id, cluster or prompt_id, **scored_by)
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One metric of one model on one set, with its 95 % interval."""
 
@@ -517,6 +550,7 @@ Record = (
     | Recalibration
     | PreferencePair
     | Reject
+    | EvaluationItem
     | Evaluation
     | Score
     | Rollout

@@ -22,7 +22,7 @@ from cai.intervals import Rate
 from cai.models import read_meta
 from cai.preferences import derive
 from cai.records import Comparison as Asked
-from cai.records import Evaluation, PreferencePair, Prompt, Response
+from cai.records import Evaluation, EvaluationItem, PreferencePair, Prompt, Response
 from cai.registry import flat
 from cai.training.reward_pairs import HELD_OUT
 from flows import accounts
@@ -89,7 +89,9 @@ def answers_of(one: Store, other: Store, a: RunFolder, b: RunFolder, model: str)
     prompts = one.find_all(Prompt, sides[0].keys() & sides[1].keys())
     asked = {row_id: row.prompt_id for row_id, row in one.find_all(Response, a.ids(f"eval-{model}")).items()}
     shared = [asked[row_id] for row_id in a.ids(f"eval-{model}") if row_id in asked and asked[row_id] in prompts]
-    return Answers({key: prompts[key] for key in shared}, *({key: side[key] for key in shared} for side in sides))
+    items = tuple(one.find_all(EvaluationItem, reporting.ids_of(a, reporting.ITEMS)).values())
+    in_a, in_b = ({key: side[key] for key in shared} for side in sides)
+    return Answers({key: prompts[key] for key in shared}, in_a, in_b, items)
 
 
 def _lengths(answers: Answers) -> list[Measure]:
@@ -325,5 +327,5 @@ def _notes(one: Read, other: Read, model: str, answers: Answers) -> Iterator[str
         yield "no model that both runs trained has answered held-out prompts in both; finish them with `cai run`"
     elif not answers.prompts:
         yield "the runs were measured on different held-out prompts: no prompt was answered by both policies"
-    elif not answers.truth_is_known:
-        yield "the truth about these prompts is not known: refusals are read by rules, and none is held to be right"
+    elif not answers.is_told:
+        yield "what some prompts are nobody says: refusals are read by rules, and there none is held to be right"

@@ -40,7 +40,8 @@ def gate_of(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, n_tra
         return None
     policy, other = (_by_prompt(measured.answers[name]) for name in (POLICY, _baseline(measured)))
     shared = {prompt.prompt_id: prompt for prompt in prompts if prompt.prompt_id in policy.keys() & other.keys()}
-    answers = Answers(shared, {key: policy[key] for key in shared}, {key: other[key] for key in shared})
+    ours, theirs = ({key: side[key] for key in shared} for side in (policy, other))
+    answers = Answers(shared, ours, theirs, measured.items)
     held, held_before = outcomes(answers, answers.a), outcomes(answers, answers.b)
     metrics = {name: rate(list(said.values()), list(said)) for name, said in held.items()}
     metrics |= measured.metrics()[POLICY] | _kl(run)

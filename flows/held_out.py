@@ -6,10 +6,11 @@ Asked at import, and again when a set to train on is derived: more may be held o
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cai.config import Profile
-from cai.held_out import HeldOut, HeldOutGuard, Refusal, held_out
+from cai.evaluation import Sets
+from cai.held_out import HeldOutGuard, Refusal, held_out
 from cai.records import Prompt, Reject, Revision
 from storage.annotations import gold_prompts
-from storage.imports import read_sources
+from storage.evaluation_sets import read_sets
 from storage.store import Store
 
 GROUP = 10_000
@@ -19,8 +20,7 @@ Refused = dict[str, Refusal]
 
 def guard_of(store: Store | None, profile: Profile) -> HeldOutGuard:
     """Everything that is held out, as it stands now; without a store, what the profile names."""
-    named = read_sources(profile.evaluation.prompts, "eval", profile.seed)
-    measured = [row for row in named if isinstance(row, Prompt)]
+    measured = read_sets(profile.evaluation.prompts, profile.seed).prompts
     if store is None:
         return HeldOutGuard(measured)
     gold = gold_prompts(store)
@@ -43,11 +43,10 @@ def _checked(prompt: Prompt, guard: HeldOutGuard) -> Prompt | Reject:
     )
 
 
-def untrained(rows: Iterable[Prompt | Reject], trained_on: Mapping[str, str], store: Store) -> HeldOut:
-    """The prompts to measure with; those that a run trained on (prompt id → run id), as they are or nearly so, are
-    rejects.
-    """
-    return held_out(rows, trained_on, _read(store, trained_on))
+def untrained(sets: Sets, trained_on: Mapping[str, str], store: Store) -> Sets:
+    """What to measure with; the prompts that a run trained on (prompt id → run id), or nearly did, are rejects."""
+    rejects = held_out(sets.prompts, trained_on, _read(store, trained_on)).rejects
+    return sets.without([r.prompt_id for r in rejects])._replace(rejects=[*sets.rejects, *rejects])
 
 
 def _read(store: Store, prompt_ids: Iterable[str]) -> Iterator[Prompt]:

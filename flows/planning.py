@@ -37,6 +37,7 @@ from cai.turns import accelerator_of, taken
 from flows import plan_facts
 from flows.held_out import guard_of
 from flows.runs import RunFolder, open_run, plan_run, write_atomically
+from storage.evaluation_sets import read_sets
 from storage.imports import read_answered, read_sources
 from storage.store import Store
 
@@ -133,10 +134,10 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen))
-    asked = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
-    helpful = _sampled((prompt for prompt in asked if guard.refusal(prompt) is None), n_sample)
-    named = read_sources(profile.evaluation.prompts, "eval", profile.seed)
-    return Work(prompts, helpful, _sampled((row for row in named if isinstance(row, Prompt)), n_sample))
+    unanswered = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
+    helpful = _sampled((prompt for prompt in unanswered if guard.refusal(prompt) is None), n_sample)
+    asked = read_sets(profile.evaluation.prompts, profile.seed).asked()
+    return Work(prompts, helpful, _sampled(iter(asked), n_sample))
 
 
 def _sampled(rows: Iterator[Prompt], size: int) -> Sampled:

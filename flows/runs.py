@@ -182,7 +182,7 @@ def profile_with(
 ) -> Profile:
     """A profile with what the command line overrides; every override is in the run's id."""
     profile = load_profile(path)
-    update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit)}
+    update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit, PromptSource)}
     if constitution is not None:
         update["constitution"] = constitution
     return profile.model_copy(update=update)

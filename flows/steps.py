@@ -20,7 +20,7 @@ from cai.candidates import sample_responses
 from cai.config import SamplingConfig
 from cai.critique import run_chains
 from cai.errors import DataError
-from cai.evaluation import SMALLWORLD_SET, evaluate_models, to_json, to_rows, win_rates_to_json
+from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
 from cai.records import (
     Comparison,
     Prompt,
@@ -39,6 +39,7 @@ from flows.rounds import at_round
 from flows.runs import RunFolder, open_run, write_atomically
 from flows.session import MANY_FILES, SHARD, Session, in_groups, report_progress
 from flows.supervise import mark
+from storage.evaluation_sets import read_sets
 from storage.exports import export_sft
 from storage.imports import Answered, Seen, read_answered, read_sources
 from storage.store import Store
@@ -236,15 +237,17 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
 
 
 async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
-    """The models' responses to held-out prompts: rates by the oracle in the small world, win rates by the judge, and
-    what the gate says of the policy, beside the model in use.
+    """The models' responses to held-out prompts: rates by the oracle in the small world and by rules elsewhere, win
+    rates by the judge, and what the gate says of the policy, beside the model in use.
     """
     run = session.run
     if (promoted := gating.promoted_model(run)) is not None:
         models = models | {gating.PROMOTED: promoted}
-    rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed)
-    prompts, rejects = untrained(rows, dict.fromkeys(run.trained_on(), run.run_id), session.store)
-    session.store.append([*prompts, *rejects])
+    named = read_sets(run.profile.evaluation.prompts, run.profile.seed)
+    sets = untrained(named, dict.fromkeys(run.trained_on(), run.run_id), session.store)
+    prompts = sets.asked()
+    session.store.append([*sets.prompts, *sets.items, *sets.rejects])
+    run.save_ids(reporting.ITEMS, [item.item_id for item in sets.items])
     with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
         measured = await evaluate_models(
             models,
@@ -253,13 +256,14 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
             constitution=run.constitution,
             engines=session.engines,
             ledger=ledger,
+            items=sets.items,
             progress=report_progress,
         )
     for name, responses in measured.answers.items():
         run.save_ids(f"eval-{name}", [r.response_id for r in responses])
-    session.store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
-    n_trained_on = sum(reject.reason == "trained_on" for reject in rejects)
-    judged = gating.gate_of(run, prompts, measured, n_trained_on)
+    session.store.append(to_rows(measured.rates, measured.answers, set=name_of(prompts, sets.items)))
+    n_trained_on = sum(reject.reason == "trained_on" for reject in sets.rejects)
+    judged = gating.gate_of(run, sets.prompts, measured, n_trained_on)
     if judged is not None:
         gating.keep(run, session.store, judged, measured)
     n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
@@ -267,7 +271,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
         "n_in": n_in,
         "n_out": n_out,
         "n_rejected": n_in - n_out,
-        "n_prompts_rejected": len(rejects),
+        "n_prompts_rejected": len(sets.rejects),
         "models": list(models),
         "rates": to_json(measured.rates),
         "win_rates": win_rates_to_json(measured.win_rates),

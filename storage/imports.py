@@ -74,8 +74,8 @@ def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> 
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path} has no rows; expected at least one prompt in it")
-    drawn = chain([first], rows) if source.limit is None else _drawn(read, source.limit, seed)
-    return _convert(source, drawn, {} if seen is None else seen)
+    chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
+    return _convert(source, chosen, {} if seen is None else seen)
 
 
 def _columns(source: PromptSource) -> Columns:
@@ -88,7 +88,7 @@ def _columns(source: PromptSource) -> Columns:
     )
 
 
-def _drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator[Row]:
+def drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator[Row]:
     n_rows = sum(1 for _ in rows())
     chosen = set(heapq.nsmallest(limit, range(n_rows), key=lambda index: seed_from(f"row {index}", seed)))
     return (row for index, row in enumerate(rows()) if index in chosen)
@@ -101,14 +101,14 @@ def _convert(source: PromptSource, rows: Iterator[Row], seen: Seen) -> Iterator[
             if isinstance(row.value, BadRow):
                 raise row.value
             messages = messages_of(row.value, source.column)
-            tags = (*source.tags, *_tags(row.value))
+            tags = (*source.tags, *tags_of(row.value))
             check_unicode("".join(tags))
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
             prompt = Prompt.make(messages, name, source.licence, tags, expected=expected)
             _check_seen(prompt, seen)
         except BadRow as bad:
-            yield _reject(source, row, bad)
+            yield reject_of(source, row, bad)
         else:
             seen[prompt.prompt_id] = expected
             yield Answered(prompt, answer)
@@ -123,14 +123,16 @@ def _check_seen(prompt: Prompt, seen: Seen) -> None:
     raise BadRow("duplicate_prompt", "the same conversation was imported before", prompt.prompt_id)
 
 
-def _reject(source: PromptSource, row: Row, bad: BadRow) -> Reject:
+def reject_of(source: PromptSource, row: Row, bad: BadRow) -> Reject:
+    """A row that gives nothing, with what is wrong with it."""
     text = row.raw.encode("utf-8", "replace").decode("utf-8")
     parents = (source.path, str(row.number), digest(text))
     detail = f"{source.path}, row {row.number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 
-def _tags(value: dict[str, Any] | str) -> list[str]:
+def tags_of(value: dict[str, Any] | str) -> list[str]:
+    """What a row says its prompt is, under the names that published files have for it."""
     if isinstance(value, str):
         return []
     own = value.get("tags")

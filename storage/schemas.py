@@ -16,6 +16,7 @@ from cai.records import (
     Approval,
     Comparison,
     Evaluation,
+    EvaluationItem,
     GateVerdict,
     Message,
     Model,
@@ -58,6 +59,7 @@ class _Spec(NamedTuple):
 _SPECS = (
     _Spec("runs", Run, "run_id", ()),
     _Spec("prompts", Prompt, "prompt_id", ("prompt_id",)),
+    _Spec("evaluation_items", EvaluationItem, "item_id", ("prompt_id",)),
     _Spec("responses", Response, "response_id", ("prompt_id",)),
     _Spec("revisions", Revision, "revision_id", ("prompt_id",)),
     _Spec("comparisons", Comparison, "comparison_id", ("prompt_id",)),

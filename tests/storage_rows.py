@@ -11,6 +11,7 @@ from cai.records import (
     Approval,
     Comparison,
     Evaluation,
+    EvaluationItem,
     GateVerdict,
     Message,
     Model,
@@ -78,6 +79,7 @@ def one_of_each() -> list[Record]:
     """A row of every record, children first, with the values that are easy to lose."""
     return [
         reject(1),
+        EvaluationItem.make("set", "sycophancy", prompt(1).prompt_id, options=("A", "B"), opinion="B", twin_id="p0"),
         Evaluation("e1", "seed", "model", "held_out", "harmful_rate", float("nan"), 0.0, float("inf"), 0),
         Rollout("ro1", "r1", 0, prompt(1).prompt_id, "text", 1.5, 0.01, 3, {"length": -0.5}),
         Rating("ra1", prompt(1).prompt_id, response(1).response_id, "harm", "t", "j", (-0.1, -9.0), 0.02, True, 5),

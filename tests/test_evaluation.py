@@ -348,7 +348,8 @@ def test_on_prompts_of_ones_own_the_judge_compares_later_models_to_earlier_ones(
     assert "new over old" in done.stdout and "no independent measure" in done.stdout
     assert "harmful" not in done.stdout
     written = json.loads(file.read_text())
-    assert list(written) == ["old", "new"] and written["old"] == {}
+    assert list(written) == ["old", "new"]
+    assert list(written["old"]) == ["refusal_rate", "partial_refusal_rate", "unscored_rate"]
     store = Store(home / "home")
     new = {r.response_id for r in store.read(Response) if r.model_digest == "d" * 32}
     ahead = dict.fromkeys((p.prompt_id for p in store.read(Prompt)), 0.0)
@@ -357,7 +358,7 @@ def test_on_prompts_of_ones_own_the_judge_compares_later_models_to_earlier_ones(
         ahead[row.prompt_id] += (p_a / (p_a + p_b) - 0.5) * (1 if row.response_a in new else -1) / 2
     wins = [0.5 if abs(margin) <= 0.01 else float(margin > 0) for margin in ahead.values()]
     assert 0 < sum(wins) < 9, "the script decides nothing"
-    assert set(written["new"]) == {"win_rate/old", "length_controlled_win_rate/old"}
+    assert set(written["new"]) - set(written["old"]) == {"win_rate/old", "length_controlled_win_rate/old"}
     assert written["new"]["win_rate/old"]["value"] == pytest.approx(sum(wins) / 9)
     assert written["new"]["win_rate/old"]["n"] == 9
 
@@ -415,12 +416,19 @@ def test_what_a_models_run_trained_on_is_left_out(home):
     assert {r.prompt_id for r in rejected} == {prompt.prompt_id for prompt in prompts}
 
 
-def test_where_nothing_can_be_measured_the_command_says_so_before_it_asks(home):
-    prompts = ["--prompts", str(home / "held-out.jsonl")]
-    with pytest.raises(ConfigError, match="two models or more"):
-        run_evaluate(home, "--model", f"mine={home / 'rl'}", *prompts)
-    with pytest.raises(ConfigError, match="--win-rate-prompts above 0"):
-        run_evaluate(home, "--win-rate-prompts", "0", *prompts)
+def test_of_one_model_on_prompts_of_ones_own_refusals_are_counted(home):
+    file = home / "rates.json"
+    arguments = ["--model", f"mine={home / 'rl'}", "--prompts", str(home / "held-out.jsonl"), "--json", str(file)]
+    run_evaluate(home, *arguments)
+    measured = json.loads(file.read_text())["mine"]
+    assert {name: (each["value"], each["n"]) for name, each in measured.items()} == {
+        "refusal_rate": (1.0, 9),
+        "partial_refusal_rate": (0.0, 9),
+        "unscored_rate": (0.0, 9),
+    }
+
+
+def test_without_prompts_the_command_says_so_before_it_asks(home):
     text = (home / "profile.yaml").read_text()
     (home / "profile.yaml").write_text(text.replace("{path: smallworld, limit: 30}", ""))
     with pytest.raises(ConfigError, match="--prompts FILE"):

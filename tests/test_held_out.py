@@ -11,6 +11,7 @@ from scripted_run import run_steps
 
 from cai.cli.evaluate import _trained_on
 from cai.config import load_profile
+from cai.evaluation import Sets
 from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, words_in
 from cai.records import Message, Model, Prompt, Reject
 from cai.smallworld import world
@@ -204,7 +205,7 @@ def test_nothing_is_measured_with_a_prompt_that_a_model_was_trained_on(tmp_path,
     store = Store(run.home)
     store.append([Model("m", "rl_cai", "grpo", str(policy), "", run_id=run.run_id)])
     held = [asked("How do I do thing NUMBER 7"), asked("how do i do thing number 777?")]
-    kept, (reject,) = untrained(held, _trained_on({"rl_cai": policy}, store), store)
+    kept, _, (reject,) = untrained(Sets(held, [], []), _trained_on({"rl_cai": policy}, store), store)
     assert kept == held[1:]
     assert (reject.reason, reject.prompt_id) == ("trained_on", held[0].prompt_id)
     assert reject.parent_ids == (run.run_id, held[0].prompt_id) and "repeats it" in reject.detail

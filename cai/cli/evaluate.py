@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.config import EngineConfig, Profile
     from cai.constitution import Constitution
-    from cai.evaluation import Measured
-    from cai.records import Prompt
+    from cai.evaluation import Measured, Sets
     from storage.store import Store
 
 STAGES = ("sl_cai", "rl_cai")
@@ -74,11 +73,11 @@ def evaluate(
     constitution = load_constitution(settings.constitution)
     store = Store(home)
     models = _named(named, settings.engine) or _latest(store, settings)
-    prompts = _prompts(models, store, settings)
+    sets = _sets(models, store, settings)
     for name, model in models.items():
         click.echo(f"{name}: {model}", err=True)
     with taken(accelerator_of((settings.engine, *settings.judges), "`cai evaluate`")):
-        measured = asyncio.run(_measure(models, prompts, store, settings, constitution))
+        measured = asyncio.run(_measure(models, sets, store, settings, constitution))
     click.echo(results_text(measured.rates, measured.win_rates, elo=measured.elo))
     if json_file is not None:
         json_file.write_text(json.dumps(to_json(measured.metrics()), indent=1), encoding="utf-8")
@@ -88,10 +87,10 @@ def _settings(
     path: Path, files: tuple[str, ...], n: int | None, win_rate_prompts: int | None, kind: str | None
 ) -> "Profile":
     """The profile with what the command line overrides."""
-    from cai.config import load_profile, replace_sources
+    from cai.config import EvaluationSource, load_profile, replace_sources
 
     profile = load_profile(path)
-    sources = replace_sources(profile.evaluation.prompts, files, n)
+    sources = replace_sources(profile.evaluation.prompts, files, n, EvaluationSource)
     if not sources:
         raise ConfigError(f"profile {path} names no prompts under `evaluation`; give some with --prompts FILE")
     change: dict[str, Any] = {"prompts": sources}
@@ -141,31 +140,24 @@ def _latest(store: "Store", profile: "Profile") -> Models:
     return models
 
 
-def _prompts(models: Models, store: "Store", profile: "Profile") -> "list[Prompt]":
-    """The held-out prompts, stored with what was rejected.
+def _sets(models: Models, store: "Store", profile: "Profile") -> "Sets":
+    """What to measure with, stored with what was rejected.
 
     Raises:
-        DataError: there are none.
-        ConfigError: nothing could be measured with them.
+        DataError: there is nothing.
     """
-    from cai.evaluation import is_smallworld
     from flows.held_out import untrained
-    from storage.imports import read_sources
+    from storage.evaluation_sets import read_sets
 
-    config = profile.evaluation
-    rows = read_sources(config.prompts, "eval", profile.seed)
-    prompts, rejects = untrained(rows, _trained_on(models, store), store)
-    store.append([*prompts, *rejects])
-    if rejects:
-        click.echo(f"{len(rejects)} prompts rejected; `cai sql rejects --home {store.home}` says why", err=True)
-    if not prompts:
-        raise DataError(f"none of the rows in {[source.path for source in config.prompts]} can be measured with")
-    if not is_smallworld(prompts) and (len(models) < 2 or not config.win_rate_prompts):
-        raise ConfigError(
-            "on prompts whose truth is not known only win rates can be measured: give two models or more, "
-            "and --win-rate-prompts above 0"
-        )
-    return prompts
+    named = read_sets(profile.evaluation.prompts, profile.seed)
+    sets = untrained(named, _trained_on(models, store), store)
+    store.append([*sets.prompts, *sets.items, *sets.rejects])
+    if sets.rejects:
+        click.echo(f"{len(sets.rejects)} prompts rejected; `cai sql rejects --home {store.home}` says why", err=True)
+    if not sets.prompts:
+        paths = [source.path for source in profile.evaluation.prompts]
+        raise DataError(f"none of the rows in {paths} can be measured with")
+    return sets
 
 
 def _trained_on(models: Models, store: "Store") -> dict[str, str]:
@@ -182,15 +174,15 @@ def _trained_on(models: Models, store: "Store") -> dict[str, str]:
 
 
 async def _measure(
-    models: Models, prompts: "list[Prompt]", store: "Store", profile: "Profile", constitution: "Constitution"
+    models: Models, sets: "Sets", store: "Store", profile: "Profile", constitution: "Constitution"
 ) -> "Measured":
     """Sample, judge and store."""
     from cai.engines.slot import EngineSlot
-    from cai.evaluation import SMALLWORLD_SET, evaluate_models, to_rows
+    from cai.evaluation import evaluate_models, name_of, to_rows
     from cai.records import Comparison, Reject, Response
     from storage.ledger import TableLedger
 
-    engines = EngineSlot()
+    engines, prompts = EngineSlot(), sets.asked()
     try:
         with TableLedger(store, [prompt.prompt_id for prompt in prompts], (Response, Comparison, Reject)) as ledger:
             measured = await evaluate_models(
@@ -200,11 +192,12 @@ async def _measure(
                 constitution=constitution,
                 engines=engines,
                 ledger=ledger,
+                items=sets.items,
                 progress=_on_stderr(),
             )
     finally:
         await engines.close()
-    store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
+    store.append(to_rows(measured.rates, measured.answers, set=name_of(prompts, sets.items)))
     return measured
 
 

@@ -9,7 +9,7 @@ from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, Probe
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
-from cai.config.prompts import PromptSource, replace_sources
+from cai.config.prompts import EvaluationSource, PromptSource, replace_sources
 from cai.config.rewards import (
     AnyRewardTerm,
     GuardConfig,
@@ -33,6 +33,7 @@ __all__ = [
     "DPOConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "EvaluationSource",
     "FeedbackConfig",
     "GRPOConfig",
     "GateConfig",

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from cai.config.base import Config, Share
 from cai.config.engine import SamplingConfig
-from cai.config.prompts import PromptSource
+from cai.config.prompts import EvaluationSource
 
 
 class ProbesConfig(Config):
@@ -31,7 +31,7 @@ class ProbesConfig(Config):
 
 
 class EvaluationConfig(Config):
-    prompts: tuple[PromptSource, ...] = ()
+    prompts: tuple[EvaluationSource, ...] = ()
     response: SamplingConfig = SamplingConfig()
     win_rate_prompts: Annotated[int, Field(ge=0)] = 200
     """On so many of the prompts the judge also says, in both orders, which model's response is better; 0: on none."""

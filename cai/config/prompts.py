@@ -1,8 +1,12 @@
 """Where prompts come from."""
 
 from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+from pydantic import model_validator
 
 from cai.config.base import Config, Positive
+from cai.records import ItemKind
 
 
 class PromptSource(Config):
@@ -21,9 +25,31 @@ class PromptSource(Config):
     """Helpful data that is answered already: the column of the answer, such as `completion`, or `chosen` of HH."""
 
 
-def replace_sources(
-    sources: Sequence[PromptSource], paths: Sequence[str], limit: int | None
-) -> tuple[PromptSource, ...]:
+class EvaluationSource(PromptSource):
+    """A set to measure with; `storage/evaluation_sets.py` says what each format is."""
+
+    format: Literal["auto", "prompts", "xstest", "harmbench", "sycophancy", "hhh"] = "auto"
+    """`auto` goes by the names of the columns."""
+    kind: ItemKind | None = None
+    """What all its prompts are; None: what the column `kind` says, and where there is none only refusals are counted,
+    right or wrong. `smallworld`, XSTest and HarmBench say it themselves.
+    """
+    opinion_column: str | None = None
+    """Sycophancy: the column of the answer that the user's opinion points to. It has no default: of the published
+    files some have it under `corrects` and some under `incorrects`.
+    """
+
+    @model_validator(mode="after")
+    def _says_what_they_are_once(self) -> "EvaluationSource":
+        if self.kind is not None and self.format not in ("auto", "prompts"):
+            raise ValueError(f"`kind` is {self.kind} and `format: {self.format}` says what its rows are; drop one")
+        return self
+
+
+S = TypeVar("S", bound=PromptSource)
+
+
+def replace_sources(sources: Sequence[S], paths: Sequence[str], limit: int | None, made: type[S]) -> tuple[S, ...]:
     """The sources, or `paths` in place of them; a `limit` goes before the sources' own."""
-    chosen = tuple(PromptSource(path=path) for path in paths) or tuple(sources)
+    chosen = tuple(made(path=path) for path in paths) or tuple(sources)
     return chosen if limit is None else tuple(source.model_copy(update={"limit": limit}) for source in chosen)

@@ -1,11 +1,13 @@
 """From responses to rates, win rates and their intervals. It trains nothing and stores nothing.
 
-Small world: the oracle reads every response. Any model: a judge compares two models' responses, in both orders.
+The oracle reads responses in the small world, rules elsewhere; a judge compares two models' responses, in both orders.
 """
 
 from cai.evaluation.matches import Judged, Matches, judge_matches, match, win_rate
 from cai.evaluation.models import Compared, Measured, answer_all, compare_models, evaluate_models
+from cai.evaluation.outcomes import Outcomes, is_right, measure, outcomes, sycophancy_of
 from cai.evaluation.results import from_json, to_json, to_rows, win_rates_from_json, win_rates_to_json
+from cai.evaluation.sets import OPEN, Sets, name_of, open_prompts
 from cai.evaluation.smallworld import (
     SMALLWORLD_SET,
     Rates,
@@ -22,10 +24,17 @@ __all__ = [
     "Judged",
     "Matches",
     "Measured",
+    "OPEN",
+    "Outcomes",
     "Rates",
     "Reading",
     "SMALLWORLD_SET",
+    "Sets",
     "answer_all",
+    "is_right",
+    "measure",
+    "outcomes",
+    "sycophancy_of",
     "compare_models",
     "evaluate_models",
     "from_json",
@@ -34,6 +43,8 @@ __all__ = [
     "last_request",
     "match",
     "measure_smallworld",
+    "name_of",
+    "open_prompts",
     "outcomes_of",
     "rates_of",
     "to_json",

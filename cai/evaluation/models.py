@@ -11,21 +11,24 @@ from cai.config import Profile
 from cai.constitution import Constitution
 from cai.engines.slot import EngineSlot
 from cai.evaluation.matches import judge_matches
-from cai.evaluation.smallworld import Rates, is_smallworld, measure_smallworld
+from cai.evaluation.outcomes import measure
+from cai.evaluation.sets import open_prompts
+from cai.evaluation.smallworld import Rates
 from cai.intervals import WinRate, WinRates
 from cai.metrics.elo import Game, elo
-from cai.records import Ledger, Prompt, Response
+from cai.records import EvaluationItem, Ledger, Prompt, Response
 
 
 class Measured(NamedTuple):
-    """`rates` are the oracle's, and empty where it does not know the truth about every prompt. `elo` is by model, and
-    empty where there are not three of them: of two the win rate says as much.
+    """`rates` are by model, of the oracle and by rules; see `cai/evaluation/outcomes.py`. `elo` is by model, and empty
+    where there are not three of them: of two the win rate says as much. `items` say what the prompts were.
     """
 
     answers: dict[str, list[Response]]
     rates: dict[str, Rates]
     win_rates: WinRates
     elo: Rates
+    items: tuple[EvaluationItem, ...] = ()
 
     def metrics(self) -> dict[str, Rates]:
         """Of every model: its rates, `elo`, and against each earlier one `win_rate/OTHER`, and
@@ -49,17 +52,17 @@ async def evaluate_models(
     constitution: Constitution,
     engines: EngineSlot,
     ledger: Ledger,
+    items: Sequence[EvaluationItem] = (),
     progress: OnProgress | None = None,
 ) -> Measured:
-    """Sample every model, read the responses by the oracle where it can, and have the feedback model compare them.
+    """Sample every model, read the responses, and have the feedback model compare those in the model's own words.
 
-    Responses and comparisons go to the ledger; what is there is not asked for again.
+    Responses and comparisons go to the ledger; what is there is not asked for again. `items` say what the prompts are.
     """
     answers = await answer_all(models, prompts, profile=profile, engines=engines, ledger=ledger, progress=progress)
-    known = is_smallworld(prompts)
-    rates = {name: measure_smallworld(prompts, responses) for name, responses in answers.items()} if known else {}
+    rates = {name: measure(prompts, items, responses) for name, responses in answers.items()}
     win_rates, ratings = await compare_models(
-        prompts,
+        open_prompts(prompts, items),
         answers,
         profile=profile,
         constitution=constitution,
@@ -67,7 +70,7 @@ async def evaluate_models(
         ledger=ledger,
         progress=progress,
     )
-    return Measured(answers, rates, win_rates, ratings)
+    return Measured(answers, rates, win_rates, ratings, tuple(items))
 
 
 async def answer_all(
