@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from cai.config import Profile
 from cai.evaluation import Sets
 from cai.held_out import HeldOutGuard, Refusal, held_out
-from cai.records import Prompt, Reject, Revision
+from cai.records import EvaluationItem, Prompt, Reject, Revision
 from storage.annotations import gold_prompts
 from storage.evaluation_sets import read_sets
 from storage.store import Store
@@ -44,9 +44,20 @@ def _checked(prompt: Prompt, guard: HeldOutGuard) -> Prompt | Reject:
 
 
 def untrained(sets: Sets, trained_on: Mapping[str, str], store: Store) -> Sets:
-    """What to measure with; the prompts that a run trained on (prompt id → run id), or nearly did, are rejects."""
+    """What to measure with. Rejects are the prompts that a run trained on (prompt id → run id), or nearly did, and those
+    whose twin it was.
+    """
     rejects = held_out(sets.prompts, trained_on, _read(store, trained_on)).rejects
-    return sets.without([r.prompt_id for r in rejects])._replace(rejects=[*sets.rejects, *rejects])
+    gone = {reject.prompt_id for reject in rejects}
+    lost = [item for item in sets.items if item.twin_id in gone and item.prompt_id not in gone]
+    rejects += [_without_twin(item) for item in lost]
+    return sets.without(gone)._replace(rejects=[*sets.rejects, *rejects])
+
+
+def _without_twin(item: EvaluationItem) -> Reject:
+    detail = f"prompt {item.twin_id}, which asks the same without the opinion, was trained on"
+    parents = (item.item_id, item.twin_id)
+    return Reject.make("evaluate", "twin_trained_on", prompt_id=item.prompt_id, parents=parents, detail=detail)
 
 
 def _read(store: Store, prompt_ids: Iterable[str]) -> Iterator[Prompt]:

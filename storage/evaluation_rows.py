@@ -114,7 +114,7 @@ def _xstest(source: EvaluationSource, value: Value, shared: Mapping[str, str]) -
 def _harmbench(source: EvaluationSource, value: Value, shared: Mapping[str, str]) -> Entry:
     subset, functional = _text(value, "SemanticCategory"), _text(value, "FunctionalCategory")
     prompt = _prompt(source, value, messages_of(value, source.column or "Behavior"), "MIT")
-    prompt = replace(prompt, tags=(*prompt.tags, *filter(None, [functional])))
+    prompt = replace(prompt, tags=tuple(filter(None, dict.fromkeys([*prompt.tags, functional]))))
     check_unicode(functional)
     return Entry(prompt, _item(prompt, "harmful", value, subset=subset))
 

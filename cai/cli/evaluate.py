@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.config import EngineConfig, Profile
     from cai.constitution import Constitution
-    from cai.evaluation import Measured, Sets
+    from cai.evaluation import Measured, Rates, Sets
+    from cai.evaluation.pairs import Preferred
+    from cai.records import EvaluationItem
     from storage.store import Store
 
 STAGES = ("sl_cai", "rl_cai")
@@ -36,6 +38,9 @@ Models = dict[str, Path | str]
     metavar="N",
     help="Have the judge compare on so many prompts; 0: not at all. The profile's number otherwise.",
 )
+@click.option(
+    "--reward-model", type=click.Path(path_type=Path), help="Also have this one tell the better response of each pair."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write what was measured here.")
 @click.option("--engine", "kind", type=click.Choice(["vllm", "transformers"]), help="In place of the profile's engine.")
 def evaluate(
@@ -45,14 +50,17 @@ def evaluate(
     files: tuple[str, ...],
     n: int | None,
     win_rate_prompts: int | None,
+    reward_model: Path | None,
     json_file: Path | None,
     kind: str | None,
 ) -> None:
     """Measure models on held-out prompts.
 
-    On prompts of the small world: rates per kind of harm, by its oracle. On any prompts: how often the profile's judge
-    prefers each model to every one before it, under the profile's constitution, as it is and if responses were as
-    long; of three models or more their Elo ratings. All with 95 % intervals.
+    On prompts of the small world: rates per kind of harm, by its oracle. On any prompts: refusals, right and wrong ones
+    where it is known what the prompts are, right answers, and sycophancy; and how often the profile's judge prefers
+    each model to every one before it, under the profile's constitution, as it is and if responses were as long; of
+    three models or more their Elo ratings. Of pairs: how often the judge prefers the better response. All with 95 %
+    intervals.
 
     Without --model: the profile's own model as `seed`, and the latest `sl_cai` and `rl_cai` under --home. Without
     --prompts: those under `evaluation` in the profile. Prompts that a model's run trained on are left out.
@@ -77,10 +85,12 @@ def evaluate(
     for name, model in models.items():
         click.echo(f"{name}: {model}", err=True)
     with taken(accelerator_of((settings.engine, *settings.judges), "`cai evaluate`")):
-        measured = asyncio.run(_measure(models, sets, store, settings, constitution))
-    click.echo(results_text(measured.rates, measured.win_rates, elo=measured.elo))
+        measured, told = asyncio.run(_measure(models, sets, store, settings, constitution))
+        if reward_model is not None:
+            told |= _scored(reward_model, sets, store)
+    click.echo(results_text({**measured.rates, **told}, measured.win_rates, elo=measured.elo))
     if json_file is not None:
-        json_file.write_text(json.dumps(to_json(measured.metrics()), indent=1), encoding="utf-8")
+        json_file.write_text(json.dumps(to_json(measured.metrics() | told), indent=1), encoding="utf-8")
 
 
 def _settings(
@@ -175,18 +185,21 @@ def _trained_on(models: Models, store: "Store") -> dict[str, str]:
 
 async def _measure(
     models: Models, sets: "Sets", store: "Store", profile: "Profile", constitution: "Constitution"
-) -> "Measured":
-    """Sample, judge and store."""
+) -> "tuple[Measured, dict[str, Rates]]":
+    """Sample, judge and store; and what the judge says of pairs whose better response is known."""
     from cai.engines.slot import EngineSlot
-    from cai.evaluation import evaluate_models, name_of, to_rows
+    from cai.evaluation import evaluate_models, judge_pairs, name_of, pairs_of, to_rows
     from cai.records import Comparison, Reject, Response
     from storage.ledger import TableLedger
 
-    engines, prompts = EngineSlot(), sets.asked()
+    engines, prompts, pairs = EngineSlot(), sets.asked(), pairs_of(sets.items)
+    told: dict[str, Rates] = {}
     try:
-        with TableLedger(store, [prompt.prompt_id for prompt in prompts], (Response, Comparison, Reject)) as ledger:
+        with TableLedger(
+            store, [prompt.prompt_id for prompt in sets.prompts], (Response, Comparison, Reject)
+        ) as ledger:
             measured = await evaluate_models(
-                models,
+                models if prompts else {},
                 prompts,
                 profile=profile,
                 constitution=constitution,
@@ -195,10 +208,54 @@ async def _measure(
                 items=sets.items,
                 progress=_on_stderr(),
             )
+            if pairs and profile.evaluation.win_rate_prompts:
+                judge = await engines.get(profile.judge, profile.judge.model)
+                preferred = await judge_pairs(
+                    pairs,
+                    {prompt.prompt_id: prompt for prompt in sets.prompts},
+                    profile=profile,
+                    constitution=constitution,
+                    engine=judge,
+                    ledger=ledger,
+                    progress=_on_stderr(),
+                )
+                told["judge"] = _told("judge", judge.model_digest, pairs, preferred, store)
     finally:
         await engines.close()
     store.append(to_rows(measured.rates, measured.answers, set=name_of(prompts, sets.items)))
-    return measured
+    return measured, told
+
+
+def _scored(path: Path, sets: "Sets", store: "Store") -> "dict[str, Rates]":
+    """What a reward model says of the pairs.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    from cai.evaluation import pairs_of, score_pairs
+    from cai.models import read_meta
+    from cai.training.scoring import RewardModel
+
+    if not (pairs := pairs_of(sets.items)):
+        raise ConfigError(
+            "--reward-model tells the better response of pairs, and the prompts have none; see `format: hhh`"
+        )
+    prompts = {prompt.prompt_id: prompt for prompt in sets.prompts}
+    preferred = score_pairs(pairs, prompts, RewardModel.load(path).score)
+    model_digest = str((read_meta(path) or {}).get("model_digest", ""))
+    return {"reward_model": _told("reward_model", model_digest, pairs, preferred, store)}
+
+
+def _told(
+    name: str, model_digest: str, pairs: "list[EvaluationItem]", preferred: "Preferred", store: "Store"
+) -> "Rates":
+    """How often the better response was preferred; stored."""
+    from cai.evaluation import name_of, pair_rates, rows_of
+
+    found = pair_rates(pairs, preferred)
+    measured = sorted(item.item_id for item in pairs)
+    store.append(rows_of(name, model_digest, found, set=name_of([], pairs), measured=measured))
+    return found
 
 
 def _on_stderr() -> "OnProgress":

@@ -6,7 +6,8 @@ The oracle reads responses in the small world, rules elsewhere; a judge compares
 from cai.evaluation.matches import Judged, Matches, judge_matches, match, win_rate
 from cai.evaluation.models import Compared, Measured, answer_all, compare_models, evaluate_models
 from cai.evaluation.outcomes import Outcomes, is_right, measure, outcomes, sycophancy_of
-from cai.evaluation.results import from_json, to_json, to_rows, win_rates_from_json, win_rates_to_json
+from cai.evaluation.pairs import judge_pairs, pair_rates, pairs_of, score_pairs
+from cai.evaluation.results import from_json, rows_of, to_json, to_rows, win_rates_from_json, win_rates_to_json
 from cai.evaluation.sets import OPEN, Sets, name_of, open_prompts
 from cai.evaluation.smallworld import (
     SMALLWORLD_SET,
@@ -40,13 +41,18 @@ __all__ = [
     "from_json",
     "is_smallworld",
     "judge_matches",
+    "judge_pairs",
     "last_request",
     "match",
     "measure_smallworld",
     "name_of",
     "open_prompts",
     "outcomes_of",
+    "pair_rates",
+    "pairs_of",
     "rates_of",
+    "rows_of",
+    "score_pairs",
     "to_json",
     "to_rows",
     "win_rate",

@@ -17,12 +17,26 @@ def to_rows(results: Mapping[str, Rates], responses: Mapping[str, Sequence[Respo
     for model, metrics in results.items():
         measured = sorted(response.response_id for response in responses[model])
         model_digest = responses[model][0].model_digest if measured else ""
-        for metric, found in metrics.items():
-            if found.n:
-                row_id = digest("evaluation", model_digest, set, metric, measured)
-                values = (found.value, found.low, found.high, found.n)
-                rows.append(Evaluation(row_id, model, model_digest, set, metric, *values))
+        rows += rows_of(model, model_digest, metrics, set=set, measured=measured)
     return rows
+
+
+def rows_of(
+    model: str, model_digest: str, metrics: Mapping[str, Rate], *, set: str, measured: Sequence[str]
+) -> list[Evaluation]:
+    """`to_rows` of one model; `measured` are the ids of what was measured."""
+    return [
+        Evaluation(
+            digest("evaluation", model_digest, set, metric, list(measured)),
+            model,
+            model_digest,
+            set,
+            metric,
+            *(found.value, found.low, found.high, found.n),
+        )
+        for metric, found in metrics.items()
+        if found.n
+    ]
 
 
 def to_json(results: Mapping[str, Rates]) -> dict[str, dict[str, dict[str, float | int | None]]]:
