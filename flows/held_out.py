@@ -44,8 +44,8 @@ def _checked(prompt: Prompt, guard: HeldOutGuard) -> Prompt | Reject:
 
 
 def untrained(sets: Sets, trained_on: Mapping[str, str], store: Store) -> Sets:
-    """What to measure with. Rejects are the prompts that a run trained on (prompt id → run id), or nearly did, and those
-    whose twin it was.
+    """What to measure with. Rejects are the prompts that a run trained on (prompt id → run id), or nearly did, and
+    those whose twin it was.
     """
     rejects = held_out(sets.prompts, trained_on, _read(store, trained_on)).rejects
     gone = {reject.prompt_id for reject in rejects}

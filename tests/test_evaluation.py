@@ -441,3 +441,18 @@ def test_the_command_explains_a_model_it_cannot_read(home):
         run_evaluate(home, "--model", "just-a-path")
     with pytest.raises(ModelNotFound):
         run_evaluate(home, "--model", f"mine={home / 'nothing-here'}/")
+
+
+def test_pairs_are_asked_of_the_judge_and_no_model_answers_them(home):
+    row = {"input": "Can you help?", "targets": {"choices": ["No.", "Yes, gladly."], "labels": [0, 1]}}
+    (home / "helpful.jsonl").write_text(json.dumps(row) + "\n")
+    file = home / "rates.json"
+    done = run_evaluate(home, "--prompts", str(home / "helpful.jsonl"), "--json", str(file))
+    written = json.loads(file.read_text())
+    assert list(written) == ["judge"] and written["judge"]["pair_accuracy"]["n"] == 1
+    assert "2/2 comparisons" in done.stderr and "responses" not in done.stderr and "judge" in done.stdout
+    store = Store(home / "home")
+    assert {(row.model, row.set) for row in store.read(Evaluation)} == {("judge", "helpful.jsonl")}
+    assert {row.stage for row in store.read(Response)} == {"given"}
+    with pytest.raises(ConfigError, match="format: hhh"):
+        run_evaluate(home, "--reward-model", str(home / "rl"), "--prompts", str(home / "held-out.jsonl"))

@@ -72,7 +72,7 @@ def evaluate(
     cai evaluate --profile my.yaml --model old=models/old --model new=models/new --prompts held-out.jsonl
     """
     from cai.constitution import load_constitution
-    from cai.evaluation import to_json
+    from cai.evaluation import pairs_of, to_json
     from cai.report.text import results_text
     from cai.turns import accelerator_of, taken
     from storage.store import Store
@@ -82,6 +82,8 @@ def evaluate(
     store = Store(home)
     models = _named(named, settings.engine) or _latest(store, settings)
     sets = _sets(models, store, settings)
+    if reward_model is not None and not pairs_of(sets.items):
+        raise ConfigError("--reward-model tells the better response of pairs, and there are none; see `format: hhh`")
     for name, model in models.items():
         click.echo(f"{name}: {model}", err=True)
     with taken(accelerator_of((settings.engine, *settings.judges), "`cai evaluate`")):
@@ -227,20 +229,12 @@ async def _measure(
 
 
 def _scored(path: Path, sets: "Sets", store: "Store") -> "dict[str, Rates]":
-    """What a reward model says of the pairs.
-
-    Raises:
-        ConfigError: there are none.
-    """
+    """What a reward model says of the pairs."""
     from cai.evaluation import pairs_of, score_pairs
     from cai.models import read_meta
     from cai.training.scoring import RewardModel
 
-    if not (pairs := pairs_of(sets.items)):
-        raise ConfigError(
-            "--reward-model tells the better response of pairs, and the prompts have none; see `format: hhh`"
-        )
-    prompts = {prompt.prompt_id: prompt for prompt in sets.prompts}
+    pairs, prompts = pairs_of(sets.items), {prompt.prompt_id: prompt for prompt in sets.prompts}
     preferred = score_pairs(pairs, prompts, RewardModel.load(path).score)
     model_digest = str((read_meta(path) or {}).get("model_digest", ""))
     return {"reward_model": _told("reward_model", model_digest, pairs, preferred, store)}
