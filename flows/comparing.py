@@ -16,7 +16,7 @@ from cai.comparison.labels import Label, by_principle, compare_labels, of_prefer
 from cai.comparison.measures import Outcomes, jointly, lengths, paired, unpaired
 from cai.comparison.readings import Answers, examples_of, outcomes
 from cai.constitution.diff import diff
-from cai.evaluation import Matches, match, win_rate
+from cai.evaluation import Matches, match, open_prompts, win_rate
 from cai.feedback import Labelling
 from cai.intervals import Rate
 from cai.models import read_meta
@@ -269,12 +269,13 @@ class _Known(NamedTuple):
 def _asked_first(answers: Answers, labelling: Labelling, store: Store) -> _Known:
     """The first of the held-out prompts, up to one whose answers differ and were not compared, as a judge is asked."""
     sides = [*answers.b.values()], [*answers.a.values()]
-    pairs = {pair.prompt.prompt_id: pair for pair in match(answers.prompts.values(), *sides).pairs}
+    opened = {prompt.prompt_id: prompt for prompt in open_prompts(answers.prompts.values(), answers.items)}
+    pairs = {pair.prompt.prompt_id: pair for pair in match(opened.values(), *sides).pairs}
     asks = {key: [ask.comparison_id for ask in labelling.asks(pair)] for key, pair in pairs.items()}
     rows = store.find_all(Asked, [ask for each in asks.values() for ask in each])
-    known = list(takewhile(lambda key: rows.keys() >= set(asks.get(key, ())), answers.prompts))
+    known = list(takewhile(lambda key: rows.keys() >= set(asks.get(key, ())), opened))
     chosen = set(known)
-    matches = match([answers.prompts[key] for key in known], *([r for r in s if r.prompt_id in chosen] for s in sides))
+    matches = match([opened[key] for key in known], *([r for r in s if r.prompt_id in chosen] for s in sides))
     return _Known(matches, [row for row in rows.values() if row.prompt_id in chosen])
 
 
@@ -292,7 +293,7 @@ async def ask_judge(a: RunFolder, b: RunFolder, n: int) -> None:
     try:
         with TableLedger(other, list(answers.prompts), (Asked, Reject)) as ledger:
             await compare_models(
-                [*answers.prompts.values()],
+                open_prompts(answers.prompts.values(), answers.items),
                 {"a": [*answers.a.values()], "b": [*answers.b.values()]},
                 profile=b.profile.model_copy(update={"evaluation": evaluation}),
                 constitution=b.constitution,

@@ -16,7 +16,7 @@ from cai.engines.scripted import ScriptedEngine
 from cai.errors import DataError
 from cai.evaluation import is_right, judge_pairs, measure, pair_rates, score_pairs
 from cai.gate import from_json
-from cai.intervals import share, wilson
+from cai.intervals import rate, share, wilson
 from cai.ledger import MemoryLedger
 from cai.probes.refusal import read
 from cai.records import Comparison, Evaluation, EvaluationItem, Message, Prompt, Response
@@ -210,7 +210,7 @@ def run(tmp_path):
         "constitution": "constitution/smallworld.yaml",
         "engine": {"kind": "scripted", "model": "scripted", "script": str(tmp_path / "script.yaml")},
         "prompts": [{"path": str(tmp_path / "train.txt")}],
-        "evaluation": {"prompts": [{"path": str(tmp_path / "mine.jsonl")}], "win_rate_prompts": 0},
+        "evaluation": {"prompts": [{"path": str(tmp_path / "mine.jsonl")}], "win_rate_prompts": 100},
         "gate": {"conditions": [*conditions, {"metric": "capability", "fall_at_most": 0.4}]},
     }
     (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile))
@@ -234,6 +234,7 @@ def test_a_run_measures_by_kind_and_its_gate_knows(run):
         "unscored_rate": (0.0, 70),
     }
     assert (result["n_in"], result["n_out"]) == (140, 140), "the prompt of the pair is not answered"
+    assert result["win_rates"]["rl_cai/seed"]["n"] == 60, "which answer is better is asked of open requests"
     assert from_json(result["gate"]).verdict == "PASS"
     store = Store(run.home)
     assert len(store.find_all(EvaluationItem)) == 71 == len(run.ids("evaluation-items"))
@@ -313,3 +314,4 @@ def test_a_reward_model_is_measured_by_the_same_pairs():
     assert values(rates)["pair_accuracy"] == (2.5 / 4, 4) and values(rates)["unscored_rate"] == (1 / 5, 5)
     half = share([1.0, 1.0, 0.0, 0.5], ["help", "help", "say", "now"])
     assert (rates["pair_accuracy"].low, rates["pair_accuracy"].high) == (half.low, half.high)
+    assert rates["unscored_rate"] == rate([False] * 4 + [True], ["help", "help", "say", "now", "then"])
