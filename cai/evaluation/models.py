@@ -60,7 +60,7 @@ async def evaluate_models(
     Responses and comparisons go to the ledger; what is there is not asked for again. `items` say what the prompts are.
     """
     answers = await answer_all(models, prompts, profile=profile, engines=engines, ledger=ledger, progress=progress)
-    rates = {name: measure(prompts, items, responses) for name, responses in answers.items()}
+    rates = {name: measure(prompts, items, responses) for name, responses in answers.items()} if prompts else {}
     win_rates, ratings = await compare_models(
         open_prompts(prompts, items),
         answers,
