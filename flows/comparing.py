@@ -89,7 +89,7 @@ def answers_of(one: Store, other: Store, a: RunFolder, b: RunFolder, model: str)
     prompts = one.find_all(Prompt, sides[0].keys() & sides[1].keys())
     asked = {row_id: row.prompt_id for row_id, row in one.find_all(Response, a.ids(f"eval-{model}")).items()}
     shared = [asked[row_id] for row_id in a.ids(f"eval-{model}") if row_id in asked and asked[row_id] in prompts]
-    items = tuple(one.find_all(EvaluationItem, reporting.ids_of(a, reporting.ITEMS)).values())
+    items = tuple(one.find_all(EvaluationItem, accounts.ids_of(a, accounts.ITEMS)).values())
     in_a, in_b = ({key: side[key] for key in shared} for side in sides)
     return Answers({key: prompts[key] for key in shared}, in_a, in_b, items)
 

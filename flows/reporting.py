@@ -45,8 +45,6 @@ from storage import registry
 from storage.store import Store
 
 N_CHAINS, N_PAIRS, N_SAMPLES = 50_000, 300, 90
-ITEMS = "evaluation-items"
-"""The ids of the items that a run measured with."""
 BINS = 10
 LINE = 160
 

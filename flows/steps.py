@@ -247,7 +247,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     sets = untrained(named, dict.fromkeys(run.trained_on(), run.run_id), session.store)
     prompts = sets.asked()
     session.store.append([*sets.prompts, *sets.items, *sets.rejects])
-    run.save_ids(reporting.ITEMS, [item.item_id for item in sets.items])
+    run.save_ids(accounts.ITEMS, [item.item_id for item in sets.items])
     with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
         measured = await evaluate_models(
             models,

@@ -218,6 +218,7 @@ def run(tmp_path):
 
 
 def evaluated(run):
+    run.finish("rl", {"model_digest": "trained", "path": str(run.path)})
     request = {"step": "evaluate", "models": {"seed": "scripted", "rl_cai": "trained"}}
     return asyncio.run(dispatch(Session(run), request))
 
