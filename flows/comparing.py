@@ -99,14 +99,16 @@ def _lengths(answers: Answers) -> list[Measure]:
 
 
 def _stored(read: Read, model: str, known: Outcomes) -> dict[str, Rate]:
-    """Metrics of the run's policy in the table `evaluations`, less those that are known prompt by prompt."""
+    """Metrics of the run's policy in the table `evaluations`, less those that are known prompt by prompt, and less its
+    Elo rating: that is relative to the models of its own run.
+    """
     digest = _digest_of(read.run, model)
     rows = [row for row in read.store.read(Evaluation) if digest and row.model_digest == digest]
     last = {(row.metric, row.set): row for row in sorted(rows, key=lambda row: (row.n, row.evaluation_id))}
     return {
         f"{metric} ({name})": Rate(row.value, row.low, row.high, row.n)
         for (metric, name), row in last.items()
-        if metric not in known
+        if metric not in known and metric != "elo"
     }
 
 

@@ -24,13 +24,14 @@ from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates
 from cai.records import (
     Comparison,
     Prompt,
+    Rating,
     Reject,
     Response,
     Revision,
 )
 from cai.report.build import build_report
 from cai.report.text import results_text
-from flows import accounts, gating, reporting, shown
+from flows import accounts, gating, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
@@ -238,7 +239,7 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
 
 async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     """The models' responses to held-out prompts: rates by the oracle in the small world and by rules elsewhere, win
-    rates by the judge, and what the gate says of the policy, beside the model in use.
+    rates by the judge, what the probes find, and what the gate says of the policy, beside the model in use.
     """
     run = session.run
     if (promoted := gating.promoted_model(run)) is not None:
@@ -248,7 +249,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     prompts = sets.asked()
     session.store.append([*sets.prompts, *sets.items, *sets.rejects])
     run.save_ids(accounts.ITEMS, [item.item_id for item in sets.items])
-    with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
+    with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Rating, Reject)) as ledger:
         measured = await evaluate_models(
             models,
             prompts,
@@ -259,11 +260,13 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
             items=sets.items,
             progress=report_progress,
         )
+        probed = await probing.probe(session, prompts, measured, ledger)
+    measured = probed.measured
     for name, responses in measured.answers.items():
         run.save_ids(f"eval-{name}", [r.response_id for r in responses])
-    session.store.append(to_rows(measured.rates, measured.answers, set=name_of(prompts, sets.items)))
+    session.store.append(to_rows(measured.metrics(), measured.answers, set=name_of(prompts, sets.items)))
     n_trained_on = sum(reject.reason == "trained_on" for reject in sets.rejects)
-    judged = gating.gate_of(run, sets.prompts, measured, n_trained_on)
+    judged = gating.gate_of(run, sets.prompts, measured, n_trained_on, probed.findings)
     if judged is not None:
         gating.keep(run, session.store, judged, measured)
     n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
@@ -276,6 +279,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
         "rates": to_json(measured.rates),
         "win_rates": win_rates_to_json(measured.win_rates),
         "gate": None if judged is None else gate.to_json(judged),
+        **probed.to_json(),
     }
 
 
