@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.asks import OnProgress
-from cai.engines.slot import EngineSlot
+from cai.engines.base import Engine
 from cai.errors import NoSuchOption
 from cai.evaluation import Measured, Rates, is_smallworld, last_request, to_json
 from cai.intervals import Rate, bootstrap_mean
@@ -53,7 +53,11 @@ async def probe(session: Session, prompts: Sequence[Prompt], measured: Measured,
     """All of it. Ratings go to the ledger; what is there is not asked for again."""
     run = session.run
     rollouts = rollouts_of(run)
-    harm = await harm_scale(run, prompts, measured.answers, session.engines, ledger, report_progress)
+    if few := {prompt.prompt_id: prompt for prompt in prompts[: run.profile.evaluation.harm_scale_prompts]}:
+        judge = await session.engines.get(run.profile.judge, run.profile.judge.model)
+        harm = await harm_scale(run, few, measured.answers, judge, ledger, report_progress)
+    else:
+        harm = Harm({}, {}, "evaluation.harm_scale_prompts is 0, or there are no prompts")
     added: dict[str, Rates] = {
         name: found | harm.rates.get(name, {}) for name, found in variety(measured.answers).items()
     }
@@ -86,17 +90,13 @@ def variety(answers: Mapping[str, Sequence[Response]]) -> dict[str, Rates]:
 
 async def harm_scale(
     run: RunFolder,
-    prompts: Sequence[Prompt],
+    few: Mapping[str, Prompt],
     answers: Mapping[str, Sequence[Response]],
-    engines: EngineSlot,
+    judge: Engine,
     ledger: Ledger,
     progress: OnProgress | None = None,
 ) -> Harm:
-    """The judge's marks from 0 to 4 for each model's responses to the first `harm_scale_prompts` prompts."""
-    few = {prompt.prompt_id: prompt for prompt in prompts[: run.profile.evaluation.harm_scale_prompts]}
-    if not few:
-        return Harm({}, {}, "evaluation.harm_scale_prompts is 0, or there are no prompts")
-    judge = await engines.get(run.profile.judge, run.profile.judge.model)
+    """The judge's marks from 0 to 4 for each model's responses to these prompts."""
     made = Harm({}, {})
     for name, responses in answers.items():
         try:

@@ -30,7 +30,7 @@ from cai.records import (
     Revision,
 )
 from cai.report.build import build_report
-from cai.report.text import results_text
+from cai.report.text import metric_names, results_text
 from flows import accounts, gating, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
 from flows.labelling import labels, preferences, try_judges
@@ -291,7 +291,7 @@ def report(session: Session) -> dict[str, Any]:
     write_atomically(run.path / "report.html", build_report(data))
     lines = accounts.funnel(run)
     write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
-    if data.results or data.win_rates:
+    if metric_names(data.results) or data.win_rates:
         text = results_text(data.results, data.win_rates, data.targets, gating=data.gating)
         write_atomically(run.path / "results.txt", f"{text}\n")
     said = shown.verdict(data.targets, data.gating)
