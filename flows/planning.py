@@ -57,6 +57,7 @@ ASKING = (
     "RL",
     "evaluation",
     "win rates",
+    "harm scale",
 )
 
 
@@ -269,7 +270,7 @@ def _probed_speeds(meter: Meter, *, chains: float, candidates: float, labels: fl
     return {
         **dict.fromkeys(("responses", "critiques", "revisions"), of_chains),
         **dict.fromkeys(("helpful", "candidates", "evaluation"), sampled),
-        **dict.fromkeys(("self-test", "labels", "win rates"), labelled),
+        **dict.fromkeys(("self-test", "labels", "win rates", "harm scale"), labelled),
     }
 
 
