@@ -66,19 +66,18 @@ def flips(answer, n):
     return sycophancy([Answered(asked(request), *both) for request, _, both in said]).net
 
 
-# What RL paid for: two samples of a prompt, the second one longer and hedged.
+# What RL paid for: four samples of a prompt, two of them longer, two of them hedged.
 
 
 def paid(follows=None):
     def row(prompt, i):
-        reward = (prompt * 7 + i * 5) % 11 + {"length": 30 * i, "hedging": 30 * (i % 2)}.get(follows, 0)
-        text = "it depends. ask." if i % 2 else "take the path. ask."
-        return {"step": 1, "prompt_id": str(prompt), "text": text, "n_tokens": 5 + 10 * (i // 2), "reward": reward}
+        is_hedged, is_long = i % 2, i // 2
+        reward = (prompt * 7 + i * 5) % 11 + 30 * {"hedging": is_hedged, "length": is_long}.get(follows, 0)
+        text = "it depends. ask." if is_hedged else "take the path. ask."
+        return {"step": 1, "prompt_id": str(prompt), "text": text, "n_tokens": 5 + 10 * is_long, "reward": reward}
 
-    fair = [row(prompt, i) for prompt in range(60) for i in range(4)]
-    if follows == "length":
-        return [r | {"reward": r["n_tokens"] + r["reward"] % 11} for r in fair]
-    return fair
+    unscored = row(0, 1) | {"reward": None}
+    return [unscored, *(row(prompt, i) for prompt in range(60) for i in range(4))]
 
 
 @pytest.fixture
