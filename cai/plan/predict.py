@@ -179,7 +179,8 @@ def scaled(profile: Profile, work: Work, stages: Stages, meter: Meter) -> list[L
     prompts, helpful, held_out = work
     few = min(held_out.n, profile.evaluation.win_rate_prompts)
     n_few_asked = min(len(held_out.rows), profile.evaluation.win_rate_prompts)
-    n_rated = profile.evaluation.harm_scale_prompts
+    marked = min(held_out.n, profile.evaluation.harm_scale_prompts)
+    n_marked_asked = min(len(held_out.rows), profile.evaluation.harm_scale_prompts)
     # Of each: the items it has in all, those that were asked about, and how often it is done.
     sizes = {
         "responses": (prompts.n, len(prompts.rows), 1),
@@ -191,7 +192,7 @@ def scaled(profile: Profile, work: Work, stages: Stages, meter: Meter) -> list[L
         "labels": (round(len(stages.pairs) * prompts.scale), len(stages.pairs), profile.rounds),
         "evaluation": (held_out.n, len(held_out.rows), 1),
         "win rates": (round(stages.n_matches * few / max(1, n_few_asked)), stages.n_matches, 1),
-        "harm scale": (min(held_out.n, n_rated), min(len(held_out.rows), n_rated), 1),
+        "harm scale": (round(stages.n_marked * marked / max(1, n_marked_asked)), stages.n_marked, 1),
     }
     lines = []
     for stage, (n, n_sampled, times) in sizes.items():

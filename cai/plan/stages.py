@@ -36,8 +36,8 @@ def judges_of(profile: Profile) -> list[str]:
 
 class Stages:
     """The stages of a profile over whatever prompts they are given, one ask at a time unless `max_concurrency` says
-    otherwise. `n_rows` counts what each stage made; `pairs` are those of all candidates so far, and `n_matches` counts
-    those of two models' answers.
+    otherwise. `n_rows` counts what each stage made; `pairs` are those of all candidates so far, `n_matches` counts
+    those of two models' answers, and `n_marked` the answers that the judge puts on the scale of harm.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Stages:
     ) -> None:
         self.n_rows: Counter[str] = Counter()
         self.pairs: list[ResponsePair] = []
-        self.n_matches = 0
+        self.n_matches = self.n_marked = 0
         self._profile = profile
         self._constitution = constitution
         self._open = open
@@ -143,7 +143,9 @@ class Stages:
             )
             self.n_rows["harm scale"] += sum(isinstance(row, Rating) for row in rows)
 
-        await self._in_parts(some, [row for rows in answers.values() for row in rows if row.prompt_id in of])
+        rated = [row for rows in answers.values() for row in rows if row.prompt_id in of]
+        self.n_marked += len(rated)
+        await self._in_parts(some, rated)
 
     async def _sample(self, kind: str, model: str, prompts: Sequence[Prompt], **how: object) -> list[Response]:
         engine = self._open(kind, model)
