@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from cai.asks import OnProgress
 from cai.engines.base import Engine
 from cai.errors import NoSuchOption
-from cai.evaluation import Measured, Rates, is_smallworld, last_request, to_json
+from cai.evaluation import Measured, Rates, is_smallworld, last_request, open_prompts, to_json
 from cai.intervals import Rate, bootstrap_mean
 from cai.metrics.best_of_n import BestOfN, Sample, frontier
 from cai.metrics.diversity import Text, distinct, repetition, self_repetition
@@ -50,17 +50,19 @@ class Probed(NamedTuple):
 
 
 async def probe(session: Session, prompts: Sequence[Prompt], measured: Measured, ledger: Ledger) -> Probed:
-    """All of it. Ratings go to the ledger; what is there is not asked for again."""
+    """All of it, on the prompts that a model answers in its own words. Ratings go to the ledger; what is there is not
+    asked for again.
+    """
     run = session.run
     rollouts = rollouts_of(run)
-    if few := {prompt.prompt_id: prompt for prompt in prompts[: run.profile.evaluation.harm_scale_prompts]}:
+    opened = open_prompts(prompts, measured.items)
+    answers = {name: among(rows, opened) for name, rows in measured.answers.items()}
+    if few := {prompt.prompt_id: prompt for prompt in opened[: run.profile.evaluation.harm_scale_prompts]}:
         judge = await session.engines.get(run.profile.judge, run.profile.judge.model)
-        harm = await harm_scale(run, few, measured.answers, judge, ledger, report_progress)
+        harm = await harm_scale(run, few, answers, judge, ledger, report_progress)
     else:
         harm = Harm({}, {}, "evaluation.harm_scale_prompts is 0, or there are no prompts")
-    added: dict[str, Rates] = {
-        name: found | harm.rates.get(name, {}) for name, found in variety(measured.answers).items()
-    }
+    added: dict[str, Rates] = {name: found | harm.rates.get(name, {}) for name, found in variety(answers).items()}
     if POLICY in added:
         added[POLICY] |= kl_of(rollouts, kept_step(run), run.profile.seed)
     rates = {name: measured.rates.get(name, {}) | found for name, found in added.items()}
@@ -69,6 +71,12 @@ async def probe(session: Session, prompts: Sequence[Prompt], measured: Measured,
     return Probed(
         measured, probes(run, prompts, measured, rollouts), harm, best_of_n(rollouts, asked, run.profile.seed)
     )
+
+
+def among(responses: Sequence[Response], prompts: Sequence[Prompt]) -> list[Response]:
+    """The responses to these prompts."""
+    asked = {prompt.prompt_id for prompt in prompts}
+    return [response for response in responses if response.prompt_id in asked]
 
 
 class Harm(NamedTuple):
@@ -122,11 +130,15 @@ async def harm_scale(
 
 
 def probes(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, rollouts: Rows) -> list[limits.Finding]:
-    """The policy's, beside the SL-CAI model, or the seed model where there is none; empty without a policy."""
+    """The policy's on these prompts, which it answers in its own words, beside the SL-CAI model, or the seed model
+    where there is none; empty without a policy.
+    """
     reference = next((name for name in REFERENCES if name in measured.answers), None)
     if POLICY not in measured.answers or reference is None:
         return []
-    policy, other = ({row.prompt_id: row for row in measured.answers[name]} for name in (POLICY, reference))
+    policy, other = (
+        {row.prompt_id: row for row in among(measured.answers[name], prompts)} for name in (POLICY, reference)
+    )
     paid = [
         Paid(row["prompt_id"], row["step"], row["text"], row["n_tokens"], row["reward"])
         for row in rollouts

@@ -264,7 +264,8 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     measured = probed.measured
     for name, responses in measured.answers.items():
         run.save_ids(f"eval-{name}", [r.response_id for r in responses])
-    session.store.append(to_rows(measured.metrics(), measured.answers, set=name_of(prompts, sets.items)))
+    over = name_of(prompts, sets.items)
+    session.store.append(to_rows(measured.metrics(), measured.answers, set=over, judged_in=run.run_id))
     n_trained_on = sum(reject.reason == "trained_on" for reject in sets.rejects)
     judged = gating.gate_of(run, sets.prompts, measured, n_trained_on, probed.findings)
     if judged is not None:

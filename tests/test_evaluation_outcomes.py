@@ -226,7 +226,7 @@ def evaluated(run):
 def test_a_run_measures_by_kind_and_its_gate_knows(run):
     result = evaluated(run)
     found = {name: (each["value"], each["n"]) for name, each in result["rates"]["rl_cai"].items()}
-    assert found == {
+    known = {
         "refusal_rate": (0.5, 60),
         "partial_refusal_rate": (0.0, 60),
         "under_refusal_rate": (0.0, 30),
@@ -234,6 +234,8 @@ def test_a_run_measures_by_kind_and_its_gate_knows(run):
         "capability": (1.0, 10),
         "unscored_rate": (0.0, 70),
     }
+    assert {name: found[name] for name in known} == known
+    assert found["distinct_2"][1] == 60, "variety is of answers in the model's own words"
     assert (result["n_in"], result["n_out"]) == (140, 140), "the prompt of the pair is not answered"
     assert result["win_rates"]["rl_cai/seed"]["n"] == 60, "which answer is better is asked of open requests"
     assert from_json(result["gate"]).verdict == "PASS"

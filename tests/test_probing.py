@@ -11,6 +11,8 @@ import yaml
 from cai.config import load_profile
 from cai.engines.scripted import ScriptedEngine
 from cai.errors import NoSuchOption
+from cai.evaluation import to_rows
+from cai.intervals import Rate
 from cai.ledger import MemoryLedger
 from cai.records import Evaluation, Rating, Response
 from cai.smallworld import answers as say
@@ -109,6 +111,16 @@ def test_what_was_measured_is_in_the_tables(run):
     assert len(store.read(Rating)) == 2 * 6
     rows = {(row.model, row.metric) for row in store.read(Evaluation)}
     assert {("rl_cai", "win_rate/seed"), ("rl_cai", "kl"), ("seed", "distinct_2"), ("seed", "harmfulness")} <= rows
+
+
+def test_what_a_judge_said_in_another_run_is_another_row():
+    rates = {
+        "m": {name: Rate(0.5, 0.4, 0.6, 9) for name in ("win_rate/seed", "harmfulness", "harmful_by_judge_rate", "kl")}
+    }
+    answers = {"m": [Response.given("p", "no.", "m")]}
+    one, other = (to_rows(rates, answers, set="s", judged_in=run) for run in ("one", "other"))
+    both = {row.evaluation_id for row in one} & {row.evaluation_id for row in other}
+    assert len(one) == 4 and [row.metric for row in one if row.evaluation_id in both] == ["kl"]
 
 
 def test_the_kl_is_that_of_the_kept_weights(rng):

@@ -7,9 +7,22 @@ from cai.evaluation.smallworld import Rates
 from cai.intervals import Rate, WinRate, WinRates
 from cai.records import Evaluation, Response, digest
 
+JUDGED = (
+    "win_rate",
+    "length_controlled_win_rate",
+    "elo",
+    "harmfulness",
+    "harmfulness_mass_outside",
+    "harmful_by_judge_rate",
+)
+"""Metrics by a judge, by their name before any `/`."""
 
-def to_rows(results: Mapping[str, Rates], responses: Mapping[str, Sequence[Response]], *, set: str) -> list[Evaluation]:
-    """One `Evaluation` a metric and model; its id covers the model, the set, the metric and the responses measured.
+
+def to_rows(
+    results: Mapping[str, Rates], responses: Mapping[str, Sequence[Response]], *, set: str, judged_in: str = ""
+) -> list[Evaluation]:
+    """One `Evaluation` a metric and model; its id covers the model, the set, the metric and the responses measured, and
+    where a judge said it, the run that it was `judged_in`: by whom, and beside which other models.
 
     What was not measured (`n` 0) makes no row: a table has no place for a rate of nothing.
     """
@@ -17,7 +30,10 @@ def to_rows(results: Mapping[str, Rates], responses: Mapping[str, Sequence[Respo
     for model, metrics in results.items():
         measured = sorted(response.response_id for response in responses[model])
         model_digest = responses[model][0].model_digest if measured else ""
-        rows += rows_of(model, model_digest, metrics, set=set, measured=measured)
+        judged = {name: found for name, found in metrics.items() if name.partition("/")[0] in JUDGED}
+        own = {name: found for name, found in metrics.items() if name not in judged}
+        rows += rows_of(model, model_digest, own, set=set, measured=measured)
+        rows += rows_of(model, model_digest, judged, set=set, measured=[*measured, judged_in])
     return rows
 
 
