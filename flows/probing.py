@@ -68,9 +68,8 @@ async def probe(session: Session, prompts: Sequence[Prompt], measured: Measured,
     rates = {name: measured.rates.get(name, {}) | found for name, found in added.items()}
     measured = measured._replace(rates=rates)
     asked = session.store.find_all(Prompt, {row["prompt_id"] for row in rollouts})
-    return Probed(
-        measured, probes(run, prompts, measured, rollouts), harm, best_of_n(rollouts, asked, run.profile.seed)
-    )
+    best = best_of_n(rollouts, asked, run.profile.seed)
+    return Probed(measured, probes(run, opened, measured, rollouts), harm, best)
 
 
 def among(responses: Sequence[Response], prompts: Sequence[Prompt]) -> list[Response]:
