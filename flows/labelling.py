@@ -119,7 +119,7 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     exported = export_preferences(session.store, run.path / f"{name}.parquet", pair_ids=mixed.pair_ids)
     if round == 0:  # every round has the same prompts
         prompt_ids = set(run.ids("prompts"))
-        prompt_ids -= refused_prompts(session.store, guard, prompt_ids).keys()
+        prompt_ids -= refused_prompts(session.store, guard, prompt_ids, "rl_prompts").keys()
         export_prompts(session.store, run.path / "rl_prompts.parquet", prompt_ids=prompt_ids)
     quality = label_quality(run, session.store)
     return {

@@ -40,10 +40,15 @@ class Store:
 
     # Writing
 
-    def append(self, rows: Sequence[Record]) -> dict[str, int]:
+    def append(self, rows: Sequence[Record], *, index: bool = True) -> dict[str, int]:
         """Commit `rows`, one atomic and synced commit a table, parents first, and say how many were new by table.
 
         An id that is stored already, or comes twice, is kept once: the row that came first stays.
+
+        Args:
+            rows: of any tables.
+            index: know stored ids from memory, some 120 bytes each: for many small commits. Without, each commit reads
+                the key column of the table's files: for few large ones, in memory that does not grow.
 
         Raises:
             StorageError: a table could not be written. The tables before it, in the order of `TABLES`, were.
@@ -51,15 +56,16 @@ class Store:
         written: dict[str, int] = {}
         for table, group in _by_table(rows):
             with self._writing(table) as handle:
-                add = functools.partial(self._append, table, handle, group)
+                add = functools.partial(self._append, table, handle, group, index)
                 written[table.name] = delta.until_first(self._path(table), handle, add)
         return written
 
-    def _append(self, table: Table, handle: DeltaTable, group: Mapping[str, Record]) -> int:
-        known = self._known_ids(table, handle)
+    def _append(self, table: Table, handle: DeltaTable, group: Mapping[str, Record], index: bool) -> int:
+        known = self._known_ids(table, handle) if index else self._stored_ids(table, handle, list(group))
         fresh = [row for key, row in group.items() if key not in known]
         if fresh:
             delta.append(handle, self._path(table), to_arrow(table, fresh))
+        if fresh and index:
             known.update(map(row_id, fresh))
             self._ids[table.name][0].update(delta.file_name(uri) for uri in handle.file_uris())
         return len(fresh)
@@ -135,6 +141,19 @@ class Store:
                 ids.update(pq.read_table(path, columns=[table.key]).column(0).to_pylist())
             seen.add(path.name)
         return ids
+
+    def _stored_ids(self, table: Table, handle: DeltaTable, ids: list[str]) -> set[str]:
+        """Those of `ids` that are stored, by reading the key column of every file."""
+        if not (files := delta.local_files(handle, self._path(table))):
+            return set()
+        connection = catalog.over_files({table.name: files}, self.home / "spill")
+        try:
+            sql = f'SELECT "{table.key}" FROM "{table.name}" WHERE "{table.key}" IN (SELECT unnest(?::VARCHAR[]))'
+            return {key for (key,) in connection.execute(sql, [ids]).fetchall()}
+        except duckdb.Error as error:
+            raise StorageError(f"table {table.name!r} could not be read: {error}") from error
+        finally:
+            connection.close()
 
     def _check_schema(self, table: Table, handle: DeltaTable) -> None:
         if problem := verification.schema_drift(table, handle):

@@ -7,22 +7,40 @@ from pydantic import model_validator
 
 from cai.config.base import Config, Positive
 from cai.records import ItemKind
+from typing import Annotated
+
+from pydantic import Field
+
+from cai.config.base import Config, Positive
+from cai.records import PromptKind
 
 
 class PromptSource(Config):
-    """Where prompts come from: `smallworld`, or a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line)."""
+    """Where prompts come from: `smallworld`, a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line), the folder of
+    a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset of the Hugging Face hub or of its cache.
+    """
 
     path: str
     limit: Positive | None = None
     """The first so many prompts; `smallworld` needs it."""
     tags: tuple[str, ...] = ()
     licence: str = ""
+    """What is stated here goes for every row; where it is "", the row's own counts. So with `origin` and `kind`."""
+    origin: str = ""
+    """The dataset, or the maker, behind the file."""
+    kind: PromptKind = ""
     column: str | None = None
     """CSV and Parquet: the column of the prompt; None picks `prompt`, `Behavior` or `messages`."""
     expected_column: str | None = None
     """The column of the known answer that a verifier checks against; a row whose value is null has none."""
     answer_column: str | None = None
     """Helpful data that is answered already: the column of the answer, such as `completion`, or `chosen` of HH."""
+    max_chars: Positive = 100_000
+    """A longer conversation is a reject. So many are some 25,000 tokens, more than any profile here trains on."""
+    eval_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the prompts, this share is held out, by the hash of the prompt: a source under `evaluation` gives these, one
+    under `prompts` the others. None: the source is all of it.
+    """
 
 
 class EvaluationSource(PromptSource):
