@@ -34,6 +34,8 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 # Apostrophes, diacritics, and what is not seen: "don't", "don’t" and "dont" are one word, and so are "café", "cafe".
 _DROPPED = re.compile("['’ʼ`\u0300-\u036f\u00ad\u200b-\u200f\u2060\ufeff]")
+# The same for ASCII, several times faster: an apostrophe is dropped, and what is in no word divides words.
+_ASCII = {code: None if chr(code) in "'`" else chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
 class Repeat(NamedTuple):
@@ -168,8 +170,9 @@ def words_of(prompt: Prompt) -> Words:
 
 
 def words_in(text: str) -> Words:
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
+    if text.isascii():
+        return tuple(text.translate(_ASCII).split())
+    text = unicodedata.normalize("NFKD", text)
     return tuple(_WORD.findall(_DROPPED.sub("", text.casefold())))
 
 

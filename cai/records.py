@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring
 from typing import Any, Literal, Protocol, TypeVar
 
 Role = Literal["system", "user", "assistant"]
@@ -76,7 +77,9 @@ class Prompt:
         origin: str = "",
         kind: PromptKind = "",
     ) -> "Prompt":
-        prompt_id = digest("prompt", [[m.role, m.content] for m in messages])
+        # digest("prompt", [[m.role, m.content] for m in messages]), spelled out: a million of them are imported at once.
+        turns = ",".join([f'["{m.role}",{encode_basestring(m.content)}]' for m in messages])
+        prompt_id = hashlib.sha256(f'["prompt",[{turns}]]'.encode()).hexdigest()[:32]
         return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected, origin, kind)
 
 

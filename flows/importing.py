@@ -117,7 +117,7 @@ def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
     n_chars = 0
     for row in rows:
         group.append(row)
-        n_chars += len(row.row.raw) if isinstance(row, Parsed) else 0
+        n_chars += len(row.raw) if isinstance(row, Parsed) else 0
         if len(group) >= size or n_chars >= BATCH_CHARS:
             yield group
             group, n_chars = [], 0

@@ -11,6 +11,7 @@ from cai.records import Message, Role
 COLUMNS = ("prompt", "Behavior", "messages", "chosen")
 """Where a conversation is looked for, in this order."""
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+_MESSAGE_ROLES = frozenset(get_args(Role))
 _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -118,10 +119,10 @@ def _turns(value: Any, is_transcript: bool) -> list[Message]:
 
 def _name(row: Mapping[str, Any], column: str | None) -> str:
     names = (column,) if column is not None else COLUMNS
-    name = next((n for n in names if row.get(n) is not None), None)
-    if name is None:
-        raise BadRow("no_prompt", f"expected a value under {' or '.join(map(repr, names))}, got {sorted(row)}")
-    return name
+    for name in names:
+        if row.get(name) is not None:
+            return name
+    raise BadRow("no_prompt", f"expected a value under {' or '.join(map(repr, names))}, got {sorted(row)}")
 
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
@@ -148,13 +149,14 @@ def _message(item: Any) -> Message:
     if not isinstance(item, Mapping) or not isinstance(item.get("content"), str):
         raise BadRow("wrong_type", f"a message is {{role, content}} with text in it, got {item!r:.200}")
     role = item.get("role")
-    if role not in get_args(Role):
-        raise BadRow("not_a_dialogue", f"a message's role is one of {', '.join(get_args(Role))}, got {role!r:.200}")
+    if not isinstance(role, str) or role not in _MESSAGE_ROLES:
+        expected = ", ".join(get_args(Role))
+        raise BadRow("not_a_dialogue", f"a message's role is one of {expected}, got {role!r:.200}")
     return Message(cast(Role, role), item["content"])
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
-    if all(one.role != other.role for one, other in pairwise(messages)):
+    if len(messages) < 2 or all(one.role != other.role for one, other in pairwise(messages)):
         return list(messages)
     runs = [(role, [m.content for m in run]) for role, run in groupby(messages, key=lambda m: m.role)]
     return [Message(role, "\n\n".join(filter(None, contents))) for role, contents in runs]

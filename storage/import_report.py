@@ -1,7 +1,7 @@
 """What an import brought in and what it left out, counted row by row; bounded, whatever the rows say. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -21,7 +21,6 @@ class ImportReport:
     n_rows: int = 0
     n_prompts: int = 0
     n_other: int = 0
-    n_chars: int = 0
     n_contaminations: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     tags: Counter[str] = field(default_factory=Counter)
@@ -37,26 +36,25 @@ class ImportReport:
         return self.rejects.total()
 
     def count(
-        self, n_rows: int, prompts: Iterable[Prompt], rejects: Iterable[Reject], repeats: Iterable[Contamination]
+        self, n_rows: int, prompts: Sequence[Prompt], rejects: Sequence[Reject], repeats: Sequence[Contamination]
     ) -> None:
         """One batch of `n_rows` rows: what was kept of them, and what was not."""
         self.n_rows += n_rows
-        for prompt in prompts:
-            self._count(prompt)
+        self.n_prompts += len(prompts)
+        self.splits.update([prompt.split for prompt in prompts])
+        self.kinds.update([prompt.kind for prompt in prompts])
+        for licence, n in Counter([prompt.licence for prompt in prompts]).items():
+            _add(self.licences, licence, n)
+        turns = Counter([len([m for m in prompt.messages if m.role == "user"]) for prompt in prompts])
+        for n_turns, n in turns.items():
+            self.turns[str(min(MAX_TURNS, n_turns))] += n
+        for tag, n in Counter(tag for prompt in prompts for tag in set(prompt.tags)).items():
+            _add(self.tags, tag, n)
+        for tag, n in Counter(tag for p in prompts if p.split == "eval" for tag in set(p.tags)).items():
+            self.held_out[tag if tag in self.tags else OTHER_TAGS] += n
         self.rejects.update(row.reason for row in rejects)
-        self.n_contaminations += sum(1 for _ in repeats)
+        self.n_contaminations += len(repeats)
         self.n_other = self.n_rows - self.n_prompts - self.n_rejected
-
-    def _count(self, prompt: Prompt) -> None:
-        self.n_prompts += 1
-        self.n_chars += sum(len(message.content) for message in prompt.messages)
-        self.splits[prompt.split] += 1
-        self.kinds[prompt.kind] += 1
-        _add(self.licences, prompt.licence)
-        for tag in set(prompt.tags):
-            name = _add(self.tags, tag)
-            self.held_out[name] += prompt.split == "eval"
-        self.turns[str(min(MAX_TURNS, sum(m.role == "user" for m in prompt.messages)))] += 1
 
     def to_json(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -68,7 +66,5 @@ class ImportReport:
         return ImportReport(**read)
 
 
-def _add(counter: Counter[str], name: str) -> str:
-    known = name if name in counter or len(counter) < MAX_TAGS else OTHER_TAGS
-    counter[known] += 1
-    return known
+def _add(counter: Counter[str], name: str, n: int) -> None:
+    counter[name if name in counter or len(counter) < MAX_TAGS else OTHER_TAGS] += n

@@ -20,8 +20,8 @@ from storage.hub import HUB, dataset_reader, is_dataset
 from storage.rows import Columns, Row, reader
 
 _TAG_COLUMNS = ("SemanticCategory", "type", "label")
-_LICENCE = ("licence", "license")
-_STATED = (*_LICENCE, "origin", "kind")
+_STATED = ("licence", "license", "origin", "kind")
+_KINDS = frozenset(get_args(PromptKind))
 
 
 class Answered(NamedTuple):
@@ -36,7 +36,8 @@ class Parsed(NamedTuple):
 
     prompt: Prompt
     answer: str | None
-    row: Row
+    number: int
+    raw: str
 
 
 Seen = dict[str, str | None]
@@ -147,7 +148,7 @@ def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None])
     if prompt.expected not in (None, first := seen[prompt.prompt_id]):
         reason = "conflicting_expected"
         detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
-    return _reject(source, row.row, BadRow(reason, detail, prompt.prompt_id))
+    return _reject(source, row.number, row.raw, BadRow(reason, detail, prompt.prompt_id))
 
 
 def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Reject]:
@@ -160,7 +161,8 @@ def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Rej
             tags = (*source.tags, *tags_of(row.value))
             _check_length(messages, source.max_chars)
             tags = (*source.tags, *_tags(row.value))
-            check_unicode("".join(tags))
+            if tags:
+                check_unicode("".join(tags))
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
             licence, origin, kind = _stated(source, row.value)
@@ -169,8 +171,9 @@ def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Rej
                 prompt = replace(prompt, split=split_of(prompt.prompt_id, source.eval_share))
         except BadRow as bad:
             yield reject_of(source, row, bad)
+            yield _reject(source, row.number, row.raw, bad)
         else:
-            yield Parsed(prompt, answer, row)
+            yield Parsed(prompt, answer, row.number, row.raw)
 
 
 class _Stated(NamedTuple):
@@ -183,11 +186,12 @@ def _stated(source: PromptSource, value: dict[str, Any] | str) -> _Stated:
     """What the source says of all its rows, or else what the row says of itself."""
     if isinstance(value, str):
         return _Stated(source.licence, source.origin, source.kind)
-    licence = source.licence or next((text for name in _LICENCE if (text := _text(value, name))), "")
+    licence = source.licence or _text(value, "licence") or _text(value, "license")
     origin = source.origin or _text(value, "origin")
-    check_unicode(licence + origin)
+    check_unicode(licence)
+    check_unicode(origin)
     own = source.kind or _text(value, "kind")
-    if own not in get_args(PromptKind):
+    if own not in _KINDS:
         kinds = ", ".join(filter(None, get_args(PromptKind)))
         raise BadRow("unknown_kind", f"a row's kind is one of {kinds}, got {own!r:.100}; state one for the whole file")
     return _Stated(licence, origin, cast(PromptKind, own))
@@ -198,7 +202,8 @@ def _text(value: dict[str, Any], name: str) -> str:
 
 
 def _check_length(messages: Sequence[Message], max_chars: int) -> None:
-    if (n := sum(len(m.content) for m in messages)) > max_chars:
+    n = len(messages[0].content) if len(messages) == 1 else sum(len(m.content) for m in messages)
+    if n > max_chars:
         raise BadRow("too_long", f"a conversation of {n:,} characters, and {max_chars:,} are taken (`max_chars`)")
 
 
@@ -212,6 +217,10 @@ def reject_of(source: PromptSource, row: Row, bad: BadRow) -> Reject:
     text = row.raw.encode("utf-8", "replace").decode("utf-8")
     parents = (source.path, str(row.number), digest(text))
     detail = f"{source.path}, row {row.number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
+def _reject(source: PromptSource, number: int, raw: str, bad: BadRow) -> Reject:
+    text = raw.encode("utf-8", "replace").decode("utf-8")
+    parents = (source.path, str(number), digest(text))
+    detail = f"{source.path}, row {number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 
