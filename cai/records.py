@@ -77,7 +77,7 @@ class Prompt:
         origin: str = "",
         kind: PromptKind = "",
     ) -> "Prompt":
-        # digest("prompt", [[m.role, m.content] for m in messages]), spelled out: a million of them are imported at once.
+        # digest("prompt", [[m.role, m.content] for m in messages]), spelled out: imports make millions of them.
         turns = ",".join([f'["{m.role}",{encode_basestring(m.content)}]' for m in messages])
         prompt_id = hashlib.sha256(f'["prompt",[{turns}]]'.encode()).hexdigest()[:32]
         return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected, origin, kind)

@@ -170,6 +170,8 @@ def _refused_by_home(store: Store, prompts: Sequence[Prompt]) -> Iterator[Reject
     never measures with a prompt that it has to train on.
     """
     asked = [prompt for prompt in prompts if prompt.expected is not None or prompt.split == "eval"]
+    if not asked:
+        return
     known = store.find_all(Prompt, [prompt.prompt_id for prompt in asked])
     learnt = []
     for prompt in asked:

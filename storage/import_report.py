@@ -48,9 +48,9 @@ class ImportReport:
         turns = Counter([len([m for m in prompt.messages if m.role == "user"]) for prompt in prompts])
         for n_turns, n in turns.items():
             self.turns[str(min(MAX_TURNS, n_turns))] += n
-        for tag, n in Counter(tag for prompt in prompts for tag in set(prompt.tags)).items():
+        for tag, n in Counter(tag for prompt in prompts for tag in dict.fromkeys(prompt.tags)).items():
             _add(self.tags, tag, n)
-        for tag, n in Counter(tag for p in prompts if p.split == "eval" for tag in set(p.tags)).items():
+        for tag, n in Counter(tag for p in prompts if p.split == "eval" for tag in dict.fromkeys(p.tags)).items():
             self.held_out[tag if tag in self.tags else OTHER_TAGS] += n
         self.rejects.update(row.reason for row in rejects)
         self.n_contaminations += len(repeats)
