@@ -85,52 +85,49 @@ def test_every_turn_of_every_dialogue_is_kept_and_the_report_says_so(tmp_path, s
 
 # Killed
 
-KILLED = '''
-"""An import of the files argv[1] into the home argv[2] that kills itself at the moment argv[3], in its second batch."""
-import os, signal, sys
-from pathlib import Path
-from cai.config import PromptSource
-from cai.held_out import HeldOutGuard
-from cai.records import Message, Prompt, Reject
-from flows import importing
-from storage.store import Store
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[4])
+import test_prompts_import as tests
+tests.imported_batches(sys.argv[1], tests.Path(sys.argv[2]), sys.argv[3])
+"""
 
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 class Dying(Store):
-    n = 0
+    """Kills its own process, for good and at once, in the second batch."""
+
+    moment, n = "never", 0
+
     def append(self, rows, *, index=True):
-        Dying.n += 1
-        if moment == "before" and Dying.n == 3:
-            die()
-        if moment == "between tables" and Dying.n == 3:
+        self.n += 1
+        if self.n == 3 and self.moment == "between tables":
             super().append([row for row in rows if isinstance(row, Prompt)], index=index)
-            die()
+        if self.n == 3 and self.moment in ("before", "between tables"):
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().append(rows, index=index)
 
-file, home, moment = sys.argv[1:]
-batches = []
-def take(batch):
-    batches.append(batch)
-    if moment == "before it is noted" and len(batches) == 2:
-        die()
-sources = [PromptSource(path=path, tags=("t",)) for path in file.split(",")]
-guard = HeldOutGuard([Prompt.make([Message("user", "what is held out, number 7?")], "held")])
-folder = importing.import_folder(Path(home), sources, "train", 0)
-wish = importing.Import(sources, guard, folder=folder, batch_rows=40)
-print(importing.run_import(Dying(Path(home)), wish, take).to_json())
-print(len(batches))
-'''
+
+def imported_batches(files: str, home: Path, moment: str = "never") -> tuple[dict, int]:
+    """The report of an import, and the batches that this process committed."""
+    store, batches = Dying(home), []
+    store.moment = moment
+
+    def take(batch):
+        batches.append(batch)
+        if len(batches) == 2 and moment == "before it is noted":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sources = [PromptSource(path=path, tags=("t",)) for path in files.split(",")]
+    guard = HeldOutGuard([asking("what is held out, number 7?")])
+    folder = import_folder(home, sources, "train", 0)
+    report = run_import(store, Import(sources, guard, folder=folder, batch_rows=40), take)
+    return report.to_json(), len(batches)
 
 
-def run_killed(files: str, home: Path, moment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", KILLED, files, str(home), moment],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+def killed(files: str, home: Path, moment: str) -> int:
+    """The exit status of a process that imports and dies at that moment."""
+    command = [sys.executable, "-c", KILLED, files, str(home), moment, str(Path(__file__).parent)]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True).returncode
 
 
 def everything(home: Path) -> list[list[dict]]:
@@ -145,17 +142,16 @@ def test_killed_anywhere_the_same_import_ends_with_the_tables_and_report_of_one_
     one = jsonl(tmp_path / "one.jsonl", *({"prompt": text, "expected": "x"} for text in texts))
     two = jsonl(tmp_path / "two.jsonl", *({"prompt": f"question number {n}?"} for n in range(100, 200)))
     files = f"{one},{two}"
-    whole = run_killed(files, tmp_path / "whole", "never")
-    report, n_batches = whole.stdout.splitlines()
+    report, n_batches = imported_batches(files, tmp_path / "whole")
     expected = everything(tmp_path / "whole")
-    assert (whole.returncode, n_batches) == (0, "7"), whole.stderr
+    assert n_batches == 7
     assert [len(rows) for rows in expected] == [200, 20 + 1 + 1 + 30, 1]
     for moment in ("before", "between tables", "before it is noted"):
         home = tmp_path / moment
-        assert run_killed(files, home, moment).returncode == -signal.SIGKILL
-        again = run_killed(files, home, "never")
+        assert killed(files, home, moment) == -signal.SIGKILL
+        assert len(everything(home)[0]) == (40 if moment == "before" else 80), "it was killed in its second batch"
+        assert imported_batches(files, home) == (report, 6), "it went on after the first, and counted all"
         assert everything(home) == expected, moment
-        assert again.stdout.splitlines() == [report, "6"], "it went on after the first batch, and counted all"
         assert not list((home / "imports").glob("*/")), "nothing is left of how far it was"
 
 
