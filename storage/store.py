@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -143,17 +144,14 @@ class Store:
         return ids
 
     def _stored_ids(self, table: Table, handle: DeltaTable, ids: list[str]) -> set[str]:
-        """Those of `ids` that are stored, by reading the key column of every file."""
-        if not (files := delta.local_files(handle, self._path(table))):
-            return set()
-        connection = catalog.over_files({table.name: files}, self.home / "spill")
-        try:
-            sql = f'SELECT "{table.key}" FROM "{table.name}" WHERE "{table.key}" IN (SELECT unnest(?::VARCHAR[]))'
-            return {key for (key,) in connection.execute(sql, [ids]).fetchall()}
-        except duckdb.Error as error:
-            raise StorageError(f"table {table.name!r} could not be read: {error}") from error
-        finally:
-            connection.close()
+        """Those of `ids` that are stored, by reading the key column of every file, a part at a time."""
+        wanted, found = pa.array(ids, pa.string()), set[str]()
+        for path in map(Path, delta.local_files(handle, self._path(table))):
+            with delta.storage_errors(path), verification.parquet_errors(path), pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(65_536, columns=[table.key]):
+                    keys = batch.column(0)
+                    found.update(keys.filter(pc.is_in(keys, value_set=wanted)).to_pylist())
+        return found
 
     def _check_schema(self, table: Table, handle: DeltaTable) -> None:
         if problem := verification.schema_drift(table, handle):
