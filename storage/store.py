@@ -149,7 +149,7 @@ class Store:
         for path in map(Path, delta.local_files(handle, self._path(table))):
             with delta.storage_errors(path), verification.parquet_errors(path), pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(65_536, columns=[table.key]):
-                    keys = batch.column(0)
+                    keys = batch.column(0).cast(pa.string())  # a merge writes string views
                     found.update(keys.filter(pc.is_in(keys, value_set=wanted)).to_pylist())
         return found
 

@@ -361,3 +361,11 @@ def test_the_small_world_needs_a_limit(tmp_path):
     with pytest.raises(ConfigError, match="`limit`"):
         command(tmp_path, "smallworld")
     assert command(tmp_path, "smallworld", "--limit", 20)["n_prompts"] == 20
+
+
+def test_an_import_goes_on_in_a_home_where_an_answer_was_learnt(tmp_path):
+    """What a merge writes has another Arrow type, in which ids were not found."""
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": "a", "is": "1"}, {"prompt": "b", "is": "1"})
+    command(tmp_path / "home", path)
+    command(tmp_path / "home", path, "--expected-column", "is")
+    assert command(tmp_path / "home", path, "--licence", "MIT")["n_stored"] == 2
