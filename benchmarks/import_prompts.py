@@ -79,7 +79,7 @@ def main() -> int:
         print(json.dumps(measure(*map(Path, wish.one))))
         return 0
     found = []
-    print("rows       prompts    rejects  rows/s   peak MiB")
+    print("rows       prompts    rejects  rows/s   rows/CPU s  peak MiB")
     for n in wish.rows:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "prompts.jsonl"
@@ -88,7 +88,7 @@ def main() -> int:
             command = [sys.executable, __file__, "--one", str(file), f"{folder}/home"]
             found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         row = found[-1]
-        print(f"{row['rows']:<10,} {row['prompts']:<10,} {row['rejects']:<8,} {row['rows_s']:<8,.0f} "
+        print(f"{row['rows']:<10,} {row['prompts']:<10,} {row['rejects']:<8,} {row['rows_s']:<8,.0f} {row['rows_cpu_s']:<11,.0f} "
               f"{row['peak_mib']:,.0f}", flush=True)  # fmt: skip
     slow = [row["rows"] for row in found if row["rows_s"] < MIN_ROWS_S]
     growth = found[-1]["peak_mib"] / found[0]["peak_mib"]
