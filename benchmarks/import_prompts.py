@@ -88,8 +88,8 @@ def main() -> int:
             command = [sys.executable, __file__, "--one", str(file), f"{folder}/home"]
             found.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
         row = found[-1]
-        print(f"{row['rows']:<10,} {row['prompts']:<10,} {row['rejects']:<8,} {row['rows_s']:<8,.0f} {row['rows_cpu_s']:<11,.0f} "
-              f"{row['peak_mib']:,.0f}", flush=True)  # fmt: skip
+        counts = f"{row['rows']:<10,} {row['prompts']:<10,} {row['rejects']:<8,}"
+        print(f"{counts} {row['rows_s']:<8,.0f} {row['rows_cpu_s']:<11,.0f} {row['peak_mib']:,.0f}", flush=True)
     slow = [row["rows"] for row in found if row["rows_s"] < MIN_ROWS_S]
     growth = found[-1]["peak_mib"] / found[0]["peak_mib"]
     print(f"memory of the last over the first: {growth:.2f} (at most {MAX_GROWTH}); "

@@ -1,7 +1,8 @@
-"""The ids that an import has met, on disk: 16 bytes each in a file that only grows, read through in bounded memory."""
+"""Ids that were met before, on disk: 16 bytes each in a file that only grows, read through in bounded memory."""
 
 import os
 import tempfile
+import weakref
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ class SeenIds:
     def __init__(self, path: Path | None, n: int = 0) -> None:
         self._file: Any = tempfile.TemporaryFile() if path is None else path.open("a+b")  # noqa: SIM115
         self._file.truncate(n * _BYTES)
+        self._is_kept = path is not None
+        weakref.finalize(self, self._file.close)
         self.n = n
 
     def find(self, ids: Collection[str]) -> set[str]:
@@ -45,7 +48,8 @@ class SeenIds:
         self._file.seek(0, 2)
         self._file.write(bytes.fromhex("".join(ids)))
         self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._is_kept:
+            os.fsync(self._file.fileno())
         self.n += len(ids)
 
     def close(self) -> None:

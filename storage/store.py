@@ -13,7 +13,6 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -24,6 +23,7 @@ from cai.records import Annotation, Model, R, Recalibration, Record
 from storage import catalog, delta, verification
 from storage.place import Place, Remote, tables_of
 from storage.schemas import TABLES, Table, from_arrow, row_id, table_of, to_arrow
+from storage.seen import SeenIds
 
 KEEP_DELETED = timedelta(days=7)
 """How long `vacuum` leaves files that no live version uses: a reader may still be at work on them."""
@@ -38,6 +38,7 @@ class Store:
         self._mutex = threading.RLock()
         self._handles: dict[str, DeltaTable] = {}
         self._ids: dict[str, tuple[set[str], set[str]]] = {}  # table → files read, ids found in them
+        self._digests: dict[str, tuple[set[str], SeenIds]] = {}  # the same, on disk
 
     # Writing
 
@@ -48,8 +49,9 @@ class Store:
 
         Args:
             rows: of any tables.
-            index: know stored ids from memory, some 120 bytes each: for many small commits. Without, each commit reads
-                the key column of the table's files: for few large ones, in memory that does not grow.
+            index: know stored ids from memory, some 120 bytes each: for many small commits. Without, know them from
+                a file that each commit reads through: for few large ones, in memory that does not grow. Their ids must
+                be digests of 32 hex digits.
 
         Raises:
             StorageError: a table could not be written. The tables before it, in the order of `TABLES`, were.
@@ -144,14 +146,22 @@ class Store:
         return ids
 
     def _stored_ids(self, table: Table, handle: DeltaTable, ids: list[str]) -> set[str]:
-        """Those of `ids` that are stored, by reading the key column of every file, a part at a time."""
-        wanted, found = pa.array(ids, pa.string()), set[str]()
-        for path in map(Path, delta.local_files(handle, self._path(table))):
+        """Those of `ids` that are stored. Each file's keys are read once into a file of digests, and all of them again
+        where a file is gone: a merge may have taken rows with it.
+        """
+        paths = list(map(Path, delta.local_files(handle, self._path(table))))
+        read, digests = self._digests.get(table.name) or (set[str](), SeenIds(None))
+        if not read.issubset(path.name for path in paths):
+            read, digests = set[str](), SeenIds(None)
+        self._digests[table.name] = (read, digests)
+        for path in paths:
+            if path.name in read:
+                continue
             with delta.storage_errors(path), verification.parquet_errors(path), pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(65_536, columns=[table.key]):
-                    keys = batch.column(0).cast(pa.string())  # a merge writes string views
-                    found.update(keys.filter(pc.is_in(keys, value_set=wanted)).to_pylist())
-        return found
+                    digests.add(batch.column(0).to_pylist())
+            read.add(path.name)
+        return digests.find(ids)
 
     def _check_schema(self, table: Table, handle: DeltaTable) -> None:
         if problem := verification.schema_drift(table, handle):
