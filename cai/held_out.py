@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple, get_args
 
-from cai.records import Prompt, Reject
-from cai.records import Contamination, Dataset, Likeness, Prompt
+from cai.records import Contamination, Dataset, Likeness, Prompt, Reject
 
 WORDS_PER_EDIT = 20
 """Only words that no other held-out prompt has in such a place count: those of a shared instruction tell nothing."""
@@ -100,7 +99,7 @@ def held_out(rows: Iterable[Prompt | Reject], trained_on: Mapping[str, str], tra
     """
     given = list(rows)
     repeats = Repeats([row for row in given if isinstance(row, Prompt)])
-    by = {held: prompt.prompt_id for prompt in trained for held in repeats.found(prompt)}
+    by = {held: prompt.prompt_id for prompt in trained for held, _ in repeats.found(prompt)}
     by |= {row.prompt_id: row.prompt_id for row in given if row.prompt_id in trained_on}
     made = HeldOut([], [])
     for row in given:

@@ -4,17 +4,12 @@ Asked at import, and again when a set to train on is derived: more may be held o
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-from cai.config import Profile
-from cai.evaluation import Sets
-from cai.held_out import HeldOutGuard, Refusal, held_out
-from cai.records import EvaluationItem, Prompt, Reject, Revision
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cai.config import Profile
-from cai.held_out import HeldOutGuard, Refusal, contaminations
-from cai.records import Contamination, Dataset, Prompt, Reject, Revision
+from cai.evaluation import Sets
+from cai.held_out import HeldOutGuard, Refusal, contaminations, held_out
+from cai.records import Contamination, Dataset, EvaluationItem, Prompt, Reject, Revision
 from storage.annotations import gold_prompts
 from storage.evaluation_sets import read_sets
 from storage.store import Store
@@ -24,13 +19,9 @@ Refused = dict[str, Refusal]
 """By prompt."""
 
 
-def guard_of(store: Store | None, profile: Profile) -> HeldOutGuard:
-    """Everything that is held out, as it stands now; without a store, what the profile names."""
-    measured = read_sets(profile.evaluation.prompts, profile.seed).prompts
 def guard_of(store: Store | None, profile: Profile | None) -> HeldOutGuard:
     """Everything that is held out, as it stands now: in the store, and what the profile measures with."""
-    named = () if profile is None else read_sources(profile.evaluation.prompts, "eval", profile.seed)
-    measured = [row for row in named if isinstance(row, Prompt)]
+    measured = [] if profile is None else read_sets(profile.evaluation.prompts, profile.seed).prompts
     if store is None:
         return HeldOutGuard(measured)
     gold = gold_prompts(store)
@@ -88,19 +79,15 @@ def _read(store: Store, prompt_ids: Iterable[str]) -> Iterator[Prompt]:
         yield from store.find_all(Prompt, ids[start : start + GROUP]).values()
 
 
-def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str]) -> Refused:
-    """Those of these prompts that must not be trained on."""
-    asked = ((prompt.prompt_id, guard.refusal(prompt)) for prompt in _read(store, prompt_ids))
-    return {prompt_id: why for prompt_id, why in asked if why is not None}
 def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str], dataset: Dataset) -> Refused:
     """Those of these prompts that must not be trained on. What each repeats is stored in `contaminations`."""
     refused: Refused = {}
-    ids = list(dict.fromkeys(prompt_ids))
-    for start in range(0, len(ids), GROUP):
-        found = store.find_all(Prompt, ids[start : start + GROUP])
-        new = {key: why for key, prompt in found.items() if (why := guard.refusal(prompt)) is not None}
-        store.append([row for key, why in new.items() for row in contaminations(found[key], why, "derive", dataset)])
-        refused |= new
+    rows: list[Contamination] = []
+    for prompt in _read(store, prompt_ids):
+        if (why := guard.refusal(prompt)) is not None:
+            refused[prompt.prompt_id] = why
+            rows += contaminations(prompt, why, "derive", dataset)
+    store.append(rows)
     return refused
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai.config import EngineConfig, Profile, PromptSource, load_profile, replace_sources
+from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, replace_sources
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
 from cai.models import model_digest, read_meta, resolve_model
@@ -216,7 +216,7 @@ def _model_digest(engine: EngineConfig) -> str:
     return model_digest(resolve_model(engine.model)) if engine.has_weights else engine.model
 
 
-def source_digest(source: PromptSource, split: Split, seed: int) -> str:
+def source_digest(source: AnySource, split: Split, seed: int) -> str:
     """Of a file its bytes, of a saved dataset all its files; of one on the hub its name alone.
 
     Raises:

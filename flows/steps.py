@@ -22,7 +22,6 @@ from cai.errors import DataError
 from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
 from cai.records import (
     Comparison,
-    Prompt,
     Rating,
     Reject,
     Response,
@@ -32,9 +31,6 @@ from cai.report.build import build_report
 from cai.report.text import metric_names, results_text
 from flows import accounts, gating, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
-from cai.report.text import results_text
-from flows import accounts, gating, reporting, shown
-from flows.held_out import guard_of, refused_prompts, refused_revisions, without_held_out
 from flows.importing import Batch, Import, run_import
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
@@ -45,7 +41,7 @@ from flows.session import MANY_FILES, SHARD, Session, in_groups, report_progress
 from flows.supervise import mark
 from storage.evaluation_sets import read_sets
 from storage.exports import export_sft
-from storage.imports import Answered, Seen, read_answered, read_sources
+from storage.imports import Answered, Seen, read_answered
 
 
 def import_prompts(session: Session) -> dict[str, Any]:

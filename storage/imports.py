@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
-from cai.config import PromptSource
+from cai.config import AnySource, PromptSource
 from cai.errors import ConfigError, DataError
 from cai.records import Message, Prompt, PromptKind, Reject, digest, seed_from
 from cai.smallworld import world
@@ -104,12 +104,9 @@ def parse(source: PromptSource, seed: int, skip: int = 0) -> Iterator[Parsed | R
     rows = read()
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{path} has no rows; expected at least one prompt in it")
-    chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
-    return _convert(source, chosen, {} if seen is None else seen)
         raise DataError(f"{source.path} has no rows; expected at least one prompt in it")
-    drawn = chain([first], rows) if source.limit is None else _drawn(read, source.limit, seed)
-    return _convert(source, islice(drawn, skip, None))
+    chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
+    return _convert(source, islice(chosen, skip, None))
 
 
 def _columns(source: PromptSource) -> Columns:
@@ -148,7 +145,7 @@ def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None])
     if prompt.expected not in (None, first := seen[prompt.prompt_id]):
         reason = "conflicting_expected"
         detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
-    return _reject(source, row.number, row.raw, BadRow(reason, detail, prompt.prompt_id))
+    return reject_of(source, row, BadRow(reason, detail, prompt.prompt_id))
 
 
 def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Reject]:
@@ -158,9 +155,8 @@ def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Rej
             if isinstance(row.value, BadRow):
                 raise row.value
             messages = messages_of(row.value, source.column)
+            check_length(messages, source.max_chars)
             tags = (*source.tags, *tags_of(row.value))
-            _check_length(messages, source.max_chars)
-            tags = (*source.tags, *_tags(row.value))
             if tags:
                 check_unicode("".join(tags))
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
@@ -171,7 +167,6 @@ def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Rej
                 prompt = replace(prompt, split=split_of(prompt.prompt_id, source.eval_share))
         except BadRow as bad:
             yield reject_of(source, row, bad)
-            yield _reject(source, row.number, row.raw, bad)
         else:
             yield Parsed(prompt, answer, row.number, row.raw)
 
@@ -201,7 +196,7 @@ def _text(value: dict[str, Any], name: str) -> str:
     return found if isinstance(found := value.get(name), str) else ""
 
 
-def _check_length(messages: Sequence[Message], max_chars: int) -> None:
+def check_length(messages: Sequence[Message], max_chars: int) -> None:
     n = len(messages[0].content) if len(messages) == 1 else sum(len(m.content) for m in messages)
     if n > max_chars:
         raise BadRow("too_long", f"a conversation of {n:,} characters, and {max_chars:,} are taken (`max_chars`)")
@@ -212,15 +207,11 @@ def source_name(source: PromptSource) -> str:
     return source.path if source.path.startswith(HUB) else Path(source.path).name
 
 
-def reject_of(source: PromptSource, row: Row, bad: BadRow) -> Reject:
+def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow) -> Reject:
     """A row that gives nothing, with what is wrong with it."""
     text = row.raw.encode("utf-8", "replace").decode("utf-8")
     parents = (source.path, str(row.number), digest(text))
     detail = f"{source.path}, row {row.number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
-def _reject(source: PromptSource, number: int, raw: str, bad: BadRow) -> Reject:
-    text = raw.encode("utf-8", "replace").decode("utf-8")
-    parents = (source.path, str(number), digest(text))
-    detail = f"{source.path}, row {number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 

@@ -11,10 +11,8 @@ from scripted_run import run_steps
 
 from cai.cli.evaluate import _trained_on
 from cai.config import load_profile
-from cai.evaluation import Sets
-from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, words_in
-from cai.records import Message, Model, Prompt, Reject
 from cai.errors import DataError
+from cai.evaluation import Sets
 from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, words_in
 from cai.mixing import mix_prompts
 from cai.records import Contamination, Message, Model, Prompt, Reject

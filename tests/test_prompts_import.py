@@ -15,13 +15,15 @@ import pytest
 from click.testing import CliRunner
 
 from cai.cli import door
-from cai.config import PromptSource
+from cai.config import EvaluationSource, PromptSource
 from cai.errors import ConfigError, DataError
 from cai.held_out import HeldOutGuard
 from cai.records import Message, Prompt, Reject, digest
 from cai.splits import split_error, split_of
 from flows.importing import Import, import_folder, run_import
+from storage.evaluation_sets import read_sets
 from storage.import_report import MAX_TAGS, OTHER_TAGS, ImportReport
+from storage.imports import read_sources
 from storage.seen import SeenIds
 from storage.store import Store
 
@@ -335,8 +337,6 @@ def test_each_tag_is_held_out_in_the_stated_share_as_far_as_a_hash_can(tmp_path)
 
 
 def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
-    from storage.imports import read_sources
-
     path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"question {n % 180}?"} for n in range(200)))
     source = PromptSource(path=str(path), eval_share=0.2)
     sides = {}
@@ -346,6 +346,8 @@ def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
         report = run_import(store, Import([source], HeldOutGuard([]), split, batch_rows=30))
         assert {p.prompt_id for p in store.read(Prompt)} == sides[split]
         assert report.n_rows == report.n_prompts + report.n_rejected + report.n_other == 200
+    measured = read_sets([EvaluationSource(path=str(path), eval_share=0.2)], 0).prompts
+    assert {prompt.prompt_id for prompt in measured} == sides["eval"], "a profile measures with that side"
     assert not sides["train"] & sides["eval"] and len(sides["train"] | sides["eval"]) == 180
 
 

@@ -183,10 +183,6 @@ def _trained_on(models: Models, store: "Store") -> dict[str, str]:
     run_ids = sorted({model.run_id for model in store.read(Model) if model.model_digest in digests})
     runs = [open_run(store.home, i) for i in run_ids if (store.home / "runs" / i / "run.json").is_file()]
     return {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
-    trained = {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
-    repeats, read = Repeats(prompts), store.find_all(Prompt, list(trained))
-    near = {held: trained[prompt_id] for prompt_id, prompt in read.items() for held, _ in repeats.found(prompt)}
-    return near | trained
 
 
 async def _measure(

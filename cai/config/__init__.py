@@ -9,7 +9,7 @@ from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, Probe
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
-from cai.config.prompts import EvaluationSource, PromptSource, replace_sources
+from cai.config.prompts import AnySource, EvaluationSource, PromptSource, replace_sources
 from cai.config.rewards import (
     AnyRewardTerm,
     GuardConfig,
@@ -26,6 +26,7 @@ from cai.config.training import RewardModelConfig, SFTConfig
 
 __all__ = [
     "AnyRewardTerm",
+    "AnySource",
     "CandidatesConfig",
     "ChainsConfig",
     "Condition",

@@ -1,24 +1,16 @@
 """Where prompts come from."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import model_validator
-
-from cai.config.base import Config, Positive
-from cai.records import ItemKind
-from typing import Annotated
-
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cai.config.base import Config, Positive
-from cai.records import PromptKind
+from cai.records import ItemKind, PromptKind
 
 
-class PromptSource(Config):
-    """Where prompts come from: `smallworld`, a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line), the folder of
-    a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset of the Hugging Face hub or of its cache.
-    """
+class AnySource(Config):
+    """`smallworld`, or a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line)."""
 
     path: str
     limit: Positive | None = None
@@ -28,7 +20,6 @@ class PromptSource(Config):
     """What is stated here goes for every row; where it is "", the row's own counts. So with `origin` and `kind`."""
     origin: str = ""
     """The dataset, or the maker, behind the file."""
-    kind: PromptKind = ""
     column: str | None = None
     """CSV and Parquet: the column of the prompt; None picks `prompt`, `Behavior` or `messages`."""
     expected_column: str | None = None
@@ -43,7 +34,16 @@ class PromptSource(Config):
     """
 
 
-class EvaluationSource(PromptSource):
+class PromptSource(AnySource):
+    """Where prompts come from; also the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset of the
+    Hugging Face hub or of its cache.
+    """
+
+    kind: PromptKind = ""
+    """What they are meant to draw out."""
+
+
+class EvaluationSource(AnySource):
     """A set to measure with; `storage/evaluation_sets.py` says what each format is."""
 
     format: Literal["auto", "prompts", "xstest", "harmbench", "sycophancy", "hhh"] = "auto"
@@ -64,7 +64,7 @@ class EvaluationSource(PromptSource):
         return self
 
 
-S = TypeVar("S", bound=PromptSource)
+S = TypeVar("S", bound=AnySource)
 
 
 def replace_sources(sources: Sequence[S], paths: Sequence[str], limit: int | None, made: type[S]) -> tuple[S, ...]:
