@@ -6,19 +6,25 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring
 from typing import Any, Literal, Protocol, TypeVar
 
 Role = Literal["system", "user", "assistant"]
 Order = Literal["ab", "ba"]
 LabelSource = Literal["ai", "human", "verifier"]
 ItemKind = Literal["harmful", "borderline", "benign", "sycophancy", "capability", "pair"]
+PromptKind = Literal["harmful", "borderline", "helpful", ""]
+Likeness = Literal["same", "inside", "near"]
+Dataset = Literal["", "sft", "preferences", "rl_prompts"]
 RunStatus = Literal["running", "waiting", "refused", "completed", "failed"]
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def digest(*parts: Any) -> str:
     """32 hex digits of SHA-256 over the canonical JSON of `parts`: equal parts, equal digest, on any machine."""
-    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()[:32]
 
 
 def seed_from(row_id: str, run_seed: int = 0) -> int:
@@ -43,8 +49,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation up to the assistant's turn. `expected` is the answer that verifiers check against, where one is
-    known; it is not in the id, so a home knows one answer to a prompt.
+    """A conversation up to the assistant's turn; the id is its digest, and nothing else decides it.
+
+    `source` is the file's name, `origin` the dataset or the maker behind it, "" where unstated; `kind` is what the
+    prompt is meant to draw out, "" where unstated. `expected` is the answer that verifiers check against, where one is
+    known: a home knows one answer to a prompt.
     """
 
     prompt_id: str
@@ -54,6 +63,8 @@ class Prompt:
     tags: tuple[str, ...] = ()
     split: Literal["train", "eval"] = "train"
     expected: str | None = None
+    origin: str = ""
+    kind: PromptKind = ""
 
     @staticmethod
     def make(
@@ -63,9 +74,35 @@ class Prompt:
         tags: Sequence[str] = (),
         split: Literal["train", "eval"] = "train",
         expected: str | None = None,
+        origin: str = "",
+        kind: PromptKind = "",
     ) -> "Prompt":
-        prompt_id = digest("prompt", [[m.role, m.content] for m in messages])
-        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected)
+        # digest("prompt", [[m.role, m.content] for m in messages]), spelled out: imports make millions of them.
+        turns = ",".join([f'["{m.role}",{encode_basestring(m.content)}]' for m in messages])
+        prompt_id = hashlib.sha256(f'["prompt",[{turns}]]'.encode()).hexdigest()[:32]
+        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected, origin, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Contamination:
+    """A prompt that repeated a held-out one, and so was kept from training; see `cai/held_out.py`.
+
+    `how`: it is that prompt ("same"), the held-out words stand in it one by one ("inside"), or all but a few ("near").
+    `found` says when: at its import, or when `dataset` was derived. `source` is the prompt's.
+    """
+
+    contamination_id: str
+    prompt_id: str
+    held_out_id: str
+    how: Likeness
+    found: Literal["import", "derive"]
+    dataset: Dataset
+    reason: str
+    source: str
+
+    @staticmethod
+    def make_id(prompt_id: str, held_out_id: str, found: str, dataset: str) -> str:
+        return digest("contamination", prompt_id, held_out_id, found, dataset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -542,6 +579,7 @@ class Run:
 
 Record = (
     Prompt
+    | Contamination
     | Response
     | Revision
     | Comparison

@@ -4,11 +4,12 @@ Asked at import, and again when a set to train on is derived: more may be held o
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from cai.config import Profile
 from cai.evaluation import Sets
-from cai.held_out import HeldOutGuard, Refusal, held_out
-from cai.records import EvaluationItem, Prompt, Reject, Revision
+from cai.held_out import HeldOutGuard, Refusal, contaminations, held_out
+from cai.records import Contamination, Dataset, EvaluationItem, Prompt, Reject, Revision
 from storage.annotations import gold_prompts
 from storage.evaluation_sets import read_sets
 from storage.store import Store
@@ -18,9 +19,9 @@ Refused = dict[str, Refusal]
 """By prompt."""
 
 
-def guard_of(store: Store | None, profile: Profile) -> HeldOutGuard:
-    """Everything that is held out, as it stands now; without a store, what the profile names."""
-    measured = read_sets(profile.evaluation.prompts, profile.seed).prompts
+def guard_of(store: Store | None, profile: Profile | None) -> HeldOutGuard:
+    """Everything that is held out, as it stands now: in the store, and what the profile measures with."""
+    measured = [] if profile is None else read_sets(profile.evaluation.prompts, profile.seed).prompts
     if store is None:
         return HeldOutGuard(measured)
     gold = gold_prompts(store)
@@ -28,15 +29,26 @@ def guard_of(store: Store | None, profile: Profile) -> HeldOutGuard:
     return HeldOutGuard(measured, gold, store.find_all(Prompt, gold).values())
 
 
-def without_held_out(rows: Sequence[Prompt | Reject], guard: HeldOutGuard) -> list[Prompt | Reject]:
-    """The rows of an import, those that must not be trained on as rejects."""
-    return [_checked(row, guard) if isinstance(row, Prompt) else row for row in rows]
+class Checked(NamedTuple):
+    rows: list[Prompt | Reject]
+    contaminations: list[Contamination]
 
 
-def _checked(prompt: Prompt, guard: HeldOutGuard) -> Prompt | Reject:
-    refused = guard.refusal(prompt)
-    if refused is None:
-        return prompt
+def without_held_out(rows: Sequence[Prompt | Reject], guard: HeldOutGuard) -> Checked:
+    """The rows of an import, those that must not be trained on as rejects, and what these repeat. Writes nothing."""
+    checked = Checked([], [])
+    for row in rows:
+        refused = guard.refusal(row) if isinstance(row, Prompt) and row.split == "train" else None
+        if refused is None:
+            checked.rows.append(row)
+        else:
+            assert isinstance(row, Prompt)
+            checked.rows.append(_reject(row, refused))
+            checked.contaminations.extend(contaminations(row, refused, "import"))
+    return checked
+
+
+def _reject(prompt: Prompt, refused: Refusal) -> Reject:
     parents, text = (prompt.source, prompt.prompt_id), prompt.messages[-1].content
     return Reject.make(
         "import", refused.reason, prompt_id=prompt.prompt_id, parents=parents, detail=refused.detail, text=text
@@ -67,10 +79,16 @@ def _read(store: Store, prompt_ids: Iterable[str]) -> Iterator[Prompt]:
         yield from store.find_all(Prompt, ids[start : start + GROUP]).values()
 
 
-def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str]) -> Refused:
-    """Those of these prompts that must not be trained on."""
-    asked = ((prompt.prompt_id, guard.refusal(prompt)) for prompt in _read(store, prompt_ids))
-    return {prompt_id: why for prompt_id, why in asked if why is not None}
+def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str], dataset: Dataset) -> Refused:
+    """Those of these prompts that must not be trained on. What each repeats is stored in `contaminations`."""
+    refused: Refused = {}
+    rows: list[Contamination] = []
+    for prompt in _read(store, prompt_ids):
+        if (why := guard.refusal(prompt)) is not None:
+            refused[prompt.prompt_id] = why
+            rows += contaminations(prompt, why, "derive", dataset)
+    store.append(rows)
+    return refused
 
 
 def refused_revisions(rows: Iterable[Revision], refused: Refused) -> list[Reject]:

@@ -162,6 +162,12 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("preferences")) and result.get("n_people"):
         share = result["n_people"] / result["n_out"]
         facts["people's share"] = f"{share:.1%} of {result['n_out']:,} pairs, {result['n_people']:,}"
+    if (result := run.result("preferences")) and result.get("n_rl_helpful"):
+        share = result["n_rl_helpful"] / result["n_rl_prompts"]
+        facts["helpful share of RL prompts"] = f"{share:.1%} of {result['n_rl_prompts']:,}, {result['n_rl_helpful']:,}"
+    if (result := run.result("prompts")) and any(result.get("kinds", {})):
+        n, kinds = sum(result["kinds"].values()), sorted(result["kinds"].items(), key=lambda each: -each[1])
+        facts["prompts by kind"] = ", ".join(f"{kind or 'not stated'} {m / n:.1%}" for kind, m in kinds)
     if result := run.result("self_test"):
         facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):

@@ -16,15 +16,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai.config import EngineConfig, Profile, PromptSource, load_profile, replace_sources
+from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, replace_sources
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
 from cai.models import model_digest, read_meta, resolve_model
 from cai.records import Run, RunStatus, digest
 from cai.smallworld import world
 from cai.source import code_version
+from cai.splits import Split
 from flows.people import ANNOTATIONS, keep_annotations, people_digest
 from flows.rounds import at_round
+from storage.hub import HUB, is_dataset
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
         "constitution_digest": constitution.digest(),
         "self_test": [asdict(pair) for pair in constitution.self_test],
         "models": [_model_digest(engine) for engine in (profile.engine, *profile.judges)],
-        "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
-        "helpful": [_source_digest(source, "train", profile.seed) for source in helpful],
-        "held_out": [_source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],
+        "prompts": [source_digest(source, "train", profile.seed) for source in profile.prompts],
+        "helpful": [source_digest(source, "train", profile.seed) for source in helpful],
+        "held_out": [source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],
         "people": people_digest(profile, home),
         "without": without,
     }
@@ -214,11 +216,25 @@ def _model_digest(engine: EngineConfig) -> str:
     return model_digest(resolve_model(engine.model)) if engine.has_weights else engine.model
 
 
-def _source_digest(source: PromptSource, split: world.Split, seed: int) -> str:
+def source_digest(source: AnySource, split: Split, seed: int) -> str:
+    """Of a file its bytes, of a saved dataset all its files; of one on the hub its name alone.
+
+    Raises:
+        DataError: it is not there.
+    """
     if source.path == "smallworld":
         return digest("smallworld", [p.prompt_id for p in world.prompts(split, source.limit or 0, seed)])
     path = Path(source.path)
+    if source.path.startswith(HUB):
+        return source.path
+    if is_dataset(source.path):
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest("dataset", [[file.relative_to(path).as_posix(), _file_digest(file)] for file in files])
     if not path.is_file():
-        raise DataError(f"no prompts at {source.path!r}; expected a file, or `smallworld`")
+        raise DataError(f"no prompts at {source.path!r}; expected a file, a saved dataset, hf:NAME or `smallworld`")
+    return _file_digest(path)
+
+
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from cai.errors import DataError
 from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
 from cai.records import (
     Comparison,
-    Prompt,
     Rating,
     Reject,
     Response,
@@ -33,6 +31,7 @@ from cai.report.build import build_report
 from cai.report.text import metric_names, results_text
 from flows import accounts, gating, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
+from flows.importing import Batch, Import, run_import
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
 from flows.registering import promote, register
@@ -42,10 +41,7 @@ from flows.session import MANY_FILES, SHARD, Session, in_groups, report_progress
 from flows.supervise import mark
 from storage.evaluation_sets import read_sets
 from storage.exports import export_sft
-from storage.imports import Answered, Seen, read_answered, read_sources
-from storage.store import Store
-
-APPEND = 10_000
+from storage.imports import Answered, Seen, read_answered
 
 
 def import_prompts(session: Session) -> dict[str, Any]:
@@ -54,15 +50,14 @@ def import_prompts(session: Session) -> dict[str, Any]:
     session.record("running")
     ids: list[str] = []
     rejected: list[str] = []
-    guard = guard_of(session.store, run.profile)
-    for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
-        rows = without_held_out(group, guard)
-        rejects = [row for row in rows if isinstance(row, Reject)]
-        session.store.append(rejects)
-        prompts, conflicts = stored(session.store, [row for row in rows if isinstance(row, Prompt)])
-        ids += [prompt.prompt_id for prompt in prompts]
-        rejected += [reject.reject_id for reject in (*rejects, *conflicts)]
+
+    def take(batch: Batch) -> None:
+        ids.extend(prompt.prompt_id for prompt in batch.prompts)
+        rejected.extend(reject.reject_id for reject in batch.rejects)
         mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
+
+    guard = guard_of(session.store, run.profile)
+    report = run_import(session.store, Import(run.profile.prompts, guard, seed=run.profile.seed), take)
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
@@ -71,35 +66,13 @@ def import_prompts(session: Session) -> dict[str, Any]:
     run.save_ids("prompts", ids)
     run.save_ids("rejected-prompts", rejected)
     n_in = len(ids) + len(rejected)
-    return {"n_in": n_in, "n_out": len(ids), "n_rejected": len(rejected), "n_shards": session.n_shards()}
-
-
-def stored(store: Store, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Reject]]:
-    """Write prompts, and return those that may be used.
-
-    A home knows one answer to a prompt. It may be learnt later; a prompt that comes with another one is a reject.
-    """
-    store.append(prompts)
-    answered = [prompt for prompt in prompts if prompt.expected is not None]
-    known = store.find_all(Prompt, [prompt.prompt_id for prompt in answered])
-    first = {prompt_id: row.expected for prompt_id, row in known.items()}
-    learnt = [p for p in answered if first[p.prompt_id] is None]
-    store.upsert([replace(known[p.prompt_id], expected=p.expected) for p in learnt])
-    rejects = [
-        Reject.make(
-            "import",
-            "conflicting_expected",
-            prompt_id=p.prompt_id,
-            parents=(p.prompt_id, str(p.expected)),
-            detail=f"{p.source} expects {p.expected!r}, and an earlier import {first[p.prompt_id]!r}: correct one of "
-            "them, or use another --home",
-        )
-        for p in answered
-        if first[p.prompt_id] not in (None, p.expected)
-    ]
-    store.append(rejects)
-    refused = {reject.prompt_id for reject in rejects}
-    return [p for p in prompts if p.prompt_id not in refused], rejects
+    return {
+        "n_in": n_in,
+        "n_out": len(ids),
+        "n_rejected": len(rejected),
+        "n_shards": session.n_shards(),
+        "kinds": dict(report.kinds),
+    }
 
 
 async def chains(session: Session, shard: int) -> dict[str, Any]:
@@ -135,12 +108,12 @@ async def helpful(session: Session) -> dict[str, Any]:
     rows = chain.from_iterable(read_answered(source, run.profile.seed, seen) for source in config.prompts)
     guard = guard_of(session.store, run.profile)
     for group in in_groups(rows, SHARD):
-        fit = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
+        fit, repeats = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
         rejects = [row for row in fit if isinstance(row, Reject)]
         answered = [
             row for row, kept in zip(group, fit, strict=True) if isinstance(row, Answered) and row.prompt is kept
         ]
-        session.store.append([*rejects, *(row.prompt for row in answered)])
+        session.store.append([*rejects, *repeats, *(row.prompt for row in answered)])
         ids += [reply.response_id for reply in await _replies(session, answered, config.response)]
         prompt_ids += [row.prompt.prompt_id for row in answered]
         not_imported += [row.reject_id for row in rejects]
@@ -190,7 +163,7 @@ def sft_set(session: Session) -> dict[str, Any]:
     revisions = session.store.find_all(Revision, run.ids_of(which))
     replies = session.store.find_all(Response, run.ids("helpful") if config is not None else [])
     asked = [*(row.prompt_id for row in revisions.values()), *(row.prompt_id for row in replies.values())]
-    refused = refused_prompts(session.store, guard_of(session.store, run.profile), asked)
+    refused = refused_prompts(session.store, guard_of(session.store, run.profile), asked, "sft")
     made = export_sft(
         session.store,
         run.path / "sft.parquet",

@@ -19,10 +19,11 @@ from cai.errors import ConfigError, DataError
 from cai.evaluation import SMALLWORLD_SET, Sets
 from cai.records import EvaluationItem, ItemKind, Prompt, Reject
 from cai.smallworld import world
+from cai.splits import split_of
 from storage import twins
 from storage.dialogues import COLUMNS, BadRow
 from storage.evaluation_rows import ASKS, HARMBENCH, OPINIONS, PAIRS, READERS, XSTEST, Entry, Value, asked_in
-from storage.imports import drawn, reject_of
+from storage.imports import check_length, drawn, reject_of
 from storage.rows import Columns, Row, reader
 
 _NEEDED = {"xstest": XSTEST, "harmbench": HARMBENCH}
@@ -75,7 +76,10 @@ def _entries(
     shared = twins.questions([text for row in read() if (text := asked_in(row.value))]) if name == "sycophancy" else {}
     for row in chain([first], rows) if source.limit is None else drawn(read, source.limit, seed):
         try:
-            yield _unmet(_entry(source, name, row, shared), prompts, items)
+            entry = _entry(source, name, row, shared)
+            check_length(entry.prompt.messages, source.max_chars)
+            if source.eval_share is None or split_of(entry.prompt.prompt_id, source.eval_share) == "eval":
+                yield _unmet(entry, prompts, items)
         except BadRow as bad:
             yield reject_of(source, row, bad)
 

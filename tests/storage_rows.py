@@ -10,6 +10,7 @@ from cai.records import (
     Annotation,
     Approval,
     Comparison,
+    Contamination,
     Evaluation,
     EvaluationItem,
     GateVerdict,
@@ -34,6 +35,11 @@ from cai.records import (
 
 def prompt(n: int) -> Prompt:
     return Prompt.make([Message("user", f"question {n} — ünïcode 'quoted' \x00")], "test", "MIT", ("a", "b"))
+
+
+def contamination(n: int) -> Contamination:
+    key = Contamination.make_id(prompt(n).prompt_id, "held", "import", "")
+    return Contamination(key, prompt(n).prompt_id, "held", "inside", "import", "", "near_evaluation", "test")
 
 
 def response(n: int, index: int = 0) -> Response:
@@ -97,6 +103,7 @@ def one_of_each() -> list[Record]:
         comparison(1),
         revision(1),
         response(1),
+        contamination(1),
         prompt(1),
         Run("r1", "laptop", "2026-01-01T00:00:00Z", "cd", '{"seed": 0}'),
     ]

@@ -6,10 +6,10 @@ A default is a setting that has been run. What has no good default has none.
 from cai.config.base import Config, Positive, Share, config_digest
 from cai.config.engine import EngineConfig, RayConfig, SamplingConfig
 from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, ProbesConfig
-from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
+from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
-from cai.config.prompts import EvaluationSource, PromptSource, replace_sources
+from cai.config.prompts import AnySource, EvaluationSource, PromptSource, replace_sources
 from cai.config.rewards import (
     AnyRewardTerm,
     GuardConfig,
@@ -26,6 +26,7 @@ from cai.config.training import RewardModelConfig, SFTConfig
 
 __all__ = [
     "AnyRewardTerm",
+    "AnySource",
     "CandidatesConfig",
     "ChainsConfig",
     "Condition",
@@ -53,6 +54,7 @@ __all__ = [
     "PromptSource",
     "RLConfig",
     "RLOOConfig",
+    "RLPromptsConfig",
     "RankingConfig",
     "RayConfig",
     "ReasoningConfig",

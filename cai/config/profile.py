@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from cai.config.base import Config
 from cai.config.engine import EngineConfig, RayConfig
 from cai.config.evaluation import EvaluationConfig, GateConfig
-from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
+from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
 from cai.config.prompts import PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
@@ -40,6 +40,8 @@ class Profile(Config):
     ensemble: Annotated[int, Field(ge=1, le=16)] = 1
     """Reward models that are trained, over the seeds `seed`, `seed` + 1, …; RL combines them by `conservatism`."""
     rl: RLConfig = GRPOConfig()
+    rl_prompts: RLPromptsConfig | None = None
+    """None: RL samples the prompts of the run, whatever their kind."""
     rounds: Annotated[int, Field(ge=1, le=16)] = 1
     """How often pairs are made, labelled and trained on: each later round samples the policy of the one before, and
     trains it further with that policy as the reference.

@@ -1,31 +1,49 @@
 """Where prompts come from."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from cai.config.base import Config, Positive
-from cai.records import ItemKind
+from cai.records import ItemKind, PromptKind
 
 
-class PromptSource(Config):
-    """Where prompts come from: `smallworld`, or a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line)."""
+class AnySource(Config):
+    """`smallworld`, or a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line)."""
 
     path: str
     limit: Positive | None = None
     """The first so many prompts; `smallworld` needs it."""
     tags: tuple[str, ...] = ()
     licence: str = ""
+    """What is stated here goes for every row; where it is "", the row's own counts. So with `origin` and `kind`."""
+    origin: str = ""
+    """The dataset, or the maker, behind the file."""
     column: str | None = None
     """CSV and Parquet: the column of the prompt; None picks `prompt`, `Behavior` or `messages`."""
     expected_column: str | None = None
     """The column of the known answer that a verifier checks against; a row whose value is null has none."""
     answer_column: str | None = None
     """Helpful data that is answered already: the column of the answer, such as `completion`, or `chosen` of HH."""
+    max_chars: Positive = 100_000
+    """A longer conversation is a reject. So many are some 25,000 tokens, more than any profile here trains on."""
+    eval_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the prompts, this share is held out, by the hash of the prompt: a source under `evaluation` gives these, one
+    under `prompts` the others. None: the source is all of it.
+    """
 
 
-class EvaluationSource(PromptSource):
+class PromptSource(AnySource):
+    """Where prompts come from; also the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset of the
+    Hugging Face hub or of its cache.
+    """
+
+    kind: PromptKind = ""
+    """What they are meant to draw out."""
+
+
+class EvaluationSource(AnySource):
     """A set to measure with; `storage/evaluation_sets.py` says what each format is."""
 
     format: Literal["auto", "prompts", "xstest", "harmbench", "sycophancy", "hhh"] = "auto"
@@ -46,7 +64,7 @@ class EvaluationSource(PromptSource):
         return self
 
 
-S = TypeVar("S", bound=PromptSource)
+S = TypeVar("S", bound=AnySource)
 
 
 def replace_sources(sources: Sequence[S], paths: Sequence[str], limit: int | None, made: type[S]) -> tuple[S, ...]:
