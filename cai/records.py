@@ -107,15 +107,16 @@ class Contamination:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One reply. `stage` names who asked for it: `initial` (SL-CAI data), `candidate` (labelling), `eval`; or it says
-    that nobody did: a `given` reply came with its prompt, its `model_digest` is the file's name, and the numbers of
-    its sampling are 0.
+    """One reply. `stage` names who asked for it: `initial` (SL-CAI data), `candidate` (labelling), `eval`, `attempt` (a
+    prompt that a model wrote is tried); or it says that nobody did: a `given` reply came with its prompt, its
+    `model_digest` is the file's name, and the numbers of its sampling are 0. A `draft` replies to the request to write
+    a prompt; that request is its `prompt_id`, and no row of `prompts`.
     """
 
     response_id: str
     prompt_id: str
     model_digest: str
-    stage: Literal["initial", "candidate", "eval", "given"]
+    stage: Literal["initial", "candidate", "eval", "given", "draft", "attempt"]
     index: int
     seed: int
     temperature: float
@@ -267,6 +268,39 @@ class Rating:
     @staticmethod
     def make_id(response_id: str, scale: str, template_digest: str, judge_digest: str) -> str:
         return digest("rating", response_id, scale, template_digest, judge_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A prompt that a model wrote, how it came about, and what it drew out of a policy.
+
+    `campaign` is what it was written for, `draft_id` the reply that it was read from, `parent_ids` the prompts that its
+    writer was shown; of a variation, the one that it varies. `elicited` is P(harm) of the policy's responses, the mean
+    over `response_ids`; None where it was not tried or could not be read, and `unscored` says why.
+    """
+
+    attempt_id: str
+    prompt_id: str
+    campaign: str
+    round: int
+    kind: PromptKind
+    tag: str
+    topic: str
+    is_variation: bool
+    parent_ids: tuple[str, ...]
+    draft_id: str
+    template_digest: str
+    writer_digest: str
+    policy_digest: str
+    reading: str
+    response_ids: tuple[str, ...]
+    elicited: float | None
+    unscored: str = ""
+
+    @staticmethod
+    def make_id(campaign: str, draft_id: str, policy_digest: str, response_ids: Sequence[str], reading: str) -> str:
+        """One row a prompt, policy, sample of it and way of reading it; `reading` is the digest of that way."""
+        return digest("attempt", campaign, draft_id, policy_digest, list(response_ids), reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -584,6 +618,7 @@ Record = (
     | Revision
     | Comparison
     | Rating
+    | Attempt
     | Annotation
     | Recalibration
     | PreferencePair

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cai.config import PromptSource
+from cai.config.prompts import GENERATED
 from cai.held_out import HeldOutGuard
+from cai.prompts.drafts import text_of
 from cai.records import Contamination, Prompt, Reject, digest
 from cai.smallworld import world
 from cai.splits import Split
@@ -51,6 +53,8 @@ class Import(NamedTuple):
     folder: Path | None = None
     dry_run: bool = False
     batch_rows: int = BATCH_ROWS
+    generated: Sequence[Prompt] = ()
+    """Rows of the source `generated`."""
 
 
 def run_import(
@@ -109,6 +113,8 @@ def _rows(source: PromptSource, wish: Import, skip: int) -> Iterator[_Row]:
     if source.path == world.SOURCE:
         made = list(small_world(source, wish.split or "train", wish.seed))
         return iter(made[skip:])
+    if source.path == GENERATED:
+        return (Parsed(prompt, None, n, text_of(prompt.messages)) for n, prompt in enumerate(wish.generated[skip:], 1))
     return parse(source, wish.seed, skip)
 
 

@@ -36,7 +36,7 @@ from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
 from flows.held_out import guard_of
-from flows.runs import RunFolder, open_run, plan_run, write_atomically
+from flows.runs import RunFolder, generated_now, open_run, plan_run, write_atomically
 from storage.evaluation_sets import read_sets
 from storage.imports import read_answered, read_sources
 from storage.store import Store
@@ -87,7 +87,7 @@ async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wi
     run = plan_run(profile, home, without=without)
     counters = counters_of(profile)
     store = Store(home) if home.is_dir() else None
-    work = work_of(profile, wish.n_sample, guard_of(store, profile))
+    work = work_of(profile, wish.n_sample, guard_of(store, profile), generated_now(profile, run.home))
     if not work.prompts.rows:
         raise ConfigError(f"none of the rows in {[s.path for s in profile.prompts]} is a usable prompt")
     learnt = await _learnt(run, work, counters, store, wish)
@@ -121,12 +121,12 @@ async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store |
     return learnt._replace(speeds=speeds, speeds_from=f"{wish.tokens_per_second:g} tokens a second, as given")
 
 
-def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
+def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Sequence[Prompt]) -> Work:
     """The prompts as the run will read them, and of each set a sample that depends on nothing but their text."""
     ids: dict[str, str] = {}
 
     def training() -> Iterator[Prompt]:
-        for row in read_sources(profile.prompts, "train", profile.seed):
+        for row in read_sources(profile.prompts, "train", profile.seed, generated):
             if isinstance(row, Prompt) and row.prompt_id not in ids and guard.refusal(row) is None:
                 ids[row.prompt_id] = ""
                 yield row

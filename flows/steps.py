@@ -17,11 +17,13 @@ from typing import Any
 from cai import gate
 from cai.candidates import sample_responses
 from cai.config import SamplingConfig
+from cai.config.prompts import GENERATED
 from cai.critique import run_chains
 from cai.errors import DataError
 from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
 from cai.records import (
     Comparison,
+    Prompt,
     Rating,
     Reject,
     Response,
@@ -42,6 +44,7 @@ from flows.supervise import mark
 from storage.evaluation_sets import read_sets
 from storage.exports import export_sft
 from storage.imports import Answered, Seen, read_answered
+from storage.store import Store
 
 
 def import_prompts(session: Session) -> dict[str, Any]:
@@ -57,7 +60,9 @@ def import_prompts(session: Session) -> dict[str, Any]:
         mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
 
     guard = guard_of(session.store, run.profile)
-    report = run_import(session.store, Import(run.profile.prompts, guard, seed=run.profile.seed), take)
+    generated = written(run, session.store)
+    wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated)
+    report = run_import(session.store, wish, take)
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
@@ -73,6 +78,14 @@ def import_prompts(session: Session) -> dict[str, Any]:
         "n_shards": session.n_shards(),
         "kinds": dict(report.kinds),
     }
+
+
+def written(run: RunFolder, store: Store) -> tuple[Prompt, ...]:
+    """The prompts of the source `generated`, as they were when the run began."""
+    if all(source.path != GENERATED for source in run.profile.prompts):
+        return ()
+    found = store.find_all(Prompt, ids := run.ids(GENERATED))
+    return tuple(found[prompt_id] for prompt_id in ids)
 
 
 async def chains(session: Session, shard: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 from cai.config import AnySource, PromptSource
+from cai.config.prompts import GENERATED
 from cai.errors import ConfigError, DataError
 from cai.records import Message, Prompt, PromptKind, Reject, digest, seed_from
 from cai.smallworld import world
@@ -44,8 +45,11 @@ Seen = dict[str, str | None]
 """What was imported before: the id of a prompt, and the answer that is expected of it."""
 
 
-def read_sources(sources: Sequence[PromptSource], split: Split, seed: int) -> Iterator[Prompt | Reject]:
-    """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject.
+def read_sources(
+    sources: Sequence[PromptSource], split: Split, seed: int, generated: Sequence[Prompt] = ()
+) -> Iterator[Prompt | Reject]:
+    """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject. `generated`
+    are the rows of the source of that name.
 
     Raises:
         ConfigError: `smallworld` without a limit.
@@ -55,6 +59,10 @@ def read_sources(sources: Sequence[PromptSource], split: Split, seed: int) -> It
     for source in sources:
         if source.path == world.SOURCE:
             yield from small_world(source, split, seed)
+            continue
+        if source.path == GENERATED:
+            yield from (row for row in generated if row.prompt_id not in seen)
+            seen |= {row.prompt_id: None for row in generated}
             continue
         for row in read_prompts(source, seed, seen):
             if isinstance(row, Reject):

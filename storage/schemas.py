@@ -16,6 +16,7 @@ from cai.errors import StorageError
 from cai.records import (
     Annotation,
     Approval,
+    Attempt,
     Comparison,
     Contamination,
     Evaluation,
@@ -68,6 +69,7 @@ _SPECS = (
     _Spec("revisions", Revision, "revision_id", ("prompt_id",)),
     _Spec("comparisons", Comparison, "comparison_id", ("prompt_id",)),
     _Spec("ratings", Rating, "rating_id", ("prompt_id",)),
+    _Spec("attempts", Attempt, "attempt_id", ("prompt_id",)),
     _Spec("annotations", Annotation, "annotation_id", ("prompt_id",)),
     _Spec("recalibrations", Recalibration, "recalibration_id", ()),
     _Spec("preferences", PreferencePair, "pair_id", ("prompt_id",)),

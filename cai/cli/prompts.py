@@ -6,6 +6,9 @@ from cai.cli.lazy import Lazy, LazyGroup
 
 COMMANDS: dict[str, Lazy] = {
     "import": Lazy("cai.cli.prompts_import", "command", "Bring in prompts: files, datasets, production logs."),
+    "generate": Lazy(
+        "cai.cli.prompts_generate", "command", "Have a model write prompts, and vary what draws out harm."
+    ),
 }
 
 

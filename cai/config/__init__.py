@@ -6,6 +6,7 @@ A default is a setting that has been run. What has no good default has none.
 from cai.config.base import Config, Positive, Share, config_digest
 from cai.config.engine import EngineConfig, RayConfig, SamplingConfig
 from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, ProbesConfig
+from cai.config.generate import GenerateConfig, Quota
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
@@ -38,6 +39,7 @@ __all__ = [
     "FeedbackConfig",
     "GRPOConfig",
     "GateConfig",
+    "GenerateConfig",
     "GuardConfig",
     "HelpfulConfig",
     "JudgeTerm",
@@ -52,6 +54,7 @@ __all__ = [
     "ProcessTerm",
     "Profile",
     "PromptSource",
+    "Quota",
     "RLConfig",
     "RLOOConfig",
     "RLPromptsConfig",

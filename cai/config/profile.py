@@ -9,9 +9,10 @@ from pydantic import Field, ValidationError, model_validator
 from cai.config.base import Config
 from cai.config.engine import EngineConfig, RayConfig
 from cai.config.evaluation import EvaluationConfig, GateConfig
+from cai.config.generate import GenerateConfig
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
-from cai.config.prompts import PromptSource
+from cai.config.prompts import GENERATED, PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
 from cai.config.training import RewardModelConfig, SFTConfig
 from cai.errors import ConfigError
@@ -27,6 +28,8 @@ class Profile(Config):
     constitution: Path
     engine: EngineConfig = EngineConfig()
     prompts: tuple[PromptSource, ...]
+    generate: GenerateConfig = GenerateConfig()
+    """How prompts are written by `cai prompts generate`; a run only reads those, where `prompts` names `generated`."""
     chains: ChainsConfig = ChainsConfig()
     helpful: HelpfulConfig | None = None
     sft: SFTConfig | None = SFTConfig()
@@ -64,6 +67,10 @@ class Profile(Config):
             raise ValueError(f"`ensemble` is {self.ensemble} and dpo trains no reward model; drop it")
         if strays := [s.path for s in (*self.prompts, *self.evaluation.prompts) if s.answer_column is not None]:
             raise ValueError(f"{strays[0]} has an `answer_column`: the model under training answers these; drop it")
+        others = (*self.evaluation.prompts, *(() if self.helpful is None else self.helpful.prompts))
+        own = [source for source in self.prompts if source.path == GENERATED]
+        if len(own) > 1 or any(source.path == GENERATED for source in others):
+            raise ValueError(f"the source `{GENERATED}` may be named once, under `prompts` alone: it is for training")
         return self
 
     @property

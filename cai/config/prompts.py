@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 from cai.config.base import Config, Positive
 from cai.records import ItemKind, PromptKind
 
+GENERATED = "generated"
+
 
 class AnySource(Config):
     """`smallworld`, or a file (JSONL, JSONL.gz, CSV, Parquet, one prompt a line)."""
@@ -35,8 +37,10 @@ class AnySource(Config):
 
 
 class PromptSource(AnySource):
-    """Where prompts come from; also the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset of the
-    Hugging Face hub or of its cache.
+    """Where prompts come from; also `generated`, the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset
+    of the Hugging Face hub or of its cache.
+
+    `generated` is what `cai prompts generate` has written into the run's home, as it stands when the run begins.
     """
 
     kind: PromptKind = ""
