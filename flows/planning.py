@@ -36,6 +36,7 @@ from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
 from flows.held_out import guard_of
+from flows.near_duplicates import Comparing
 from flows.runs import RunFolder, open_run, plan_run, write_atomically
 from storage.evaluation_sets import read_sets
 from storage.imports import read_answered, read_sources
@@ -131,7 +132,15 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
                 ids[row.prompt_id] = ""
                 yield row
 
-    prompts = _sampled(training(), n_sample)
+    comparing = Comparing(profile)
+    comparing.take(training())
+    repeated = {repeat.prompt_id for repeat in comparing.repeats()}
+    ids = {prompt_id: "" for prompt_id in ids if prompt_id not in repeated}
+    wanted = set(ids)
+    again = (row for row in read_sources(profile.prompts, "train", profile.seed) if isinstance(row, Prompt))
+    prompts = _sampled(
+        (row for row in again if row.prompt_id in wanted and not wanted.discard(row.prompt_id)), n_sample
+    )
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen))

@@ -35,6 +35,8 @@ from flows import accounts, gating, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
+from flows.near_duplicates import Comparing
+from flows.near_duplicates import rejects_of as near_rejects
 from flows.registering import promote, register
 from flows.rounds import at_round
 from flows.runs import RunFolder, open_run, write_atomically
@@ -49,20 +51,27 @@ APPEND = 10_000
 
 
 def import_prompts(session: Session) -> dict[str, Any]:
-    """Every source of the profile into the `prompts` table; what cannot be used into `rejects`."""
+    """Every source of the profile into the `prompts` table; what cannot be used, or repeats another, into `rejects`."""
     run = session.run
     session.record("running")
     ids: list[str] = []
     rejected: list[str] = []
     guard = guard_of(session.store, run.profile)
+    comparing = Comparing(run.profile)
     for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
         rows = without_held_out(group, guard)
         rejects = [row for row in rows if isinstance(row, Reject)]
         session.store.append(rejects)
         prompts, conflicts = stored(session.store, [row for row in rows if isinstance(row, Prompt)])
+        comparing.take(prompts)
         ids += [prompt.prompt_id for prompt in prompts]
         rejected += [reject.reject_id for reject in (*rejects, *conflicts)]
         mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
+    repeated = near_rejects(comparing.repeats())
+    session.store.append(repeated)
+    gone = {reject.prompt_id for reject in repeated}
+    ids = [prompt_id for prompt_id in ids if prompt_id not in gone]
+    rejected += [reject.reject_id for reject in repeated]
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "

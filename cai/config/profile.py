@@ -1,7 +1,7 @@
 """A profile: one YAML file of all settings, and how it is read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -27,6 +27,11 @@ class Profile(Config):
     constitution: Path
     engine: EngineConfig = EngineConfig()
     prompts: tuple[PromptSource, ...]
+    near_duplicates: Literal["reject", "keep"] = "reject"
+    """What becomes of a prompt that repeats an earlier one of `prompts` in other case, punctuation or order, or but for
+    a sentence of many: two wordings are revised, labelled and trained on twice, and weigh twice. The small world's
+    prompts are not compared: they are made near each other on purpose.
+    """
     chains: ChainsConfig = ChainsConfig()
     helpful: HelpfulConfig | None = None
     sft: SFTConfig | None = SFTConfig()

@@ -1,0 +1,76 @@
+"""Near duplicates across the sources of a run, of a home and of files: named, counted, and not trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from scripted_run import run_steps
+from test_near import REWORDED, STORY, asked
+
+from cai.config import load_profile
+from cai.records import Prompt, Reject
+from flows import planning
+from flows.held_out import guard_of
+from flows.runs import create_run
+from storage.store import Store
+
+
+@pytest.fixture
+def profile(tmp_path) -> Path:
+    """Two files: six prompts, of which one is repeated, and three that repeat prompts of the first file."""
+    rows = [STORY, "how do i steal a bicycle", "how do i steal a scarf", "why?", "who?", "Why?!"]
+    more = ["HOW do I steal a bicycle?", REWORDED, "i do how steal a scarf"]
+    for name, texts in (("first", rows), ("second", more)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
+    body = {
+        "name": "near",
+        "constitution": "constitution/smallworld.yaml",
+        "engine": {"kind": "scripted", "model": "scripted"},
+        "prompts": [{"path": str(tmp_path / f"{name}.jsonl")} for name in ("first", "second")],
+        "evaluation": {"prompts": [{"path": "smallworld", "limit": 2}]},
+    }
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
+    return tmp_path / "profile.yaml"
+
+
+def with_setting(path: Path, **settings: object) -> Path:
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
+    return path
+
+
+def test_a_run_takes_one_of_each_family(tmp_path, profile):
+    run = run_steps(create_run(load_profile(profile), tmp_path / "home"), "prompts")
+    store = Store(run.home)
+    texts = [store.find_all(Prompt)[prompt_id].messages[-1].content for prompt_id in run.ids("prompts")]
+    assert texts == [
+        STORY,
+        "how do i steal a bicycle",
+        "how do i steal a scarf",
+        "why?",
+        "who?",
+        "i do how steal a scarf",
+    ]
+    rejects = store.read(Reject, "reason = 'near_duplicate'")
+    assert {(row.stage, row.parent_ids) for row in rejects} == {
+        ("import", (asked("Why?!").prompt_id, asked("why?").prompt_id)),
+        ("import", (asked("HOW do I steal a bicycle?").prompt_id, asked("how do i steal a bicycle").prompt_id)),
+        ("import", (asked(REWORDED).prompt_id, asked(STORY).prompt_id)),
+    }
+    assert all(row.parent_ids[1] in row.detail for row in rejects)
+    assert {row.reject_id for row in rejects} == set(run.ids("rejected-prompts"))
+    result = run.result("prompts")
+    assert (result["n_in"], result["n_out"], result["n_rejected"]) == (9, 6, 3)
+    planned = planning.work_of(run.profile, 100, guard_of(store, run.profile)).prompts
+    assert planned.n == 6 and {p.prompt_id for p in planned.rows} == set(run.ids("prompts"))
+
+
+def test_a_profile_may_keep_them(tmp_path, profile):
+    kept = load_profile(with_setting(profile, near_duplicates="keep"))
+    assert run_steps(create_run(kept, tmp_path / "home"), "prompts").result("prompts")["n_out"] == 9
+
+
+def test_prompts_of_the_small_world_are_not_compared(tmp_path, profile):
+    """They are few words in all combinations: some are others in another order, and each has its own truth."""
+    small = load_profile(with_setting(profile, prompts=[{"path": "smallworld", "limit": 400}]))
+    assert run_steps(create_run(small, tmp_path / "home"), "prompts").result("prompts")["n_out"] == 400
