@@ -1,16 +1,12 @@
-"""Which prompts of a run repeat another of its prompts in other words; `cai/coverage/near.py` decides.
+"""Which prompts of a run or a home repeat another in other words, as rejects; `cai/coverage/near.py` decides."""
 
-Prompts of the small world are never compared. Its generator makes them of few words, near each other on purpose, each
-with a truth of its own; there are no two wordings of one prompt to find.
-"""
+from collections.abc import Iterable, Sequence
 
-from collections.abc import Iterable
-
-from cai.config import Profile
 from cai.coverage.near import NearDuplicates, Repeat
 from cai.records import Prompt, Reject
-from cai.smallworld import world
+from storage.store import Store
 
+GROUP = 10_000
 REASON = "near_duplicate"
 _SAYS = {
     "same_words": "the same words as prompt {of}",
@@ -19,19 +15,15 @@ _SAYS = {
 }
 
 
-class Comparing:
-    """Takes the prompts of a run as they are imported. Holds some four bytes a word until all are there."""
-
-    def __init__(self, profile: Profile) -> None:
-        self._finder = NearDuplicates() if profile.near_duplicates == "reject" else None
-
-    def take(self, prompts: Iterable[Prompt]) -> None:
-        for prompt in prompts:
-            if self._finder is not None and prompt.source != world.SOURCE:
-                self._finder.add(prompt)
-
-    def repeats(self) -> list[Repeat]:
-        return [] if self._finder is None else self._finder.repeats()
+def repeats_of(store: Store, prompt_ids: Sequence[str]) -> list[Repeat]:
+    """Of stored prompts, those that repeat one before them in this order. Texts are in memory by the group."""
+    finder = NearDuplicates()
+    for start in range(0, len(prompt_ids), GROUP):
+        group = prompt_ids[start : start + GROUP]
+        found = store.find_all(Prompt, group)
+        for prompt_id in group:
+            finder.add(found[prompt_id])
+    return finder.repeats()
 
 
 def rejects_of(repeats: Iterable[Repeat], stage: str = "import") -> list[Reject]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cai.config import EngineConfig, Profile
+from cai.coverage.near import near_duplicates
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.engines.vllm_start import CPU_BLOCK
@@ -36,7 +37,6 @@ from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
 from flows.held_out import guard_of
-from flows.near_duplicates import Comparing
 from flows.runs import RunFolder, open_run, plan_run, write_atomically
 from storage.evaluation_sets import read_sets
 from storage.imports import read_answered, read_sources

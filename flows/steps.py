@@ -31,12 +31,10 @@ from cai.records import (
 )
 from cai.report.build import build_report
 from cai.report.text import metric_names, results_text
-from flows import accounts, gating, probing, reporting, shown
+from flows import accounts, gating, near_duplicates, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
-from flows.near_duplicates import Comparing
-from flows.near_duplicates import rejects_of as near_rejects
 from flows.registering import promote, register
 from flows.rounds import at_round
 from flows.runs import RunFolder, open_run, write_atomically
@@ -57,21 +55,20 @@ def import_prompts(session: Session) -> dict[str, Any]:
     ids: list[str] = []
     rejected: list[str] = []
     guard = guard_of(session.store, run.profile)
-    comparing = Comparing(run.profile)
     for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
         rows = without_held_out(group, guard)
         rejects = [row for row in rows if isinstance(row, Reject)]
         session.store.append(rejects)
         prompts, conflicts = stored(session.store, [row for row in rows if isinstance(row, Prompt)])
-        comparing.take(prompts)
         ids += [prompt.prompt_id for prompt in prompts]
         rejected += [reject.reject_id for reject in (*rejects, *conflicts)]
         mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
-    repeated = near_rejects(comparing.repeats())
-    session.store.append(repeated)
-    gone = {reject.prompt_id for reject in repeated}
-    ids = [prompt_id for prompt_id in ids if prompt_id not in gone]
-    rejected += [reject.reject_id for reject in repeated]
+    if run.profile.near_duplicates == "reject":
+        repeated = near_duplicates.rejects_of(near_duplicates.repeats_of(session.store, ids))
+        session.store.append(repeated)
+        gone = {reject.prompt_id for reject in repeated}
+        ids = [prompt_id for prompt_id in ids if prompt_id not in gone]
+        rejected += [reject.reject_id for reject in repeated]
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "

@@ -115,5 +115,9 @@ def test_the_order_decides_which_of_a_family_stays_and_nothing_else():
         assert repeats == near_duplicates(shuffled)
 
 
+def test_a_prompt_does_not_repeat_itself():
+    assert near_duplicates([asked(STORY), asked("why?"), asked(STORY)]) == []
+
+
 def test_no_prompts_have_no_repeats():
     assert near_duplicates([]) == [] == near_duplicates([asked("hello")])

@@ -6,6 +6,8 @@ from cai.cli.lazy import Lazy, LazyGroup
 
 COMMANDS: dict[str, Lazy] = {
     "import": Lazy("cai.cli.prompts_import", "command", "Bring in prompts: files, datasets, production logs."),
+    "dedup": Lazy("cai.cli.prompts_dedup", "command", "Find prompts that repeat others in other words."),
+    "stats": Lazy("cai.cli.prompts_stats", "command", "What prompts cover, how diverse they are, what is mastered."),
 }
 
 

@@ -29,8 +29,8 @@ class Profile(Config):
     prompts: tuple[PromptSource, ...]
     near_duplicates: Literal["reject", "keep"] = "reject"
     """What becomes of a prompt that repeats an earlier one of `prompts` in other case, punctuation or order, or but for
-    a sentence of many: two wordings are revised, labelled and trained on twice, and weigh twice. The small world's
-    prompts are not compared: they are made near each other on purpose.
+    a sentence of many: two wordings are revised, labelled and trained on twice, and weigh twice. What is in no danger:
+    short prompts of other words, and one of a template's many fillings; so none of the small world's is rejected.
     """
     chains: ChainsConfig = ChainsConfig()
     helpful: HelpfulConfig | None = None

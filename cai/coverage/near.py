@@ -82,10 +82,10 @@ class _Found(NamedTuple):
 
 
 class NearDuplicates:
-    """Takes prompts one by one, and keeps of each the numbers of its words, four bytes a word."""
+    """Takes prompts one by one, and keeps of each the numbers of its words, four bytes a word. An id counts once."""
 
     def __init__(self) -> None:
-        self._ids: list[str] = []
+        self._ids: dict[str, None] = {}
         self._numbers: dict[str, int] = {}
         self._words = array("I")
         self._starts = array("Q", [0])
@@ -93,12 +93,14 @@ class NearDuplicates:
         self._settings: list[bytes] = []  # what the system says, and what is expected
 
     def add(self, prompt: Prompt) -> None:
+        if prompt.prompt_id in self._ids:
+            return
+        self._ids[prompt.prompt_id] = None
         *before, last = (message.content for message in prompt.messages if message.role != "system")
         self._take(before)
         self._last_turns.append(len(self._words))
         self._take([last])
         self._starts.append(len(self._words))
-        self._ids.append(prompt.prompt_id)
         told = (m.content.encode() for m in prompt.messages if m.role == "system")
         self._settings.append(_digest(str(prompt.expected).encode(), *told))
 
@@ -110,14 +112,8 @@ class NearDuplicates:
         """Of all that was added, in the order it was."""
         found = dict(self._of_same_words())
         found |= self._near([i for i in range(len(self._ids)) if i not in found])
-        return [self._named(i, found) for i in sorted(found)]
-
-    def _named(self, i: int, found: Mapping[int, _Found]) -> Repeat:
-        """What it repeats may repeat another in turn; what stays is named."""
-        at = i
-        while at in found:
-            at = found[at].of
-        return Repeat(self._ids[i], self._ids[at], found[i].kind, found[i].similarity)
+        ids = list(self._ids)
+        return [Repeat(ids[i], ids[_kept(i, found)], found[i].kind, found[i].similarity) for i in sorted(found)]
 
     def _text(self, i: int) -> "array[int]":
         return self._words[self._starts[i] : self._starts[i + 1]]
@@ -198,6 +194,13 @@ def near_duplicates(prompts: Iterable[Prompt]) -> list[Repeat]:
     for prompt in prompts:
         finder.add(prompt)
     return finder.repeats()
+
+
+def _kept(i: int, found: Mapping[int, _Found]) -> int:
+    """What it repeats may repeat another in turn."""
+    while i in found:
+        i = found[i].of
+    return i
 
 
 def _digest(*parts: bytes) -> bytes:
