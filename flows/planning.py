@@ -132,15 +132,12 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
                 ids[row.prompt_id] = ""
                 yield row
 
-    comparing = Comparing(profile)
-    comparing.take(training())
-    repeated = {repeat.prompt_id for repeat in comparing.repeats()}
-    ids = {prompt_id: "" for prompt_id in ids if prompt_id not in repeated}
-    wanted = set(ids)
-    again = (row for row in read_sources(profile.prompts, "train", profile.seed) if isinstance(row, Prompt))
-    prompts = _sampled(
-        (row for row in again if row.prompt_id in wanted and not wanted.discard(row.prompt_id)), n_sample
+    repeated = (
+        {each.prompt_id for each in near_duplicates(training())} if profile.near_duplicates == "reject" else set()
     )
+    ids.clear()
+    prompts = _sampled((prompt for prompt in training() if prompt.prompt_id not in repeated), n_sample)
+    ids = {prompt_id: "" for prompt_id in ids if prompt_id not in repeated}
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen))

@@ -30,6 +30,7 @@ from cai.report.data import (
     Target,
 )
 from cai.report.targets import demo_targets
+from flows import prompt_stats
 from flows.accounts import funnel, ids_of, step_results, steps, titled
 from flows.gating import stored_gating
 from flows.label_quality import labels_of
@@ -81,6 +82,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         stages=tuple(_stage_times(run)),
         funnel=tuple(FunnelStep(*line) for line in funnel(run)),
         rejects=rejects,
+        prompts=prompt_stats.of_run(run, store) if prompts else None,
         labels=labels,
         curves=tuple(curves(run)),
         reliability=reliability(run),

@@ -55,7 +55,7 @@ def command(
     if rejects_file is not None:
         write_rejects(rejects_file, [*unfit, *rejects])
     counts: dict[str, int] = {"rows": len(prompts) + len(unfit), "not imported": len(unfit)}
-    counts |= Counter(repeat.kind for repeat in repeats) | {"kept": len(kept)}
+    counts |= {**Counter(repeat.kind for repeat in repeats), "kept": len(kept)}
     text = {prompt.prompt_id: prompt.messages[-1].content for prompt in prompts}
     rows = [[r.kind, round(r.similarity, 3), text[r.prompt_id], text[r.of]] for r in repeats[:show]]
     if style == "json":

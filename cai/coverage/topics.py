@@ -70,7 +70,7 @@ def _placed(texts: Sequence[str], n_topics: int) -> tuple[list[tuple[str, ...]],
     except ValueError:  # scikit-learn's word for: no word is in two texts
         return None
     n = max(1, min(n_topics, *(size - 1 for size in matrix.shape)))
-    factors = NMF(n, init="nndsvd", max_iter=200, tol=1e-3)
+    factors = NMF(n, init="nndsvd", max_iter=200, tol=1e-3, random_state=0)
     weights = factors.fit_transform(matrix)
     if len(texts) > len(fitted):
         weights = np.vstack([weights, factors.transform(vectors.transform(texts[N_FITTED:]))])
@@ -86,7 +86,7 @@ def _heaviest(row: "Sequence[float]") -> list[int]:
 
 
 _CONTRACTED = frozenset(
-    "dont doesnt didnt isnt arent wasnt cant couldnt wont wouldnt shouldnt im ive id ill youre youve youd youll hes shes"
-    " its theyre were weve whats thats theres lets".split()
+    "dont doesnt didnt isnt arent wasnt cant couldnt wont wouldnt shouldnt im ive id ill youre youve youd youll hes"
+    " shes its theyre were weve whats thats theres lets".split()
 )
 """As `words_in` writes them."""
