@@ -5,6 +5,7 @@ A topic is named by its heaviest words. Function words of English are left out; 
 make topics of their own.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ def _placed(texts: Sequence[str], n_topics: int) -> tuple[list[tuple[str, ...]],
     """The words of each topic, and the topic of each text, -1 where it has none of the words."""
     import numpy as np
     from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
     def words(text: str) -> list[str]:
@@ -71,7 +73,11 @@ def _placed(texts: Sequence[str], n_topics: int) -> tuple[list[tuple[str, ...]],
         return None
     n = max(1, min(n_topics, *(size - 1 for size in matrix.shape)))
     factors = NMF(n, init="nndsvd", max_iter=200, tol=1e-3, random_state=0)
-    weights = factors.fit_transform(matrix)
+    # Which words weigh most is settled long before the last digits are; and the error of an exact fit is a root of
+    # zero, or of a little less.
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        weights = factors.fit_transform(matrix)
     if len(texts) > len(fitted):
         weights = np.vstack([weights, factors.transform(vectors.transform(texts[N_FITTED:]))])
     vocabulary = vectors.get_feature_names_out()
