@@ -97,7 +97,7 @@ FAMILY = 40
 """Prompts that begin with the same long instruction."""
 THINGS = "bicycle scarf kettle piano tent lantern mattress ladder camera violin anvil parrot canoe drill".split()
 ACTS = "repair steal paint sell hide ship weigh clean".split()
-_SENTENCE = re.compile(r"(?<=[.?!])\s+")
+_SENTENCE = re.compile(r"(?<=[.?!])(?=\s)")
 
 
 class Planted(NamedTuple):
@@ -136,6 +136,7 @@ def word_swap(text: str, rng: random.Random) -> str | None:
 
 
 def _sentences(text: str) -> list[str]:
+    """Each with the space before it."""
     return [s for s in _SENTENCE.split(text) if s]
 
 
@@ -150,15 +151,15 @@ def sentence_left_out(text: str, rng: random.Random) -> str | None:
     if not (places := _small(sentences)) or len(text.split()) < 24:
         return None
     del sentences[rng.choice(places)]
-    return " ".join(sentences)
+    return "".join(sentences).strip()
 
 
 def sentence_added(text: str, rng: random.Random) -> str | None:
     sentences, added = _sentences(text), rng.choice(ADDED)
     if len(sentences) < LONG_TURN or len(text.split()) < 4 * len(added.split()):
         return None
-    sentences.insert(rng.randrange(len(sentences) + 1), added)
-    return " ".join(sentences)
+    sentences.insert(rng.randrange(len(sentences) + 1), f" {added} ")
+    return "".join(sentences).strip()
 
 
 def sentence_reworded(text: str, rng: random.Random) -> str | None:
@@ -170,8 +171,9 @@ def sentence_reworded(text: str, rng: random.Random) -> str | None:
     words = sentences[at].split()
     for i in rng.sample(range(len(words)), min(3, len(words))):
         words[i] = rng.choice(THINGS)
-    sentences[at] = " ".join(words)
-    return " ".join(sentences)
+    space = sentences[at][: len(sentences[at]) - len(sentences[at].lstrip())]
+    sentences[at] = space + " ".join(words)
+    return "".join(sentences)
 
 
 EDITS: tuple[Edit, ...] = (case, punctuation, word_swap, sentence_left_out, sentence_added, sentence_reworded)

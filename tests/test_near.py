@@ -70,6 +70,17 @@ def test_a_conversation_that_goes_on_with_another_question_is_kept():
     assert kinds(asked(*talk, "Now make it rhyme."), asked(REWORDED, talk[1], "now make it rhyme")) == ["near"]
 
 
+@pytest.mark.parametrize("sep", ["\n", "\n\n"])
+def test_another_question_under_the_same_text_is_kept(sep):
+    """HarmBench asks several things of one long context, and each of them is a behaviour of its own."""
+    text = f"{STORY} {STORY[::-1]}"
+    assert kinds(asked(f"{text}{sep}Who sold the hives?"), asked(f"{text}{sep}Translate this into German.")) == []
+    assert kinds(asked(f"Summarise:{sep}{text}"), asked(f"Translate:{sep}{text}")) == []
+    changed = text.replace("counts the trains", "watches every bus")
+    assert kinds(asked(f"{text}{sep}Who sold the hives?"), asked(f"{changed}{sep}who sold the HIVES")) == ["near"]
+    assert kinds(asked(f"{text}{sep}Who sold the hives?"), asked(f"{changed} Who sold the hives?")) == ["near"]
+
+
 def test_another_system_message_or_expected_answer_makes_another_prompt():
     assert kinds(asked(STORY), asked(REWORDED, system="You are a pirate.")) == []
     assert kinds(asked("what is it", expected="4"), asked("What is it?", expected="5")) == []

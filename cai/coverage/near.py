@@ -6,8 +6,9 @@ A prompt repeats an earlier one where, whatever their case, punctuation, spacing
 
 - `same_words`: the words are the same in the same order;
 - `moved_words`: the words are the same, and one, no number, has another place (one more for each `WORDS_PER_MOVE`);
-- `near`: both have `LONG` runs of words or more, at least `SIMILARITY` of these are the same, and of a conversation
-  the last turn is too.
+- `near`: both have `LONG` runs of words or more, at least `SIMILARITY` of these are the same, and so are, or are near,
+  the last turn of a conversation, and the first and the last line of a turn of several: under the same long text
+  stands another question.
 
 A shorter prompt must have the same words: "how do i steal a bicycle?" and "how do i steal a scarf?" are two questions.
 So they are behind the same two hundred words, which is why a prompt that is near more than `TEMPLATE` others, none of
@@ -58,7 +59,7 @@ _GROUP = 2_000
 
 # A dash is a sign between numbers, and punctuation elsewhere; stars and such that dress a text up say nothing.
 _SIGN = re.compile(r"[+*/=<>#%^|~\\]|(?<=\d) ?- ?(?=\d)")
-_MARKUP = re.compile(r"^\s*[#*>+]+\s|(?<!\w)\*+|\*+(?!\w)|</?\w+/?>", re.MULTILINE)
+_MARKUP = re.compile(r"^\s*[#*>+]+\s|(?<!\w)\*+|\*+(?!\w)|</?\w+/?>")
 
 Kind = Literal["same_words", "moved_words", "near"]
 Hashes = npt.NDArray[np.uint64]
@@ -81,6 +82,13 @@ class _Found(NamedTuple):
     similarity: float
 
 
+class _Edges(NamedTuple):
+    """Words of the first and of the last line of a last turn that has several."""
+
+    first: int
+    last: int
+
+
 class NearDuplicates:
     """Takes prompts one by one, and keeps of each the numbers of its words, four bytes a word. An id counts once."""
 
@@ -90,6 +98,7 @@ class NearDuplicates:
         self._words = array("I")
         self._starts = array("Q", [0])
         self._last_turns = array("Q")  # where each begins
+        self._edges: list[_Edges | None] = []
         self._settings: list[bytes] = []  # what the system says, and what is expected
 
     def add(self, prompt: Prompt) -> None:
@@ -99,14 +108,19 @@ class NearDuplicates:
         *before, last = (message.content for message in prompt.messages if message.role != "system")
         self._take(before)
         self._last_turns.append(len(self._words))
-        self._take([last])
+        lengths = self._take([last])
+        self._edges.append(_Edges(lengths[0], lengths[-1]) if len(lengths) > 1 else None)
         self._starts.append(len(self._words))
         told = (m.content.encode() for m in prompt.messages if m.role == "system")
         self._settings.append(_digest(str(prompt.expected).encode(), *told))
 
-    def _take(self, turns: Iterable[str]) -> None:
+    def _take(self, turns: Iterable[str]) -> list[int]:
+        """How many words each line has, of those that have one."""
         numbers = self._numbers
-        self._words.extend([numbers.setdefault(word, len(numbers)) for turn in turns for word in _words_of(turn)])
+        lines = [words for turn in turns for words in _lines_of(turn)]
+        for words in lines:
+            self._words.extend([numbers.setdefault(word, len(numbers)) for word in words])
+        return [len(words) for words in lines]
 
     def repeats(self) -> list[Repeat]:
         """Of all that was added, in the order it was."""
@@ -171,16 +185,20 @@ class NearDuplicates:
         return alike
 
     def _ask_the_same(self, i: int, j: int, hashes: Hashes) -> bool:
-        """What the system says is the same, and of conversations the last turns are the same or near each other."""
+        """The system says the same, and the last turns are alike, with their first and their last lines."""
         if self._settings[i] != self._settings[j]:
             return False
-        if self._last_turns[i] == self._starts[i] and self._last_turns[j] == self._starts[j]:
-            return True
-        a, b = self._last_turn(i), self._last_turn(j)
-        if sorted(a) == sorted(b):
-            return True
-        first, second = (_runs(hashes[np.frombuffer(turn, np.uint32)]) for turn in (a, b))
-        return min(len(first), len(second)) >= LONG and _jaccards(first, [second])[0] >= SIMILARITY
+        a, b, one, other = self._last_turn(i), self._last_turn(j), self._edges[i], self._edges[j]
+        parts = [] if self._is_all(i) and self._is_all(j) else [(a, b)]
+        if one or other:
+            first = min(one.first if one else len(a), other.first if other else len(b))
+            last = min(one.last if one else len(a), other.last if other else len(b))
+            parts += [(a[:first], b[:first]), (a[-last:], b[-last:])]
+        return all(_are_alike(part, against, hashes) for part, against in parts)
+
+    def _is_all(self, i: int) -> bool:
+        """Whether the last turn is the only one."""
+        return self._last_turns[i] == self._starts[i]
 
     def _word_hashes(self) -> Hashes:
         """By the number of a word; made of its letters alone, so that it does not matter when it was first met."""
@@ -207,10 +225,14 @@ def _digest(*parts: bytes) -> bytes:
     return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
 
 
-def _words_of(turn: str) -> list[str]:
-    """And what signs there are, as one word more; of a turn without a word, whatever it has."""
-    signs = "".join(_SIGN.findall(_MARKUP.sub(" ", turn)))
-    return [*words_in(turn), *([signs] if signs else [])] or turn.split()
+def _lines_of(turn: str) -> list[list[str]]:
+    """The words of each line that has any, and what signs it has as one word more; or whatever there is."""
+    lines = []
+    for line in turn.splitlines():
+        signs = "".join(_SIGN.findall(_MARKUP.sub(" ", line)))
+        if words := [*words_in(line), *([signs] if signs else [])]:
+            lines.append(words)
+    return lines or [turn.split()]
 
 
 def _is_moved(words: Sequence[int], others: Sequence[int], digits: Set[int]) -> bool:
@@ -219,6 +241,14 @@ def _is_moved(words: Sequence[int], others: Sequence[int], digits: Set[int]) -> 
         return False
     blocks = SequenceMatcher(None, words, others, autojunk=False).get_matching_blocks()
     return len(words) - sum(block.size for block in blocks) <= 1 + len(words) // WORDS_PER_MOVE
+
+
+def _are_alike(a: "array[int]", b: "array[int]", hashes: Hashes) -> bool:
+    """The same words in any order, or long and near each other."""
+    if sorted(a) == sorted(b):
+        return True
+    first, second = (_runs(hashes[np.frombuffer(part, np.uint32)]) for part in (a, b))
+    return min(len(first), len(second)) >= LONG and _jaccards(first, [second])[0] >= SIMILARITY
 
 
 def _runs(words: Hashes) -> Hashes:
