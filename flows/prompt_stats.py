@@ -46,9 +46,11 @@ def of_home(home: Path, store: Store) -> PromptStats:
     return stats_of(prompts, principles=fired(store, prompts), readings=readings, policy=policy)
 
 
-def read_policy(run: RunFolder, store: Store, prompts: Sequence[Prompt]) -> tuple[Readings | None, str]:
-    """What the run's candidates of the latest round say of these prompts, and in words whose they are."""
-    for number in reversed(range(run.profile.rounds)):
+def read_policy(
+    run: RunFolder, store: Store, prompts: Sequence[Prompt], rounds: Sequence[int] = ()
+) -> tuple[Readings | None, str]:
+    """What the run's candidates of the latest of the rounds say of these prompts, and in words whose they are."""
+    for number in reversed(rounds or range(run.profile.rounds)):
         try:
             ids = run.ids_of(at_round("candidates", number))
         except DataError:  # not there yet, or not all of them

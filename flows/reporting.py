@@ -31,6 +31,7 @@ from cai.report.data import (
 )
 from cai.report.targets import demo_targets
 from flows import prompt_stats
+from flows.drawing import drawn_said
 from flows.accounts import funnel, ids_of, step_results, steps, titled
 from flows.gating import stored_gating
 from flows.label_quality import labels_of
@@ -164,6 +165,9 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("preferences")) and result.get("n_people"):
         share = result["n_people"] / result["n_out"]
         facts["people's share"] = f"{share:.1%} of {result['n_out']:,} pairs, {result['n_people']:,}"
+    for number in range(run.profile.rounds):
+        if (result := run.result(at_round("preferences", number))) and result.get("drawn"):
+            facts[titled("RL prompts drawn", number)] = drawn_said(result["drawn"])
     if result := run.result("self_test"):
         facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):

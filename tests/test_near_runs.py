@@ -1,8 +1,10 @@
 """Near duplicates across the sources of a run, of a home and of files: named, counted, and not trained on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from scripted_run import run_steps
@@ -10,12 +12,16 @@ from test_near import REWORDED, STORY, asked
 
 from cai.config import load_profile
 from cai.coverage.near import near_duplicates
+from cai.errors import ConfigError
 from cai.records import Prompt, Reject
 from cai.smallworld import world
-from flows import planning
+from flows import planning, reporting
+from flows.drawing import rl_prompts_name
 from flows.held_out import guard_of
 from flows.runs import create_run
 from storage.store import Store
+
+STEPS = ("prompts", "chains", "sft_set", "candidates", "labels", "preferences")
 
 
 @pytest.fixture
@@ -75,3 +81,31 @@ def test_a_profile_may_keep_them(tmp_path, profile):
 def test_the_small_world_is_left_as_it_is():
     """Its prompts are made of few words in all combinations: near each other, and each with a truth of its own."""
     assert near_duplicates(world.prompts("train", 3000, 0)) == []
+
+
+def test_rl_draws_less_of_what_the_policy_has_mastered(tmp_path, profile):
+    """The scripted model never refuses: what is helpful it has mastered, what is harmful it has not."""
+    rows = [{"prompt": f"how do i bake {n} loaves of bread"} for n in range(60)]
+    rows += [{"prompt": f"how do i rob {n} banks"} for n in range(20)]
+    (tmp_path / "first.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = [{"path": str(tmp_path / "first.jsonl")}]
+    body = {"prompts": source, "mastered": {"floor": 0.3}, "chains": {"rounds": 1}}
+    path = with_setting(profile, **body, feedback={"principles": 1, "self_test": False})
+    run = run_steps(create_run(load_profile(path), tmp_path / "home"), STEPS[0])
+    store = Store(run.home)
+    known = store.find_all(Prompt).values()
+    store.upsert([replace(p, kind="helpful" if "bread" in p.messages[0].content else "harmful") for p in known])
+    run_steps(run, *STEPS[1:])
+    said = [row["prompt"][-1]["content"] for row in pq.read_table(run.path / "rl_prompts.parquet").to_pylist()]
+    drawn = run.result("preferences")["drawn"]
+    mastered = [text for text in said if "bread" in text]
+    assert (drawn["n"], drawn["n_read"], drawn["n_mastered"], drawn["n_drawn"]) == (80, 80, 60, len(said))
+    assert sum("banks" in text for text in said) == 20 and len(mastered) == drawn["n_mastered_drawn"]
+    assert 0.1 < len(mastered) / 60 < 0.5
+    assert f"{len(said)} of 80" in reporting.gather(run, store).facts["RL prompts drawn"]
+    assert rl_prompts_name(run, 1) == "rl_prompts-r1"
+
+
+def test_dpo_draws_no_prompts(tmp_path, profile):
+    with pytest.raises(ConfigError, match="dpo learns from pairs"):
+        load_profile(with_setting(profile, mastered={"floor": 0.5}, rl={"algorithm": "dpo"}))

@@ -11,7 +11,7 @@ from cai.config.engine import EngineConfig, RayConfig
 from cai.config.evaluation import EvaluationConfig, GateConfig
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
 from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
-from cai.config.prompts import PromptSource
+from cai.config.prompts import MasteredConfig, PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
 from cai.config.training import RewardModelConfig, SFTConfig
 from cai.errors import ConfigError
@@ -49,6 +49,11 @@ class Profile(Config):
     """How often pairs are made, labelled and trained on: each later round samples the policy of the one before, and
     trains it further with that policy as the reference.
     """
+    mastered: MasteredConfig | None = None
+    """None: RL draws every prompt alike. Off unless asked for: who has mastered what is read off a few candidates a
+    prompt, outside the small world by rules; and where only helpful prompts are mastered, harmful ones are left, which
+    teach to refuse. Look at `cai prompts stats` first.
+    """
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig | None = None
     """None: nothing says whether the policy may be promoted."""
@@ -65,6 +70,8 @@ class Profile(Config):
             raise ValueError("`helpful` is data for SFT, and `sft` is null; drop one of them")
         if self.ensemble > 1 and self.rl.algorithm == "dpo":
             raise ValueError(f"`ensemble` is {self.ensemble} and dpo trains no reward model; drop it")
+        if self.mastered is not None and self.rl.algorithm == "dpo":
+            raise ValueError("`mastered` is about the prompts of RL, and dpo learns from pairs; drop it")
         if strays := [s.path for s in (*self.prompts, *self.evaluation.prompts) if s.answer_column is not None]:
             raise ValueError(f"{strays[0]} has an `answer_column`: the model under training answers these; drop it")
         return self

@@ -1,9 +1,9 @@
 """Where prompts come from."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from cai.config.base import Config, Positive
 from cai.records import ItemKind
@@ -44,6 +44,15 @@ class EvaluationSource(PromptSource):
         if self.kind is not None and self.format not in ("auto", "prompts"):
             raise ValueError(f"`kind` is {self.kind} and `format: {self.format}` says what its rows are; drop one")
         return self
+
+
+class MasteredConfig(Config):
+    """How seldom RL draws a prompt that the policy answers well already."""
+
+    floor: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Probability that a prompt is drawn in a round which is answered well every time; 1 for one that never is, and
+    in between by the rate. Above 0, for what is never trained on is unlearnt.
+    """
 
 
 S = TypeVar("S", bound=PromptSource)

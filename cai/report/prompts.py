@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from cai.coverage.stats import Count, PromptStats
 from cai.coverage.text import mastery_said, percent, repeats_said, words_said
 from cai.report.plots import WIDTH, Plot
-from cai.report.svg import INK, MUTED, SERIES, plain, settings, to_svg
+from cai.report.svg import INK, MUTED, PAPER, SERIES, plain, settings, to_svg
 
 MOST_BARS = 14
 MOST_TAGS = 9
@@ -57,11 +57,11 @@ def bars(counts: Sequence[Count], name: str, title: str) -> Plot:
         axes.barh(range(len(shown)), [100 * count.share for count in shown], height=0.6, color=SERIES[2], linewidth=0)
         if known:
             ys, xs = [row for row, _ in known], [100 * value for _, value in known]
-            axes.plot(xs, ys, color=SERIES[1], marker="o", markersize=5, linestyle="")
+            axes.plot(xs, ys, color=SERIES[1], marker="o", markersize=6, linestyle="", markeredgecolor=PAPER)
         _name_rows(axes, [count.name for count in shown])
         axes.set_xlim(0, 103 if known else None)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("percent of prompts" + ("   ·   dot: answered well" if known else ""))
+        axes.set_xlabel("% of prompts" + (" · dot: answered well" if known else ""))
         axes.grid(axis="x")
         svg = to_svg(figure, f"prompts-{name}", f"{title}: share of prompts; the numbers follow as a table")
     rows = tuple(
