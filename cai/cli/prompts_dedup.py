@@ -54,8 +54,10 @@ def command(
         out.write_text("".join(_line(prompt) for prompt in kept), encoding="utf-8")
     if rejects_file is not None:
         write_rejects(rejects_file, [*unfit, *rejects])
-    counts: dict[str, int] = {"rows": len(prompts) + len(unfit), "not imported": len(unfit)}
-    counts |= {**Counter(repeat.kind for repeat in repeats), "kept": len(kept)}
+    counts = {"rows": len(prompts) + len(unfit), "not imported": len(unfit)}
+    for kind, n in Counter(repeat.kind for repeat in repeats).items():
+        counts[kind] = n
+    counts["kept"] = len(kept)
     text = {prompt.prompt_id: prompt.messages[-1].content for prompt in prompts}
     rows = [[r.kind, round(r.similarity, 3), text[r.prompt_id], text[r.of]] for r in repeats[:show]]
     if style == "json":
