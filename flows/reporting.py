@@ -31,8 +31,8 @@ from cai.report.data import (
 )
 from cai.report.targets import demo_targets
 from flows import prompt_stats
-from flows.drawing import drawn_said
 from flows.accounts import funnel, ids_of, step_results, steps, titled
+from flows.drawing import drawn_said
 from flows.gating import stored_gating
 from flows.label_quality import labels_of
 from flows.rejected import made_by, own_rejects
