@@ -274,6 +274,7 @@ def compose(n: int, folder: Path, seed: int) -> tuple[list[Planted], dict[str, i
 
 def measure(rows: Sequence[Planted]) -> dict[str, Any]:
     family = {row.prompt.prompt_id: row.family for row in rows}
+    kind = {row.prompt.prompt_id: row.kind or row.prompt.source for row in rows}
     of_variant = {row.family: row for row in rows if row.prompt.prompt_id != row.family}
     started = time.perf_counter()
     repeats = near_duplicates(row.prompt for row in rows)
@@ -287,14 +288,10 @@ def measure(rows: Sequence[Planted]) -> dict[str, Any]:
     return {
         "recall": {kind: _rate(sum(hits), len(hits)) for kind, hits in sorted(recall.items())},
         "precision": _rate(len(right), len(repeats)),
-        "wrong": dict(Counter(_kind(rows, r.prompt_id) for r in repeats if r not in set(right))),
+        "wrong": dict(Counter(kind[r.prompt_id] for r in repeats if family[r.prompt_id] != family[r.of])),
         "seconds": round(seconds, 2),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
-
-
-def _kind(rows: Sequence[Planted], prompt_id: str) -> str:
-    return next(row.kind or row.prompt.source for row in rows if row.prompt.prompt_id == prompt_id)
 
 
 def _rate(k: int, n: int) -> dict[str, float | int]:
