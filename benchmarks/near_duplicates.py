@@ -276,9 +276,9 @@ def measure(rows: Sequence[Planted]) -> dict[str, Any]:
     family = {row.prompt.prompt_id: row.family for row in rows}
     kind = {row.prompt.prompt_id: row.kind or row.prompt.source for row in rows}
     of_variant = {row.family: row for row in rows if row.prompt.prompt_id != row.family}
-    started = time.perf_counter()
+    started, worked = time.perf_counter(), time.process_time()
     repeats = near_duplicates(row.prompt for row in rows)
-    seconds = time.perf_counter() - started
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - worked
     right = [r for r in repeats if family[r.prompt_id] == family[r.of]]
     found = {family[r.prompt_id] for r in right}
     recall: dict[str, list[bool]] = defaultdict(list)
@@ -290,6 +290,7 @@ def measure(rows: Sequence[Planted]) -> dict[str, Any]:
         "precision": _rate(len(right), len(repeats)),
         "wrong": dict(Counter(kind[r.prompt_id] for r in repeats if family[r.prompt_id] != family[r.of])),
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu_seconds, 2),
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
 
@@ -312,7 +313,9 @@ def main() -> None:
     for kind, each in result["recall"].items():
         print(f"recall     {kind:<18} {_shown(each)}")
     print(f"precision  {'':<18} {_shown(result['precision'])}   wrong: {result['wrong'] or 'none'}")
-    print(f"{result['seconds']} s, peak {result['peak_rss_mib']:,} MiB (the prompts themselves included)")
+    print(
+        f"{result['seconds']} s ({result['cpu_seconds']} of CPU), peak {result['peak_rss_mib']:,} MiB (the prompts themselves included)"
+    )
     if args.json:
         args.json.write_text(json.dumps(result | {"prompts": counts}, indent=1))
     holds = result["recall"]["all"]["value"] >= 0.95 and result["precision"]["value"] >= 0.99
