@@ -313,9 +313,8 @@ def main() -> None:
     for kind, each in result["recall"].items():
         print(f"recall     {kind:<18} {_shown(each)}")
     print(f"precision  {'':<18} {_shown(result['precision'])}   wrong: {result['wrong'] or 'none'}")
-    print(
-        f"{result['seconds']} s ({result['cpu_seconds']} of CPU), peak {result['peak_rss_mib']:,} MiB (the prompts themselves included)"
-    )
+    spent = f"{result['seconds']} s ({result['cpu_seconds']} of CPU)"
+    print(f"{spent}, peak {result['peak_rss_mib']:,} MiB (the prompts themselves included)")
     if args.json:
         args.json.write_text(json.dumps(result | {"prompts": counts}, indent=1))
     holds = result["recall"]["all"]["value"] >= 0.95 and result["precision"]["value"] >= 0.99

@@ -19,9 +19,9 @@ Signs that mean something ("C++", "2 * 2") count like a word; prompts to which t
 expected answers differ, repeat nothing of each other.
 
 MinHash and LSH (Broder 1997; Indyk & Motwani 1998) find the candidates for `near`; what is found is then counted
-exactly, so they decide what is looked at and never what is dropped. Of prompts that repeat each other the first stays:
-which prompts are compared, how similar they are and what is a template do not depend on the order, and which of them
-stays depends on nothing else.
+exactly, so they decide what is looked at and never what is dropped. Of prompts that repeat each other the first stays.
+So what stays depends on the order: in another, another of a family may stay, or another number where a is near b and b
+near c, but a not near c. Who is near whom does not, up to `MOST_COMPARED` candidates a prompt, nor on a seed.
 """
 
 import hashlib
