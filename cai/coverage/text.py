@@ -28,8 +28,9 @@ def _lines(stats: PromptStats) -> Iterator[str]:
     yield from _table("topics, named by their words", [topic.counted for topic in stats.topics])
     yield "\nprinciples" + ("" if stats.principles else f": {NOT_FIRED}")
     for fired in stats.principles[:N_ROWS]:
-        changed, leaned = percent(fired.changed), percent(fired.leaned)
-        yield f"  {fired.principle_id:<32} changed {changed} of the responses, leaned in {leaned} of the comparisons"
+        parts = [f"changed {percent(fired.changed)} of {fired.changed.n:,} responses"] if fired.changed.n else []
+        parts += [f"leaned in {percent(fired.leaned)} of {fired.leaned.n:,} comparisons"] if fired.leaned.n else []
+        yield f"  {fired.principle_id:<32} {', '.join(parts)}"
     yield f"\n{mastery_said(stats)}"
 
 
