@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cai.config import EngineConfig, Profile
+from cai.coverage.near import near_duplicates
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.engines.vllm_start import CPU_BLOCK
@@ -131,7 +132,12 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Seq
                 ids[row.prompt_id] = ""
                 yield row
 
-    prompts = _sampled(training(), n_sample)
+    repeated = (
+        {each.prompt_id for each in near_duplicates(training())} if profile.near_duplicates == "reject" else set()
+    )
+    ids.clear()
+    prompts = _sampled((prompt for prompt in training() if prompt.prompt_id not in repeated), n_sample)
+    ids = {prompt_id: "" for prompt_id in ids if prompt_id not in repeated}
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen))

@@ -30,7 +30,9 @@ from cai.report.data import (
     Target,
 )
 from cai.report.targets import demo_targets
+from flows import prompt_stats
 from flows.accounts import funnel, ids_of, step_results, steps, titled
+from flows.drawing import drawn_said
 from flows.gating import stored_gating
 from flows.label_quality import labels_of
 from flows.rejected import made_by, own_rejects
@@ -81,6 +83,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         stages=tuple(_stage_times(run)),
         funnel=tuple(FunnelStep(*line) for line in funnel(run)),
         rejects=rejects,
+        prompts=prompt_stats.of_run(run, store) if prompts else None,
         labels=labels,
         curves=tuple(curves(run)),
         reliability=reliability(run),
@@ -168,6 +171,9 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("prompts")) and any(result.get("kinds", {})):
         n, kinds = sum(result["kinds"].values()), sorted(result["kinds"].items(), key=lambda each: -each[1])
         facts["prompts by kind"] = ", ".join(f"{kind or 'not stated'} {m / n:.1%}" for kind, m in kinds)
+    for number in range(run.profile.rounds):
+        if (result := run.result(at_round("preferences", number))) and result.get("drawn"):
+            facts[titled("RL prompts drawn", number)] = drawn_said(result["drawn"])
     if result := run.result("self_test"):
         facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):

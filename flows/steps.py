@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -31,7 +32,7 @@ from cai.records import (
 )
 from cai.report.build import build_report
 from cai.report.text import metric_names, results_text
-from flows import accounts, gating, probing, reporting, shown
+from flows import accounts, gating, near_duplicates, probing, reporting, shown
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
 from flows.importing import Batch, Import, run_import
 from flows.labelling import labels, preferences, try_judges
@@ -48,7 +49,7 @@ from storage.store import Store
 
 
 def import_prompts(session: Session) -> dict[str, Any]:
-    """Every source of the profile into the `prompts` table; what cannot be used into `rejects`."""
+    """Every source of the profile into the `prompts` table; what cannot be used, or repeats another, into `rejects`."""
     run = session.run
     session.record("running")
     ids: list[str] = []
@@ -62,7 +63,14 @@ def import_prompts(session: Session) -> dict[str, Any]:
     guard = guard_of(session.store, run.profile)
     generated = written(run, session.store)
     wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated)
-    report = run_import(session.store, wish, take)
+    kinds = Counter(run_import(session.store, wish, take).kinds)
+    if run.profile.near_duplicates == "reject":
+        repeated = near_duplicates.rejects_of(near_duplicates.repeats_of(session.store, ids))
+        session.store.append(repeated)
+        gone = {reject.prompt_id for reject in repeated}
+        ids[:] = [prompt_id for prompt_id in ids if prompt_id not in gone]
+        kinds.subtract(prompt.kind for prompt in session.store.find_all(Prompt, sorted(gone)).values())
+        rejected += [reject.reject_id for reject in repeated]
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
@@ -76,7 +84,7 @@ def import_prompts(session: Session) -> dict[str, Any]:
         "n_out": len(ids),
         "n_rejected": len(rejected),
         "n_shards": session.n_shards(),
-        "kinds": dict(report.kinds),
+        "kinds": dict(kinds),
     }
 
 

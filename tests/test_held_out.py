@@ -209,7 +209,7 @@ def test_a_planted_evaluation_prompt_reaches_no_training_set(tmp_path, profile):
 
 
 def test_a_prompt_held_out_while_a_run_is_under_way_is_trained_on_no_more(tmp_path, profile):
-    body = yaml.safe_load(profile.read_text()) | {"evaluation": {}}
+    body = yaml.safe_load(profile.read_text()) | {"evaluation": {}, "near_duplicates": "keep"}
     profile.write_text(yaml.safe_dump(body))
     run = run_steps(create_run(load_profile(profile), tmp_path / "home"), "prompts", "chains", "helpful")
     assert run.result("prompts")["n_rejected"] == 0

@@ -9,6 +9,8 @@ COMMANDS: dict[str, Lazy] = {
     "generate": Lazy(
         "cai.cli.prompts_generate", "command", "Have a model write prompts, and vary what draws out harm."
     ),
+    "dedup": Lazy("cai.cli.prompts_dedup", "command", "Find prompts that repeat others in other words."),
+    "stats": Lazy("cai.cli.prompts_stats", "command", "What prompts cover, how diverse they are, what is mastered."),
 }
 
 

@@ -37,8 +37,8 @@ class AnySource(Config):
 
 
 class PromptSource(AnySource):
-    """Where prompts come from; also `generated`, the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a dataset
-    of the Hugging Face hub or of its cache.
+    """Where prompts come from; also `generated`, the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a
+    dataset of the Hugging Face hub or of its cache.
 
     `generated` is what `cai prompts generate` has written into the run's home, as it stands when the run begins.
     """
@@ -66,6 +66,15 @@ class EvaluationSource(AnySource):
         if self.kind is not None and self.format not in ("auto", "prompts"):
             raise ValueError(f"`kind` is {self.kind} and `format: {self.format}` says what its rows are; drop one")
         return self
+
+
+class MasteredConfig(Config):
+    """How seldom RL draws a prompt that the policy answers well already."""
+
+    floor: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Probability that a prompt is drawn in a round which is answered well every time; 1 for one that never is, and
+    in between by the rate. Above 0, for what is never trained on is unlearnt.
+    """
 
 
 S = TypeVar("S", bound=AnySource)

@@ -24,6 +24,7 @@ from cai.report.chains import SURROGATES, Packed, index_of, pack
 from cai.report.data import ReportData, Results, Turn, Verdict, verdict
 from cai.report.gating import gate_rows, gate_summary
 from cai.report.measured import best_of_n_plots, elo_plot, harm_plot, other_rows, probe_rows
+from cai.report.prompts import prompts_section
 from cai.report.text import JUDGE_NOTE, label, metric_names, versus
 from cai.report.units import Better, better
 
@@ -99,6 +100,7 @@ def _said(data: ReportData) -> dict[str, Any]:
         "result_plots": _result_plots(data),
         "win_rates": _win_rates(data.win_rates),
         "judge_note": JUDGE_NOTE,
+        **prompts_section(data.prompts),
         "label_plots": _label_plots(data),
         "other_rows": other_rows(data.results),
         "probes": probe_rows(data.measurements.probes),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cai.card import Card
+from cai.coverage.stats import PromptStats
 from cai.gate import Gating
 from cai.intervals import Rate, WinRates
 from cai.records import Override
@@ -299,6 +300,7 @@ class ReportData:
     stages: tuple[StageTime, ...] = ()
     funnel: tuple[FunnelStep, ...] = ()
     rejects: tuple[RejectCount, ...] = ()
+    prompts: PromptStats | None = None
     labels: LabelQuality | None = None
     curves: tuple[Curve, ...] = ()
     reliability: Reliability | None = None
