@@ -69,7 +69,7 @@ def test_a_run_takes_one_of_each_family(tmp_path, profile):
     assert {row.reject_id for row in rejects} == set(run.ids("rejected-prompts"))
     result = run.result("prompts")
     assert (result["n_in"], result["n_out"], result["n_rejected"]) == (9, 6, 3)
-    planned = planning.work_of(run.profile, 100, guard_of(store, run.profile)).prompts
+    planned = planning.work_of(run.profile, 100, guard_of(store, run.profile), []).prompts
     assert planned.n == 6 and {p.prompt_id for p in planned.rows} == set(run.ids("prompts"))
 
 
