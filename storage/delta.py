@@ -56,7 +56,9 @@ def create_table(path: Place, schema: pa.Schema) -> DeltaTable:
             path.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(_ATTEMPTS):
             try:
-                return DeltaTable.create(str(path), schema, mode="ignore", configuration=_CONFIGURATION)
+                return DeltaTable.create(
+                    str(path), schema, mode="ignore", configuration=_CONFIGURATION, commit_properties=NEXT_VERSION
+                )
             except CommitFailedError as error:  # another writer made it in the same moment
                 if attempt == _ATTEMPTS - 1:
                     raise StorageError(_explain(path, error)) from error
