@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cai.config import Profile
 from cai.held_out import HeldOutGuard, Refusal
+from cai.privacy import Guard
 from cai.records import Prompt, Reject, Revision
 from storage.annotations import gold_prompts
 from storage.imports import read_sources
@@ -19,7 +20,7 @@ Refused = dict[str, Refusal]
 
 def guard_of(store: Store | None, profile: Profile) -> HeldOutGuard:
     """Everything that is held out, as it stands now; without a store, what the profile names."""
-    named = read_sources(profile.evaluation.prompts, "eval", profile.seed)
+    named = read_sources(profile.evaluation.prompts, "eval", profile.seed, Guard(profile.privacy))
     measured = [row for row in named if isinstance(row, Prompt)]
     if store is None:
         return HeldOutGuard(measured)

@@ -33,6 +33,7 @@ from cai.plan.predict import (
 from cai.plan.sources import Probe, Replies, reasoning_of
 from cai.plan.stages import SEED, Stages, judges_of
 from cai.plan.tokens import open_counting
+from cai.privacy import Guard
 from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
@@ -123,9 +124,10 @@ async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store |
 def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
     """The prompts as the run will read them, and of each set a sample that depends on nothing but their text."""
     ids: dict[str, str] = {}
+    privacy = Guard(profile.privacy)
 
     def training() -> Iterator[Prompt]:
-        for row in read_sources(profile.prompts, "train", profile.seed):
+        for row in read_sources(profile.prompts, "train", profile.seed, privacy):
             if isinstance(row, Prompt) and row.prompt_id not in ids and guard.refusal(row) is None:
                 ids[row.prompt_id] = ""
                 yield row
@@ -133,10 +135,10 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
     prompts = _sampled(training(), n_sample)
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
-    answered = (row for source in sources for row in read_answered(source, profile.seed, seen))
+    answered = (row for source in sources for row in read_answered(source, profile.seed, seen, privacy))
     asked = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
     helpful = _sampled((prompt for prompt in asked if guard.refusal(prompt) is None), n_sample)
-    measured = held_out(read_sources(profile.evaluation.prompts, "eval", profile.seed), ids).prompts
+    measured = held_out(read_sources(profile.evaluation.prompts, "eval", profile.seed, privacy), ids).prompts
     return Work(prompts, helpful, _sampled(iter(measured), n_sample))
 
 

@@ -21,6 +21,7 @@ from cai.config import SamplingConfig
 from cai.critique import run_chains
 from cai.errors import DataError
 from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
+from cai.privacy import Guard
 from cai.records import (
     Comparison,
     Prompt,
@@ -52,8 +53,8 @@ def import_prompts(session: Session) -> dict[str, Any]:
     session.record("running")
     ids: list[str] = []
     rejected: list[str] = []
-    guard = guard_of(session.store, run.profile)
-    for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed), APPEND):
+    guard, privacy = guard_of(session.store, run.profile), Guard(run.profile.privacy)
+    for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed, privacy), APPEND):
         rows = without_held_out(group, guard)
         rejects = [row for row in rows if isinstance(row, Reject)]
         session.store.append(rejects)
@@ -69,7 +70,13 @@ def import_prompts(session: Session) -> dict[str, Any]:
     run.save_ids("prompts", ids)
     run.save_ids("rejected-prompts", rejected)
     n_in = len(ids) + len(rejected)
-    return {"n_in": n_in, "n_out": len(ids), "n_rejected": len(rejected), "n_shards": session.n_shards()}
+    return {
+        "n_in": n_in,
+        "n_out": len(ids),
+        "n_rejected": len(rejected),
+        "n_shards": session.n_shards(),
+        "personal": privacy.tally(),
+    }
 
 
 def stored(store: Store, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Reject]]:
@@ -130,7 +137,8 @@ async def helpful(session: Session) -> dict[str, Any]:
     ids: list[str] = []
     prompt_ids: list[str] = []
     not_imported: list[str] = []
-    rows = chain.from_iterable(read_answered(source, run.profile.seed, seen) for source in config.prompts)
+    privacy = Guard(run.profile.privacy)
+    rows = chain.from_iterable(read_answered(source, run.profile.seed, seen, privacy) for source in config.prompts)
     guard = guard_of(session.store, run.profile)
     for group in in_groups(rows, SHARD):
         fit = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
@@ -146,7 +154,7 @@ async def helpful(session: Session) -> dict[str, Any]:
     run.save_ids("helpful-prompts", prompt_ids)
     run.save_ids("rejected-helpful", not_imported)
     n_in = len(prompt_ids) + len(not_imported)
-    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids)}
+    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids), "personal": privacy.tally()}
 
 
 async def _replies(session: Session, rows: Sequence[Answered], sampling: SamplingConfig) -> list[Response]:
@@ -242,7 +250,8 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     run = session.run
     if (promoted := gating.promoted_model(run)) is not None:
         models = models | {gating.PROMOTED: promoted}
-    rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed)
+    privacy = Guard(run.profile.privacy)
+    rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed, privacy)
     prompts, rejects = held_out(rows, dict.fromkeys(run.trained_on(), run.run_id))
     session.store.append([*prompts, *rejects])
     with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
@@ -272,6 +281,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
         "rates": to_json(measured.rates),
         "win_rates": win_rates_to_json(measured.win_rates),
         "gate": None if judged is None else gate.to_json(judged),
+        "personal": privacy.tally(),
     }
 
 

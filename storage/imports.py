@@ -10,8 +10,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from cai.config import PromptSource
+from cai.config import PrivacyConfig, PromptSource
 from cai.errors import ConfigError, DataError
+from cai.privacy import REASON, Guard, refusal
 from cai.records import Prompt, Reject, digest, seed_from
 from cai.smallworld import world
 from storage.dialogues import COLUMNS, BadRow, answer_of, check_unicode, expected_of, messages_of
@@ -32,9 +33,11 @@ Seen = dict[str, str | None]
 
 
 def read_sources(
-    sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int
+    sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int, guard: Guard | None = None
 ) -> Iterator[Prompt | Reject]:
     """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject.
+
+    `guard` is what the profile does about personal items, and counts them; see `read_answered`.
 
     Raises:
         ConfigError: `smallworld` without a limit.
@@ -43,7 +46,7 @@ def read_sources(
     seen: Seen = {}
     for source in sources:
         if source.path != world.SOURCE:
-            for row in read_prompts(source, seed, seen):
+            for row in read_prompts(source, seed, seen, guard):
                 yield replace(row, split=split) if isinstance(row, Prompt) else row
         elif source.limit is None:
             raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
@@ -51,12 +54,16 @@ def read_sources(
             yield from world.prompts(split, source.limit, seed)
 
 
-def read_prompts(source: PromptSource, seed: int, seen: Seen | None = None) -> Iterator[Prompt | Reject]:
+def read_prompts(
+    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+) -> Iterator[Prompt | Reject]:
     """The prompts of a file in its order, as `read_answered` does."""
-    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen))
+    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen, guard))
 
 
-def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> Iterator[Answered | Reject]:
+def read_answered(
+    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+) -> Iterator[Answered | Reject]:
     """The prompts of a file in its order; a row that gives none gives a `Reject` of stage `import`.
 
     Args:
@@ -64,6 +71,8 @@ def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> 
             and more.
         seed: what `limit` draws by.
         seen: prompts that count as duplicates; grows as prompts are read. Share one among several sources.
+        guard: what becomes of personal items; they are redacted where none is given. Neither a prompt nor a reject has
+            what it hides, and ids and duplicates are of what is left.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
@@ -75,7 +84,7 @@ def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> 
     if first is None:
         raise DataError(f"{path} has no rows; expected at least one prompt in it")
     drawn = chain([first], rows) if source.limit is None else _drawn(read, source.limit, seed)
-    return _convert(source, drawn, {} if seen is None else seen)
+    return _convert(source, drawn, {} if seen is None else seen, guard or Guard(PrivacyConfig()))
 
 
 def _columns(source: PromptSource) -> Columns:
@@ -94,7 +103,7 @@ def _drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator
     return (row for index, row in enumerate(rows()) if index in chosen)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row], seen: Seen) -> Iterator[Answered | Reject]:
+def _convert(source: PromptSource, rows: Iterator[Row], seen: Seen, guard: Guard) -> Iterator[Answered | Reject]:
     name = Path(source.path).name
     for row in rows:
         try:
@@ -106,9 +115,12 @@ def _convert(source: PromptSource, rows: Iterator[Row], seen: Seen) -> Iterator[
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
             prompt = Prompt.make(messages, name, source.licence, tags, expected=expected)
+            prompt, answer, refused = guard.prompt(prompt, answer)
+            if refused:
+                raise BadRow(REASON, refusal(refused), prompt.prompt_id)
             _check_seen(prompt, seen)
         except BadRow as bad:
-            yield _reject(source, row, bad)
+            yield _reject(source, row, bad, guard)
         else:
             seen[prompt.prompt_id] = expected
             yield Answered(prompt, answer)
@@ -123,10 +135,12 @@ def _check_seen(prompt: Prompt, seen: Seen) -> None:
     raise BadRow("duplicate_prompt", "the same conversation was imported before", prompt.prompt_id)
 
 
-def _reject(source: PromptSource, row: Row, bad: BadRow) -> Reject:
-    text = row.raw.encode("utf-8", "replace").decode("utf-8")
+def _reject(source: PromptSource, row: Row, bad: BadRow, guard: Guard) -> Reject:
+    raw = row.raw.encode("utf-8", "replace").decode("utf-8")
+    text = guard.raw(raw)
     parents = (source.path, str(row.number), digest(text))
-    detail = f"{source.path}, row {row.number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
+    said = guard.detail(bad.detail, raw)
+    detail = f"{source.path}, row {row.number}: {said}".encode("utf-8", "replace").decode("utf-8")
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 

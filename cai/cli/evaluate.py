@@ -149,11 +149,12 @@ def _prompts(models: Models, store: "Store", profile: "Profile") -> "list[Prompt
         ConfigError: nothing could be measured with them.
     """
     from cai.evaluation import held_out, is_smallworld
+    from cai.privacy import Guard
     from cai.records import Prompt
     from storage.imports import read_sources
 
     config = profile.evaluation
-    rows = list(read_sources(config.prompts, "eval", profile.seed))
+    rows = list(read_sources(config.prompts, "eval", profile.seed, Guard(profile.privacy)))
     prompts, rejects = held_out(rows, _trained_on(models, store, [row for row in rows if isinstance(row, Prompt)]))
     store.append([*prompts, *rejects])
     if rejects:

@@ -8,6 +8,7 @@ from cai.config.engine import EngineConfig, RayConfig, SamplingConfig
 from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, ProbesConfig
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
+from cai.config.privacy import Action, PrivacyConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
 from cai.config.prompts import PromptSource, replace_sources
 from cai.config.rewards import (
@@ -25,6 +26,7 @@ from cai.config.rl import DPOConfig, GRPOConfig, PolicyConfig, PPOConfig, RLConf
 from cai.config.training import RewardModelConfig, SFTConfig
 
 __all__ = [
+    "Action",
     "AnyRewardTerm",
     "CandidatesConfig",
     "ChainsConfig",
@@ -46,6 +48,7 @@ __all__ = [
     "PolicyConfig",
     "Positive",
     "PreferencesConfig",
+    "PrivacyConfig",
     "ProbesConfig",
     "ProcessTerm",
     "Profile",

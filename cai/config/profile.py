@@ -11,6 +11,7 @@ from cai.config.engine import EngineConfig, RayConfig
 from cai.config.evaluation import EvaluationConfig, GateConfig
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
 from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
+from cai.config.privacy import PrivacyConfig
 from cai.config.prompts import PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
 from cai.config.training import RewardModelConfig, SFTConfig
@@ -27,6 +28,7 @@ class Profile(Config):
     constitution: Path
     engine: EngineConfig = EngineConfig()
     prompts: tuple[PromptSource, ...]
+    privacy: PrivacyConfig = PrivacyConfig()
     chains: ChainsConfig = ChainsConfig()
     helpful: HelpfulConfig | None = None
     sft: SFTConfig | None = SFTConfig()
