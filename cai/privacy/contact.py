@@ -19,7 +19,7 @@ _SPELT_OUT = re.compile(
     rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}?{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
     re.IGNORECASE,
 )
-MAYBE_EMAIL = re.compile(r"@|[\[({<] ?(?:at|arroba) ?[\])}>]| dot ", re.IGNORECASE)
+SIGNS_OF_EMAIL = ("@", " dot ", "dot]", "dot)", "dot}", "[at", "(at", "{at", "<at", "[ at", "( at", "{ at", "arroba")
 _COMMON_TOPS = frozenset("com org net edu gov info io co uk de fr es it nl eu ru ch at us ca au in jp cn br me".split())
 
 
@@ -122,7 +122,7 @@ _NAMED = re.compile(
     r"(?:(?i:\bmy (?:full |first |last |real )?name(?: is|'s) |\b(?:i am|i'm) called |\b(?:signed|sincerely),\s+)"
     rf"|\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\.? )(?P<name>{_WORD}(?: {_WORD}){{0,2}})"
 )
-MAYBE_NAME = re.compile(r"\b(?:name|called|signed|sincerely|mrs?|ms|miss|dr|prof)", re.IGNORECASE)
+SIGNS_OF_NAME = ("name", "called ", "signed,", "sincerely,", "mr", "ms", "miss ", "dr", "prof")
 
 
 def names(text: str) -> Iterator[Found]:

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from cai.privacy import contact, keys, numbers
 from cai.privacy.fold import fold
@@ -35,17 +35,22 @@ def _start(found: Found) -> int:
 
 
 def _all(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
-    if "key" in kinds and keys.MAYBE_KEY.search(text):
+    low = text.lower()
+    if "key" in kinds and (_has(low, keys.SAID) or max(map(len, low.split()), default=0) >= keys.SHORTEST):
         yield from keys.keys(text)
-    if "email" in kinds and contact.MAYBE_EMAIL.search(text):
+    if "email" in kinds and _has(low, contact.SIGNS_OF_EMAIL):
         yield from contact.emails(text)
     if _DIGITS.search(text):
-        if "ip" in kinds and numbers.HAS_ADDRESS.search(text):
+        if "ip" in kinds and (text.count(".") > 2 or text.count(":") > 1) and numbers.HAS_ADDRESS.search(text):
             yield from numbers.addresses(text)
         if numbers.NEAR_DIGITS.search(text):
             yield from _numbers(text, kinds)
-    if "name" in kinds and contact.MAYBE_NAME.search(text):
+    if "name" in kinds and _has(low, contact.SIGNS_OF_NAME):
         yield from contact.names(text)
+
+
+def _has(text: str, signs: Sequence[str]) -> bool:
+    return any(sign in text for sign in signs)
 
 
 def _numbers(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
