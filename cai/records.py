@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, TypeVar
 Role = Literal["system", "user", "assistant"]
 Order = Literal["ab", "ba"]
 LabelSource = Literal["ai", "human", "verifier"]
+PromptKind = Literal["harmful", "borderline", "helpful", ""]
 RunStatus = Literal["running", "waiting", "refused", "completed", "failed"]
 
 
@@ -42,8 +43,11 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation up to the assistant's turn. `expected` is the answer that verifiers check against, where one is
-    known; it is not in the id, so a home knows one answer to a prompt.
+    """A conversation up to the assistant's turn; the id is its digest, and nothing else decides it.
+
+    `source` is the file's name, `origin` the dataset or the maker behind it, "" where unstated; `kind` is what the
+    prompt is meant to draw out, "" where unstated. `expected` is the answer that verifiers check against, where one is
+    known: a home knows one answer to a prompt.
     """
 
     prompt_id: str
@@ -53,6 +57,8 @@ class Prompt:
     tags: tuple[str, ...] = ()
     split: Literal["train", "eval"] = "train"
     expected: str | None = None
+    origin: str = ""
+    kind: PromptKind = ""
 
     @staticmethod
     def make(
@@ -62,9 +68,11 @@ class Prompt:
         tags: Sequence[str] = (),
         split: Literal["train", "eval"] = "train",
         expected: str | None = None,
+        origin: str = "",
+        kind: PromptKind = "",
     ) -> "Prompt":
         prompt_id = digest("prompt", [[m.role, m.content] for m in messages])
-        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected)
+        return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected, origin, kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, Lazy] = {
     "monitor": Lazy("cai.cli.monitor", "monitor", "Production traffic beside what a model was evaluated on."),
     "models": Lazy("cai.cli.models", "models", "The trained models: list, show, compare, promote, and write a card."),
     "constitution": Lazy("cai.cli.constitution", "constitution", "Lint, show, compare and import constitutions."),
+    "prompts": Lazy("cai.cli.prompts", "prompts", "Import prompts, and know what they cover."),
     "labels": Lazy("cai.cli.labels", "labels", "Test the judge, measure labels, and label pairs yourself."),
     "gold": Lazy("cai.cli.gold", "gold", "Labels known to be right: import them, and see what there is."),
     "tables": Lazy("cai.cli.tables", "tables", "What is stored: rows, rejects, versions; compact and verify."),

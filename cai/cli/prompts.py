@@ -1,0 +1,18 @@
+"""`cai prompts`: where prompts come from and what they are. Each command has a module of its own."""
+
+import click
+
+from cai.cli.lazy import Lazy, LazyGroup
+
+COMMANDS: dict[str, Lazy] = {
+    "import": Lazy("cai.cli.prompts_import", "command", "Bring in prompts: files, datasets, production logs."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def prompts() -> None:
+    """Bring in prompts with their licence, origin and tags, and keep them clean.
+
+    \b
+    Example:  cai prompts import harmless.jsonl.gz --licence MIT --origin anthropics/hh-rlhf --kind harmful
+    """
