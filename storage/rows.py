@@ -40,9 +40,13 @@ class Columns(NamedTuple):
     hint: str
     named: tuple[tuple[str, str], ...] = ()
     others: tuple[str, ...] = ()
+    everything: bool = False
+    """Read every column, whatever they are called."""
 
     def check(self, path: Path, names: list[str]) -> None:
         """Raise `DataError` where the file lacks what it must have."""
+        if self.everything:
+            return
         if not set(self.any_of) & set(names):
             wanted = " or ".join(map(repr, self.any_of))
             raise DataError(f"{path} has no column {wanted}, only {_shown(names)}; {self.hint}")
@@ -52,7 +56,7 @@ class Columns(NamedTuple):
 
     def read(self, names: list[str]) -> list[str]:
         wanted = {*self.any_of, *self.others, *(column for _, column in self.named)}
-        return [name for name in names if name in wanted]
+        return [name for name in names if self.everything or name in wanted]
 
 
 def _shown(names: list[str]) -> list[str]:

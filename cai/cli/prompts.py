@@ -6,6 +6,7 @@ from cai.cli.lazy import Lazy, LazyGroup
 
 COMMANDS: dict[str, Lazy] = {
     "import": Lazy("cai.cli.prompts_import", "command", "Bring in prompts: files, datasets, production logs."),
+    "scan": Lazy("cai.cli.prompts_scan", "command", "Personal items in files or tables, by kind; shows none of them."),
 }
 
 

@@ -144,10 +144,12 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def in_words(tally: Mapping[str, Mapping[str, int]]) -> str:
-    """`3 e-mail addresses redacted, 1 of the payment cards rejected`; "" where nothing was found."""
+    """`e-mail addresses: 3 redacted; names: 2 kept`; "" where nothing was found."""
     done = {"redact": "redacted", "reject": "rejected", "keep": "kept"}
-    return ", ".join(
-        f"{n:,} {NAMES[kind]} {done[action]}" for kind in KINDS for action, n in tally.get(kind, {}).items()
+    return "; ".join(
+        f"{NAMES[kind]}: {', '.join(f'{n:,} {done[action]}' for action, n in tally[kind].items())}"
+        for kind in KINDS
+        if kind in tally
     )
 
 
