@@ -65,7 +65,7 @@ def ibans(text: str) -> Iterator[Found]:
         for end in range(match.end(), match.start() + 14, -1):
             whole = end == len(text) or not text[end].isalnum()
             shown = text[match.start() : end]
-            if whole and shown[-1].isalnum() and iban.is_valid(shown.replace(".", "")):
+            if whole and shown[-1].isalnum() and iban.is_valid(shown.replace(".", ""), check_country=False):
                 yield Found("iban", match.start(), end, re.sub(r"[^A-Z0-9]", "", shown.upper()))
                 break
 
