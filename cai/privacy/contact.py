@@ -12,11 +12,11 @@ _LOCAL = r"[\w.%+'\-]"
 _DOMAIN = r"(?:[\w\-]+\.)+(?:xn--[a-zA-Z0-9\-]{2,59}|[^\W\d_]{2,24})(?![\w(])"
 _EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@{_DOMAIN}")
 _QUOTED = re.compile(rf'"[^"\s@]{{1,64}}"@{_DOMAIN}')
-_DOT = r" ?(?:\.|[\[({<] ?(?:dot|\.) ?[\])}>]| dot ) ?"
+_DOT = r"(?:\.| ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot )"
 _SPELT_OUT = re.compile(
     rf"(?<!{_LOCAL})(?P<local>{_LOCAL}++(?:(?: dot | ?[\[({{<]dot[\])}}>] ?)[\w\-]++){{0,4}}+)"
     r"(?P<at> ?[\[({<] ?(?:at|@|arroba) ?[\])}>] ?| at | @ ?| ?@ )"
-    rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}?{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
+    rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
     re.IGNORECASE,
 )
 SIGNS_OF_EMAIL = ("@", " dot ", "dot]", "dot)", "dot}", "[at", "(at", "{at", "<at", "[ at", "( at", "{ at", "arroba")
@@ -55,7 +55,7 @@ _FAMILIAR = re.compile(
     rf")(?P<ext>,? ?(?:x|ext\.?|extension) ?[0-9]{{1,6}})?{_NOT_AFTER}",
     re.IGNORECASE,
 )
-_TRUNK = re.compile(rf"{_NOT_BEFORE}\(?0[1-9](?:{_GAP}[0-9]){{7,10}}{_NOT_AFTER}")
+_TRUNK = re.compile(rf"{_NOT_BEFORE}(?<![0-9] )\(?0[1-9](?:{_GAP}[0-9]){{7,10}}{_NOT_AFTER}(?! [0-9])")
 _TRUNK_REGIONS = "GB DE FR IT AU NL JP KR IN CH AT SE BE ZA IE NZ TR FI ID MY VN TH EG NG PK IL".split()
 _ANY = re.compile(rf"{_NOT_BEFORE}\(?[0-9](?:{_GAP}[0-9]){{6,13}}{_NOT_AFTER}")
 _DATED = re.compile(

@@ -43,6 +43,8 @@ def _all(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
     if _DIGITS.search(text):
         if "ip" in kinds and (text.count(".") > 2 or text.count(":") > 1) and numbers.HAS_ADDRESS.search(text):
             yield from numbers.addresses(text)
+        if "iban" in kinds:
+            yield from numbers.ibans(text)
         if numbers.NEAR_DIGITS.search(text):
             yield from _numbers(text, kinds)
     if "name" in kinds and _has(low, contact.SIGNS_OF_NAME):
@@ -54,8 +56,6 @@ def _has(text: str, signs: Sequence[str]) -> bool:
 
 
 def _numbers(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
-    if "iban" in kinds:
-        yield from numbers.ibans(text)
     if "card" in kinds:
         yield from numbers.cards(text)
     if "ssn" in kinds:

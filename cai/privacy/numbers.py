@@ -15,7 +15,7 @@ from cai.privacy.context import says
 from cai.privacy.items import Found
 
 NEAR_DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6}")
-"""What every number here but an address has: seven digits with little between them."""
+"""What cards, phone numbers and the like have: seven digits with little between them."""
 
 _SEP = r"[ .\-/_]{1,2}"
 _CARD = re.compile(
@@ -34,7 +34,7 @@ _ISSUERS = re.compile(
     r"|(?:62|81).{14,17}"  # UnionPay
     r"|220[0-4].{12,15}"  # Mir
     r"|(?:60|82|508.).{12,14}"  # RuPay
-    r"|(?:50|5[6-9]|6.).{10,17})"  # Maestro
+    r"|(?:5018|5020|5038|5[67]..|58[09].|63[0-9]{2}|67[0-9]{2}).{8,15})"  # Maestro
 )
 _SURE_LENGTHS = frozenset({14, 15, 16, 18, 19})
 """Of fewer digits there are too many article numbers: those need a word beside them that says it is a card."""
