@@ -45,7 +45,7 @@ def planted_rows(rng: random.Random, held_back: bool) -> Iterator[Row]:
     for kind, share in SHARES.items():
         for _ in range(round(share * N_ITEMS)):
             planted = module.MAKERS[kind](rng)
-            start, end = privacy_items.secret_of(planted)
+            start, end = module.secret_of(planted)
             before, secret, after = planted.item[:start], planted.item[start:end], planted.item[end:]
             form = planted.form
             if rng.random() < UNICODE_SHARE:
