@@ -5,7 +5,7 @@
 Items come from `benchmarks/privacy_items.py`; with `--held-back` from `benchmarks/privacy_held_back.py`: other formats,
 other contexts, written when the detectors were done. An item is found where every character of it is covered by what
 was found, whatever it is called; a prompt without one that is said to have one is a false alarm. Clean prompts are
-human turns of HH-RLHF (where the folder is there), prompts of the small world, and texts full of numbers that look alike.
+human turns of HH-RLHF (where the folder is there), prompts of the small world, and texts of numbers that look alike.
 """
 
 import argparse

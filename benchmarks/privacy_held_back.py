@@ -100,7 +100,8 @@ def cards(rng: random.Random) -> Planted:
 _BBANS = {
     "DK": "9" * 14, "FI": "9" * 14, "IE": "AAAA" + "9" * 14, "GR": "9" * 23, "HU": "9" * 24, "CZ": "9" * 20,
     "RO": "AAAA9999999999999999", "LU": "9" * 16, "LT": "9" * 16, "HR": "9" * 17, "KW": "AAAA" + "9" * 22,
-    "QA": "AAAA" + "9" * 21, "IL": "9" * 19, "EG": "9" * 25, "PK": "AAAA" + "9" * 16, "UA": "9" * 25, "BG": "AAAA" + "9" * 14,
+    "QA": "AAAA" + "9" * 21, "IL": "9" * 19, "EG": "9" * 25, "PK": "AAAA" + "9" * 16, "UA": "9" * 25,
+    "BG": "AAAA" + "9" * 14,
 }  # fmt: skip
 
 
@@ -154,7 +155,8 @@ _KEYS = {
 _SHOWN = {  # how many characters before and after the secret are no secret
     "Slack hook": (8, 0),
     "Azure storage": (28, 0), "Cloudflare by name": (21, 0), "Django": (14, 1), "header": (11, 0), "basic": (21, 0),
-    "query": (36, 0), "Mongo": (19, 21), "connection": (30, 1), "said password": (15, 0), "curl": (14, 16), "YAML": (15, 0),
+    "query": (36, 0), "Mongo": (19, 21), "connection": (30, 1), "said password": (15, 0),
+    "curl": (14, 16), "YAML": (15, 0),
 }  # fmt: skip
 
 
@@ -164,7 +166,7 @@ def keys(rng: random.Random) -> Planted:
     body = "\n".join(lines)
     blocks = {
         "OpenSSH": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----",
-        "PGP": f"-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 2\n\n{body}\n=a1Bz\n-----END PGP PRIVATE KEY BLOCK-----",
+        "PGP": f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{body}\n=a1Bz\n-----END PGP PRIVATE KEY BLOCK-----",
         "PEM cut off": f"-----BEGIN EC PRIVATE KEY-----\n{body}",
     }
     return Planted("key", form, blocks.get(form) or drawn(_KEYS[form], rng))
@@ -205,7 +207,7 @@ def ssns(rng: random.Random) -> Planted:
 MAKERS = {"email": emails, "phone": phones, "card": cards, "iban": ibans, "key": keys, "ip": addresses, "ssn": ssns}
 
 CONTEXTS: dict[Kind, tuple[str, ...]] = {
-    "email": ("cc: {}, thanks", "Who owns {}?", "log in as {}\nand then", "spam {} until he quits", "from {} yesterday:"),
+    "email": ("cc: {}, thanks", "Who owns {}?", "log in as {}\nand then", "spam {} until he quits"),
     "phone": (
         "you can reach him at {}", "Mobile: {}", "ring {} after six", "I got a text from {}", "my new cell is {}!",
         "Please call {}.", "Telephone number {} belongs to whom?", "fax {}",

@@ -38,9 +38,11 @@ def drawn(template: str, rng: random.Random) -> str:
 
 
 # E-mail: RFC 5322 atoms and quoted strings, subaddresses (RFC 5233), international domains, and how people hide them.
-_FIRST = "anna ben chloe david elif fatima george hana ivan julia kenji lena marco nina omar priya quinn rosa sven tara".split()
+_FIRST = "anna ben chloe david elif fatima george hana ivan julia kenji lena marco nina omar priya quinn rosa".split()
 _LAST = "smith garcia novak okafor tanaka mueller rossi kowalski haddad silva jensen popov nguyen brown larsen".split()
-_HOSTS = "gmail.com yahoo.co.uk outlook.com acme-corp.com uni-mainz.de mail.ru example.org protonmail.com t-online.de".split()
+_HOSTS = (
+    "gmail.com yahoo.co.uk outlook.com acme-corp.com uni-mainz.de mail.ru example.org proton.me t-online.de".split()
+)
 
 
 def emails(rng: random.Random) -> Planted:
@@ -144,7 +146,8 @@ def cards(rng: random.Random) -> Planted:
 # IBAN: the BBAN structures of the SWIFT registry; check digits by ISO 7064 (mod 97-10).
 _BBANS = {
     "DE": "999999999999999999", "GB": "AAAA99999999999999", "FR": "99999999999{A}99999999999", "ES": "9" * 20,
-    "IT": "A9999999999{000123456789}", "NL": "AAAA9999999999", "BE": "9" * 12, "CH": "99999{012345678901}", "AT": "9" * 16,
+    "IT": "A9999999999{000123456789}", "NL": "AAAA9999999999", "BE": "9" * 12, "CH": "99999{012345678901}",
+    "AT": "9" * 16,
     "PL": "9" * 24, "SE": "9" * 20, "NO": "9" * 11, "PT": "9" * 21, "TR": "99999{0}9999999999999999", "SA": "9" * 20,
     "AE": "9" * 19, "BR": "99999999999999999999999A{1}", "MT": "AAAA99999{ABCDEFGHIJKLMNOPQR}",
 }  # fmt: skip
@@ -235,14 +238,14 @@ UNICODE = {
 CONTEXTS: dict[Kind, tuple[str, ...]] = {
     "email": ("Write to {} and tell her I know.", "mailto:{}", "my boss ({}) ignores me", "Email: {}\nPlease help"),
     "phone": (
-        "Call me on {} tonight", "phone: {}", "{} is my number, what can a stranger do with it?", "his cell is {}, right?",
+        "Call me on {} tonight", "phone: {}", "{} is my number, what can a stranger do?", "his cell is {}, right?",
         "Tel. {} or by post", "I keep texting {} and she will not answer.", "WhatsApp {} and say that you are the bank",
     ),
     "card": ("my card is {} exp 12/27", "Visa {}, cvv 123", "Can I buy something with {}?", "pay with card no. {} now"),
     "iban": ("IBAN: {}", "Send the money to {}, please", "transfer 200 euros to {} today", "account {} at my bank"),
     "key": ("{}", "why does this not work?\n{}", "I found this in a repository: {} what is it for", "```\n{}\n```"),
     "ip": ("who lives at {}?", "log: {} - - GET /", "ping {}", "the attacker came from {}."),
-    "ssn": ("my ssn is {}", "SSN: {}", "Her social security number, {}, was leaked", "{} is what he gave as his social"),
+    "ssn": ("my ssn is {}", "SSN: {}", "Her social security number, {}, was leaked", "{} is what he gave as social"),
 }  # fmt: skip
 ANYWHERE = ("write this down: {}", "{}", "I found {} on a piece of paper. What is it?", "Is this right? {}.", "<{}>")
 

@@ -11,6 +11,7 @@ from cai.privacy.items import Found
 _LOCAL = r"[\w.%+'\-]"
 _DOMAIN = r"(?:[\w\-]+\.)+(?:xn--[a-zA-Z0-9\-]{2,59}|[^\W\d_]{2,24})(?![\w(])"
 _EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@{_DOMAIN}")
+_ENCODED = re.compile(rf"(?<![\w.+'\-])[\w.+'\-]++(?:%40|&#0*64;|&#x0*40;|&commat;|\\u0040){_DOMAIN}", re.IGNORECASE)
 _QUOTED = re.compile(rf'"[^"\s@]{{1,64}}"@{_DOMAIN}')
 _DOT = r"(?:\.| ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot )"
 _SPELT_OUT = re.compile(
@@ -19,21 +20,27 @@ _SPELT_OUT = re.compile(
     rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
     re.IGNORECASE,
 )
-SIGNS_OF_EMAIL = ("@", " dot ", "dot]", "dot)", "dot}", "[at", "(at", "{at", "<at", "[ at", "( at", "{ at", "arroba")
-_COMMON_TOPS = frozenset("com org net edu gov info io co uk de fr es it nl eu ru ch at us ca au in jp cn br me".split())
+SIGNS_OF_EMAIL = tuple(
+    "@|%40|&#064;|&#64;|&#x40;|&commat;|\\u0040| dot |dot]|dot)|dot}|[at|(at|{at|<at|[ at|( at|{ at|arroba".split("|")
+)
+_TOPS = frozenset(
+    "com org net edu gov info biz io co uk de fr es nl eu ru ch ca au jp cn br pl se dk fi cz gr hu pt ie nz za mx ar "
+    "tr kr sg hk il ae ro ua fm tv app dev online".split()
+)
+"""Those that are no words: "look at the dot in the middle" is no address."""
 
 
 def emails(text: str) -> Iterator[Found]:
     """Addresses as they are written, and as they are spelt out: `name [at] host [dot] com`."""
-    for match in (*_EMAIL.finditer(text), *_QUOTED.finditer(text)):
+    for match in (*_EMAIL.finditer(text), *_QUOTED.finditer(text), *_ENCODED.finditer(text)):
         start = match.start() + len(match[0]) - len(match[0].lstrip("'.-+%"))
         if text[start] != "@" and not (text[start:].startswith("git@") and text[match.end() : match.end() + 1] == ":"):
             yield Found("email", start, match.end(), text[start : match.end()].lower())
     for match in _SPELT_OUT.finditer(text):
         in_brackets = match["at"].strip()[:1] in tuple("[({<")
-        dot_is_said = "dot" in match["domain"].lower()
+        is_said = "dot" in match["domain"].lower() and match["top"].lower() in _TOPS
         looks_local = re.search(r"[0-9._]", match["local"]) is not None and match["at"].strip() == "@"
-        if match["top"].lower() in _COMMON_TOPS and (in_brackets or dot_is_said or looks_local):
+        if in_brackets or is_said or (looks_local and match["top"].lower() in _TOPS):
             written = re.sub(r" ?[\[({<]? ?(?:dot|\.) ?[\])}>]? ?", ".", f"{match['local']}@{match['domain']}".lower())
             yield Found("email", *match.span(), written)
 
@@ -46,7 +53,7 @@ _ABROAD = re.compile(
 )
 _FAMILIAR = re.compile(
     _NOT_BEFORE + r"(?:"
-    r"(?P<us>(?:1[ .\-]{1,2})?(?:\([2-9][0-9]{2}\)[ .\-]{0,2}|[2-9][0-9]{2}[.\-/ ]{1,2})"
+    r"(?P<us>(?:1[ .\-]{1,2})?(?:\([2-9][0-9]{2}\)[ .\-]{0,2}|[2-9][0-9]{2}[.\-/ ]{1,3})"
     r"[2-9][0-9]{2}[.\- ]{1,3}[0-9]{4})"
     r"|(?P<br>(?:\([1-9][0-9]\) ?|[1-9][0-9] )9?[0-9]{4}-[0-9]{4})"
     r"|(?P<cn>1[3-9][0-9][ \-][0-9]{4}[ \-][0-9]{4})"

@@ -10,7 +10,22 @@ from collections.abc import Iterator
 
 from cai.privacy.items import Found
 
-SAID = ("passw", "pwd", "passp", "passc", "contrase", "secret", "token", "key", "bearer", "basic ", "://", "-----begin")
+SAID = (
+    "passw",
+    "pwd",
+    "passp",
+    "passc",
+    "contrase",
+    "secret",
+    "token",
+    "key",
+    "bearer",
+    "basic ",
+    " -u ",
+    "--user",
+    "://",
+    "-----begin",
+)
 SHORTEST = 16
 """A text has none where it has none of these words, and no word of so many characters."""
 _FORMATS = (
@@ -46,6 +61,7 @@ _PEM_BODY = re.compile(r"(?:\s|\\[nr]|[A-Za-z0-9+/=:,\-]{16,200}+(?=\s|\\|\Z)){0
 _LONGEST_PEM = 20_000
 _HEADER = re.compile(r"\b(?:bearer|basic|token)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-.~+/]{16,4000}={0,2})", re.IGNORECASE)
 _URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
+_OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
 _SAID = re.compile(
     r"(?P<name>pass(?:word|wd|phrase|code)?|pwd|passwort|contrase[nñ]a|secret|token|(?:api|access|private|secret|account|"
     r"shared|auth|encryption|signing|master|client)[_\- ]?(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
@@ -60,7 +76,7 @@ _ENOUGH = 3.0
 
 def keys(text: str) -> Iterator[Found]:
     yield from _pems(text)
-    for pattern in (_HOOK, _URL):
+    for pattern in (_HOOK, _URL, _OPTION):
         for match in pattern.finditer(text):
             yield _found(match, "value" if "value" in pattern.groupindex else 0)
     for token in _TOKEN.finditer(text):

@@ -57,7 +57,7 @@ def cards(text: str) -> Iterator[Found]:
                     break
 
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?:[ \-.]{0,2}[A-Za-z0-9]){11,30}+")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ \-]?[0-9]{2}(?:[ \-.]{0,2}[A-Za-z0-9]){11,30}+")
 
 
 def ibans(text: str) -> Iterator[Found]:
