@@ -117,7 +117,7 @@ def _is_valid(shown: str, region: str | None) -> bool:
 
 def _is_long(shown: str) -> bool:
     n = len(_digits(shown))
-    return n >= 9 or (n in (7, 8) and _LOCAL_SHAPE.fullmatch(shown) is not None)
+    return n >= 9 or (n in (7, 8) and _LOCAL_SHAPE.fullmatch(shown.lstrip("(")) is not None)
 
 
 def _digits(shown: str) -> str:

@@ -31,11 +31,13 @@ class Guarded(NamedTuple):
 
 
 class Guard:
-    """Applies a policy, and counts what it found: one for each import."""
+    """Applies a policy, and counts what it found: one for each import, which begins with the `tally` so far."""
 
-    def __init__(self, policy: PrivacyConfig) -> None:
+    def __init__(self, policy: PrivacyConfig, tally: Mapping[str, Mapping[str, int]] | None = None) -> None:
         self._policy = policy
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: Counter[tuple[str, str]] = Counter(
+            {(kind, action): n for kind, actions in (tally or {}).items() for action, n in actions.items()}
+        )
 
     def prompt(self, prompt: Prompt, answer: str | None = None) -> Guarded:
         """The prompt and its answer with placeholders, the id made anew from what is left.
