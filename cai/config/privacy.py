@@ -1,10 +1,11 @@
 """What happens to personal items in prompts, kind by kind."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from cai.config.base import Config
-from cai.privacy.items import KINDS, Kind
 
+Kind = Literal["email", "phone", "card", "iban", "key", "ip", "ssn", "name"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Action = Literal["redact", "reject", "keep"]
 
 

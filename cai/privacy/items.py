@@ -1,9 +1,11 @@
 """What is looked for, and where it was found."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-Kind = Literal["email", "phone", "card", "iban", "key", "ip", "ssn", "name"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from cai.config.privacy import KINDS, Kind
+
+__all__ = ["KINDS", "NAMES", "Found", "Kind"]
+
 NAMES: dict[Kind, str] = {
     "email": "e-mail addresses",
     "phone": "phone numbers",
