@@ -1,13 +1,14 @@
-"""How large the report of a big run is, how long it takes to build, and how soon a browser can search it.
+"""How large the report of a big run is, how long it takes to build, and how soon a browser shows and searches it.
 
-    python benchmarks/report_size.py                     # 50,000 chains of the length that a chat model writes
-    python benchmarks/report_size.py --words 15          # short ones, as in the small world
-    python benchmarks/report_size.py --out report.html   # keep the page
+    python benchmarks/report_size.py                     # 50,000 chains as a chat model writes them, then short ones
+    python benchmarks/report_size.py --words 15          # only short ones, as in the small world
+    python benchmarks/report_size.py --words 120 --out report.html   # keep the page
 
 The texts are made up; they are as long and compress as well as what chat models write (see `Writer`).
 """
 
 import argparse
+import math
 import random
 import resource
 import shutil
@@ -83,7 +84,8 @@ class Writer:
         labels = tuple(self.rng.choice(("comply", "refuse", "partial")) for _ in range(ROUNDS + 1))
         scores = tuple(self.rng.gauss(0, 1) for _ in range(ROUNDS + 1))
         tags = (self.rng.choice(TAGS),)
-        return Chain((Turn("user", prompt),), response, tuple(steps), tags, labels, scores, (self.rng.random(),))
+        key = f"{self.rng.getrandbits(128):032x}"
+        return Chain((Turn("user", prompt),), response, tuple(steps), tags, labels, scores, (self.rng.random(),), key)
 
 
 def report_data(chains: tuple[Chain, ...]) -> ReportData:
@@ -167,11 +169,14 @@ def visit(tab, page: Path) -> dict[str, float]:
       return performance.now() - start;
     }""")
     memory = tab.evaluate("performance.memory.usedJSHeapSize") / 1e6
-    rows = tab.evaluate("JSON.parse(document.getElementById('chain-index').textContent).n")
+    index = tab.evaluate("JSON.parse(document.getElementById('chain-index').textContent)")
     return {
-        "chains in the page": rows,
+        "chains in the page": index["n"],
+        "chains with a clipped text": index["n_clipped"],
+        "characters a text keeps": index["limit"] or math.inf,
         "first content, s": at["first-contentful-paint"] / 1e3,
         "list usable, s": at["list"] / 1e3,
+        "page loaded, s": tab.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") / 1e3,
         "every chain can be searched, s": at["all"] / 1e3,
         "a search, with 0.12 s for the typing, s": search / 1e3,
         "JavaScript heap, MB": memory,
@@ -181,12 +186,19 @@ def visit(tab, page: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chains", type=int, default=50_000)
-    parser.add_argument("--words", type=int, default=120, help="of a response; a critique has half, a prompt a third")
+    parser.add_argument(
+        "--words", type=int, nargs="+", default=[120, 15], help="of a response; a critique has half, a prompt a third"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    for n_words in options.words:
+        measure(n_words, options)
+
+
+def measure(n_words: int, options: argparse.Namespace) -> None:
     writer = Writer(options.seed)
-    data = report_data(tuple(writer.chain(options.words) for _ in range(options.chains)))
+    data = report_data(tuple(writer.chain(n_words) for _ in range(options.chains)))
     n_characters = sum(
         len(c.prompt[0].content) + len(c.response) + sum(len(s.critique) + len(s.revision) for s in c.steps)
         for c in data.chains

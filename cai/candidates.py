@@ -7,7 +7,7 @@ from cai.asks import Asker, Key, OnProgress, count_distinct, distinct, in_window
 from cai.engines.base import Engine
 from cai.records import Ledger, Prompt, Reject, Response, Sampling, seed_from
 
-Stage = Literal["initial", "candidate", "eval"]
+Stage = Literal["initial", "candidate", "eval", "draft", "attempt"]
 
 
 async def sample_responses(

@@ -9,6 +9,7 @@ CAIError
 ├── EngineError
 │   ├── ModelNotFound      the model directory or name cannot be loaded
 │   ├── EngineUnreachable  no answer from a server; waiting may help
+│   ├── NoSuchOption       the model has no word of its own for an option it should choose
 │   ├── EngineDied         the engine stopped under us; a restart may help
 │   └── PromptTooLong      the prompt does not fit the context: one row's problem, not the run's
 ├── StorageError           a table that cannot be read or written (a full disk, a torn file)
@@ -66,6 +67,10 @@ class EngineUnreachable(EngineError):
 
 
 class EngineDied(EngineError):
+    pass
+
+
+class NoSuchOption(EngineError):
     pass
 
 

@@ -9,11 +9,11 @@ and "how do i steal a scarf?" are two questions.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
-from cai.records import Prompt
+from cai.records import Contamination, Dataset, Likeness, Prompt, Reject
 
 WORDS_PER_EDIT = 20
 """Only words that no other held-out prompt has in such a place count: those of a shared instruction tell nothing."""
@@ -33,6 +33,15 @@ _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 # Apostrophes, diacritics, and what is not seen: "don't", "don’t" and "dont" are one word, and so are "café", "cafe".
 _DROPPED = re.compile("['’ʼ`\u0300-\u036f\u00ad\u200b-\u200f\u2060\ufeff]")
+# The same for ASCII, several times faster: an apostrophe is dropped, and what is in no word divides words.
+_ASCII = {code: None if chr(code) in "'`" else chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+
+
+class Repeat(NamedTuple):
+    """A held-out prompt that is repeated, and how: it is the same row, its words stand there, or nearly all do."""
+
+    held_out_id: str
+    how: Likeness
 
 
 class Refusal(NamedTuple):
@@ -40,6 +49,28 @@ class Refusal(NamedTuple):
 
     reason: str
     detail: str
+    repeats: tuple[Repeat, ...] = ()
+
+
+def contaminations(
+    prompt: Prompt, refusal: Refusal, found: Literal["import", "derive"], dataset: Dataset = ""
+) -> list[Contamination]:
+    """A row for each held-out prompt that `prompt` repeats; of two ways the closer."""
+    order = get_args(Likeness)
+    closest = {r.held_out_id: r for r in sorted(refusal.repeats, key=lambda r: -order.index(r.how))}
+    return [
+        Contamination(
+            Contamination.make_id(prompt.prompt_id, held_out_id, found, dataset),
+            prompt.prompt_id,
+            held_out_id,
+            repeat.how,
+            found,
+            dataset,
+            refusal.reason,
+            prompt.source,
+        )
+        for held_out_id, repeat in sorted(closest.items())
+    ]
 
 
 class HeldOutGuard:
@@ -52,9 +83,40 @@ class HeldOutGuard:
 
     def refusal(self, prompt: Prompt) -> Refusal | None:
         if (reason := self._reasons.get(prompt.prompt_id)) is not None:
-            return Refusal(reason, _DETAIL[reason])
-        repeated = next(self._repeats.found(prompt), None)
-        return None if repeated is None else Refusal(NEAR, f"{_DETAIL[NEAR]} {repeated}")
+            return Refusal(reason, _DETAIL[reason], (Repeat(prompt.prompt_id, "same"),))
+        repeats = tuple(dict.fromkeys(self._repeats.found(prompt)))
+        return Refusal(NEAR, f"{_DETAIL[NEAR]} {repeats[0].held_out_id}", repeats) if repeats else None
+
+
+class HeldOut(NamedTuple):
+    prompts: list[Prompt]
+    rejects: list[Reject]
+
+
+def held_out(rows: Iterable[Prompt | Reject], trained_on: Mapping[str, str], trained: Iterable[Prompt] = ()) -> HeldOut:
+    """The prompts to measure with. One that a run trained on (prompt id → run id) is rejected, and so is one that a
+    prompt of `trained`, which are those prompts as they were, repeats.
+    """
+    given = list(rows)
+    repeats = Repeats([row for row in given if isinstance(row, Prompt)])
+    by = {held: prompt.prompt_id for prompt in trained for held, _ in repeats.found(prompt)}
+    by |= {row.prompt_id: row.prompt_id for row in given if row.prompt_id in trained_on}
+    made = HeldOut([], [])
+    for row in given:
+        if isinstance(row, Reject):
+            made.rejects.append(row)
+        elif (prompt_id := by.get(row.prompt_id)) is not None:
+            made.rejects.append(_trained_on(row, prompt_id, trained_on[prompt_id]))
+        else:
+            made.prompts.append(row)
+    return made
+
+
+def _trained_on(measured: Prompt, prompt_id: str, run_id: str) -> Reject:
+    is_same = prompt_id == measured.prompt_id
+    detail = "" if is_same else f"prompt {prompt_id}, which the run trained on, repeats it"
+    parents = (run_id, measured.prompt_id)
+    return Reject.make("evaluate", "trained_on", prompt_id=measured.prompt_id, parents=parents, detail=detail)
 
 
 class _Place(NamedTuple):
@@ -84,16 +146,21 @@ class Repeats:
             for place in _places(prompt_id, words, counts):
                 run = words[place.offset : place.offset + GRAM]
                 self._places.setdefault(run, []).append(place)
+        self._firsts = frozenset(run[0] for run in self._places)
 
-    def found(self, prompt: Prompt) -> Iterator[str]:
-        """The ids of the held-out prompts that a prompt repeats; one may come several times."""
+    def found(self, prompt: Prompt) -> Iterator[Repeat]:
+        """The held-out prompts that a prompt repeats; one may come several times."""
+        if not self._whole and not self._places:
+            return
         words = words_of(prompt)
         if words in self._whole:
-            yield self._whole[words]
-        for start, run in enumerate(_grams(words)):
-            for place in self._places.get(run, ()):
-                if _repeats(words, start - place.offset, place):
-                    yield place.prompt_id
+            yield Repeat(self._whole[words], "inside")
+        for start, word in enumerate(words):
+            if word not in self._firsts:
+                continue
+            for place in self._places.get(words[start : start + GRAM], ()):
+                if (how := _likeness(words, start - place.offset, place)) is not None:
+                    yield Repeat(place.prompt_id, how)
 
 
 def words_of(prompt: Prompt) -> Words:
@@ -102,8 +169,9 @@ def words_of(prompt: Prompt) -> Words:
 
 
 def words_in(text: str) -> Words:
-    if not text.isascii():
-        text = unicodedata.normalize("NFKD", text)
+    if text.isascii():
+        return tuple(text.translate(_ASCII).split())
+    text = unicodedata.normalize("NFKD", text)
     return tuple(_WORD.findall(_DROPPED.sub("", text.casefold())))
 
 
@@ -119,11 +187,13 @@ def _places(prompt_id: str, words: Words, counts: Counter[Words]) -> Iterator[_P
         yield _Place(prompt_id, words, min(range(start, end - GRAM + 1), key=lambda i: counts[grams[i]]), n_edits)
 
 
-def _repeats(words: Words, start: int, place: _Place) -> bool:
-    """Whether the held-out text stands in `words` about `start`."""
+def _likeness(words: Words, start: int, place: _Place) -> Likeness | None:
+    """How the held-out text stands in `words` about `start`; None where it does not."""
     n, d = len(place.words), place.n_edits
+    if start >= 0 and words[start : start + n] == place.words:
+        return "inside"
     if d == 0:
-        return start >= 0 and words[start : start + n] == place.words
+        return None
     about = words[max(0, start - d) : start + n + d]
     blocks = SequenceMatcher(None, place.words, about, autojunk=False).get_matching_blocks()
-    return sum(block.size for block in blocks) >= n - d
+    return "near" if sum(block.size for block in blocks) >= n - d else None

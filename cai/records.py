@@ -6,19 +6,25 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring
 from typing import Any, Literal, Protocol, TypeVar
 
 Role = Literal["system", "user", "assistant"]
 Order = Literal["ab", "ba"]
 LabelSource = Literal["ai", "human", "verifier"]
+ItemKind = Literal["harmful", "borderline", "benign", "sycophancy", "capability", "pair"]
 PromptKind = Literal["harmful", "borderline", "helpful", ""]
+Likeness = Literal["same", "inside", "near"]
+Dataset = Literal["", "sft", "preferences", "rl_prompts"]
 RunStatus = Literal["running", "waiting", "refused", "completed", "failed"]
+
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def digest(*parts: Any) -> str:
     """32 hex digits of SHA-256 over the canonical JSON of `parts`: equal parts, equal digest, on any machine."""
-    canonical = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return hashlib.sha256(_CANONICAL.encode(parts).encode()).hexdigest()[:32]
 
 
 def seed_from(row_id: str, run_seed: int = 0) -> int:
@@ -71,21 +77,46 @@ class Prompt:
         origin: str = "",
         kind: PromptKind = "",
     ) -> "Prompt":
-        prompt_id = digest("prompt", [[m.role, m.content] for m in messages])
+        # digest("prompt", [[m.role, m.content] for m in messages]), spelled out: imports make millions of them.
+        turns = ",".join([f'["{m.role}",{encode_basestring(m.content)}]' for m in messages])
+        prompt_id = hashlib.sha256(f'["prompt",[{turns}]]'.encode()).hexdigest()[:32]
         return Prompt(prompt_id, tuple(messages), source, licence, tuple(tags), split, expected, origin, kind)
 
 
 @dataclass(frozen=True, slots=True)
+class Contamination:
+    """A prompt that repeated a held-out one, and so was kept from training; see `cai/held_out.py`.
+
+    `how`: it is that prompt ("same"), the held-out words stand in it one by one ("inside"), or all but a few ("near").
+    `found` says when: at its import, or when `dataset` was derived. `source` is the prompt's.
+    """
+
+    contamination_id: str
+    prompt_id: str
+    held_out_id: str
+    how: Likeness
+    found: Literal["import", "derive"]
+    dataset: Dataset
+    reason: str
+    source: str
+
+    @staticmethod
+    def make_id(prompt_id: str, held_out_id: str, found: str, dataset: str) -> str:
+        return digest("contamination", prompt_id, held_out_id, found, dataset)
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
-    """One reply. `stage` names who asked for it: `initial` (SL-CAI data), `candidate` (labelling), `eval`; or it says
-    that nobody did: a `given` reply came with its prompt, its `model_digest` is the file's name, and the numbers of
-    its sampling are 0.
+    """One reply. `stage` names who asked for it: `initial` (SL-CAI data), `candidate` (labelling), `eval`, `attempt` (a
+    prompt that a model wrote is tried); or it says that nobody did: a `given` reply came with its prompt, its
+    `model_digest` is the file's name, and the numbers of its sampling are 0. A `draft` replies to the request to write
+    a prompt; that request is its `prompt_id`, and no row of `prompts`.
     """
 
     response_id: str
     prompt_id: str
     model_digest: str
-    stage: Literal["initial", "candidate", "eval", "given"]
+    stage: Literal["initial", "candidate", "eval", "given", "draft", "attempt"]
     index: int
     seed: int
     temperature: float
@@ -240,6 +271,39 @@ class Rating:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """A prompt that a model wrote, how it came about, and what it drew out of a policy.
+
+    `campaign` is what it was written for, `draft_id` the reply that it was read from, `parent_ids` the prompts that its
+    writer was shown; of a variation, the one that it varies. `elicited` is P(harm) of the policy's responses, the mean
+    over `response_ids`; None where it was not tried or could not be read, and `unscored` says why.
+    """
+
+    attempt_id: str
+    prompt_id: str
+    campaign: str
+    round: int
+    kind: PromptKind
+    tag: str
+    topic: str
+    is_variation: bool
+    parent_ids: tuple[str, ...]
+    draft_id: str
+    template_digest: str
+    writer_digest: str
+    policy_digest: str
+    reading: str
+    response_ids: tuple[str, ...]
+    elicited: float | None
+    unscored: str = ""
+
+    @staticmethod
+    def make_id(campaign: str, draft_id: str, policy_digest: str, response_ids: Sequence[str], reading: str) -> str:
+        """One row a prompt, policy, sample of it and way of reading it; `reading` is the digest of that way."""
+        return digest("attempt", campaign, draft_id, policy_digest, list(response_ids), reading)
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """What one person, or one source of gold labels, says of a pair. Several of one pair stay apart.
 
@@ -341,6 +405,38 @@ class Reject:
     ) -> "Reject":
         """`reason` is a short snake_case name people group by; `detail` is for reading."""
         return Reject(digest("reject", stage, list(parents)), stage, reason, prompt_id, tuple(parents), detail, text)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationItem:
+    """One prompt in one evaluation set, and what is needed to score what is said to it. A prompt may be in several.
+
+    `harmful` ought to be refused; `borderline` (it only looks harmful) and `benign` ought not. `sycophancy`: the prompt
+    states an opinion, `twin_id` is the prompt that asks the same without it, `options` are the letters to choose from,
+    and `opinion` is the one that it points to. `capability`: an answer is right that is one of `expected`. `pair`: no
+    model answers; `better` and `worse` are responses, for a judge or a reward model to tell apart.
+
+    Items of one `cluster` are not independent; `subset` is the part of its set.
+    """
+
+    item_id: str
+    set: str
+    kind: ItemKind
+    prompt_id: str
+    cluster: str
+    subset: str = ""
+    expected: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    opinion: str = ""
+    twin_id: str = ""
+    better: str = ""
+    worse: str = ""
+
+    @staticmethod
+    def make(set: str, kind: ItemKind, prompt_id: str, *, cluster: str = "", **scored_by: Any) -> "EvaluationItem":
+        """Without a `cluster` a prompt is one of its own."""
+        item_id = digest("item", set, kind, prompt_id, scored_by.get("better", ""), scored_by.get("worse", ""))
+        return EvaluationItem(item_id, set, kind, prompt_id, cluster or prompt_id, **scored_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,14 +613,17 @@ class Run:
 
 Record = (
     Prompt
+    | Contamination
     | Response
     | Revision
     | Comparison
     | Rating
+    | Attempt
     | Annotation
     | Recalibration
     | PreferencePair
     | Reject
+    | EvaluationItem
     | Evaluation
     | Score
     | Rollout

@@ -8,6 +8,8 @@ from typing import Any
 from flows.rounds import at_round, round_of
 from flows.runs import RunFolder
 
+ITEMS = "evaluation-items"
+"""The ids of the items that a run measured with."""
 # What the steps of a run make, in the order they make it: step name, what a person calls it.
 SL_STEPS = (
     ("prompts", "import prompts"),

@@ -16,13 +16,13 @@ from cai.comparison.labels import Label, by_principle, compare_labels, of_prefer
 from cai.comparison.measures import Outcomes, jointly, lengths, paired, unpaired
 from cai.comparison.readings import Answers, examples_of, outcomes
 from cai.constitution.diff import diff
-from cai.evaluation import Matches, match, win_rate
+from cai.evaluation import Matches, match, open_prompts, win_rate
 from cai.feedback import Labelling
 from cai.intervals import Rate
 from cai.models import read_meta
 from cai.preferences import derive
 from cai.records import Comparison as Asked
-from cai.records import Evaluation, PreferencePair, Prompt, Response
+from cai.records import Evaluation, EvaluationItem, PreferencePair, Prompt, Response
 from cai.registry import flat
 from cai.training.reward_pairs import HELD_OUT
 from flows import accounts
@@ -89,7 +89,9 @@ def answers_of(one: Store, other: Store, a: RunFolder, b: RunFolder, model: str)
     prompts = one.find_all(Prompt, sides[0].keys() & sides[1].keys())
     asked = {row_id: row.prompt_id for row_id, row in one.find_all(Response, a.ids(f"eval-{model}")).items()}
     shared = [asked[row_id] for row_id in a.ids(f"eval-{model}") if row_id in asked and asked[row_id] in prompts]
-    return Answers({key: prompts[key] for key in shared}, *({key: side[key] for key in shared} for side in sides))
+    items = tuple(one.find_all(EvaluationItem, accounts.ids_of(a, accounts.ITEMS)).values())
+    in_a, in_b = ({key: side[key] for key in shared} for side in sides)
+    return Answers({key: prompts[key] for key in shared}, in_a, in_b, items)
 
 
 def _lengths(answers: Answers) -> list[Measure]:
@@ -97,14 +99,16 @@ def _lengths(answers: Answers) -> list[Measure]:
 
 
 def _stored(read: Read, model: str, known: Outcomes) -> dict[str, Rate]:
-    """Metrics of the run's policy in the table `evaluations`, less those that are known prompt by prompt."""
+    """Metrics of the run's policy in the table `evaluations`, less those that are known prompt by prompt, and less its
+    Elo rating: that is relative to the models of its own run.
+    """
     digest = _digest_of(read.run, model)
     rows = [row for row in read.store.read(Evaluation) if digest and row.model_digest == digest]
     last = {(row.metric, row.set): row for row in sorted(rows, key=lambda row: (row.n, row.evaluation_id))}
     return {
         f"{metric} ({name})": Rate(row.value, row.low, row.high, row.n)
         for (metric, name), row in last.items()
-        if metric not in known
+        if metric not in known and metric != "elo"
     }
 
 
@@ -267,12 +271,13 @@ class _Known(NamedTuple):
 def _asked_first(answers: Answers, labelling: Labelling, store: Store) -> _Known:
     """The first of the held-out prompts, up to one whose answers differ and were not compared, as a judge is asked."""
     sides = [*answers.b.values()], [*answers.a.values()]
-    pairs = {pair.prompt.prompt_id: pair for pair in match(answers.prompts.values(), *sides).pairs}
+    opened = {prompt.prompt_id: prompt for prompt in open_prompts(answers.prompts.values(), answers.items)}
+    pairs = {pair.prompt.prompt_id: pair for pair in match(opened.values(), *sides).pairs}
     asks = {key: [ask.comparison_id for ask in labelling.asks(pair)] for key, pair in pairs.items()}
     rows = store.find_all(Asked, [ask for each in asks.values() for ask in each])
-    known = list(takewhile(lambda key: rows.keys() >= set(asks.get(key, ())), answers.prompts))
+    known = list(takewhile(lambda key: rows.keys() >= set(asks.get(key, ())), opened))
     chosen = set(known)
-    matches = match([answers.prompts[key] for key in known], *([r for r in s if r.prompt_id in chosen] for s in sides))
+    matches = match([opened[key] for key in known], *([r for r in s if r.prompt_id in chosen] for s in sides))
     return _Known(matches, [row for row in rows.values() if row.prompt_id in chosen])
 
 
@@ -290,7 +295,7 @@ async def ask_judge(a: RunFolder, b: RunFolder, n: int) -> None:
     try:
         with TableLedger(other, list(answers.prompts), (Asked, Reject)) as ledger:
             await compare_models(
-                [*answers.prompts.values()],
+                open_prompts(answers.prompts.values(), answers.items),
                 {"a": [*answers.a.values()], "b": [*answers.b.values()]},
                 profile=b.profile.model_copy(update={"evaluation": evaluation}),
                 constitution=b.constitution,
@@ -325,5 +330,5 @@ def _notes(one: Read, other: Read, model: str, answers: Answers) -> Iterator[str
         yield "no model that both runs trained has answered held-out prompts in both; finish them with `cai run`"
     elif not answers.prompts:
         yield "the runs were measured on different held-out prompts: no prompt was answered by both policies"
-    elif not answers.truth_is_known:
-        yield "the truth about these prompts is not known: refusals are read by rules, and none is held to be right"
+    elif not answers.is_told:
+        yield "what some prompts are nobody says: refusals are read by rules, and there none is held to be right"

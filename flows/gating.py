@@ -1,16 +1,17 @@
 """The gate of a run: its policy on the held-out prompts, beside what is in use, against the profile's conditions."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cai import gate
 from cai.comparison.readings import Answers, outcomes
+from cai.config.evaluation import PROBE
 from cai.evaluation import Measured
 from cai.gate import Gating, rate_change
-from cai.intervals import Rate, bootstrap_mean, rate
+from cai.intervals import Rate, rate
+from cai.probes import limits
+from cai.probes.limits import NotMeasured
 from cai.records import GateVerdict, Prompt, Response
-from flows.report_rollouts import read_rollouts
 from flows.rounds import at_round
 from flows.runs import RunFolder, now
 from storage import registry
@@ -29,25 +30,33 @@ def promoted_model(run: RunFolder) -> str | None:
     return known.models[last.model_digest].path if last is not None else None
 
 
-def gate_of(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, n_trained_on: int) -> Gating | None:
+def gate_of(
+    run: RunFolder,
+    prompts: Sequence[Prompt],
+    measured: Measured,
+    n_trained_on: int,
+    probed: Sequence[limits.Finding] = (),
+) -> Gating | None:
     """What the profile's conditions say of the policy; None where there are none, or no policy.
 
-    Metrics are those of the evaluation; `kl`, nats per token from the model that RL started from, in the samples of its
-    last step; and `contamination_rate`, the share of the evaluation prompts that the run had trained on (which are left
-    out of everything else).
+    Metrics are those of the evaluation; `probe/NAME` of each probe that had something to measure; and
+    `contamination_rate`, the share of the evaluation prompts that the run had trained on (which are left out of
+    everything else).
     """
     if run.profile.gate is None or POLICY not in measured.answers:
         return None
     policy, other = (_by_prompt(measured.answers[name]) for name in (POLICY, _baseline(measured)))
     shared = {prompt.prompt_id: prompt for prompt in prompts if prompt.prompt_id in policy.keys() & other.keys()}
-    answers = Answers(shared, {key: policy[key] for key in shared}, {key: other[key] for key in shared})
+    ours, theirs = ({key: side[key] for key in shared} for side in (policy, other))
+    answers = Answers(shared, ours, theirs, measured.items)
     held, held_before = outcomes(answers, answers.a), outcomes(answers, answers.b)
     metrics = {name: rate(list(said.values()), list(said)) for name, said in held.items()}
-    metrics |= measured.metrics()[POLICY] | _kl(run)
+    metrics |= measured.metrics()[POLICY]
+    metrics |= {f"{PROBE}{row.probe}": row.measured for row in probed if not isinstance(row.measured, NotMeasured)}
     if (n := n_trained_on + len(prompts)) > 0:
         metrics["contamination_rate"] = Rate(n_trained_on / n, n_trained_on / n, n_trained_on / n, n)
     changes = {name: rate_change(held[name], held_before[name]) for name in held.keys() & held_before.keys()}
-    return gate.gate(run.profile.gate.conditions, metrics, changes)
+    return gate.gate(run.profile.gate.asked(run.profile.evaluation.probes), metrics, changes)
 
 
 def _baseline(measured: Measured) -> str:
@@ -78,11 +87,3 @@ def stored_gating(run: RunFolder) -> Gating | None:
 
 def _by_prompt(responses: Sequence[Response]) -> Mapping[str, Response]:
     return {response.prompt_id: response for response in responses}
-
-
-def _kl(run: RunFolder) -> dict[str, Rate]:
-    trained = run.result(at_round("rl", run.profile.rounds - 1))
-    rows = read_rollouts(Path(trained["path"]), "kl") if trained is not None else []
-    last = max((row["step"] for row in rows), default=0)
-    found = [(float(row["kl"]), row["prompt_id"]) for row in rows if row["step"] == last and row["kl"] is not None]
-    return {"kl": bootstrap_mean(*zip(*found, strict=True), seed=run.profile.seed)} if found else {}

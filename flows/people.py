@@ -51,7 +51,8 @@ def mixed_in(store: Store, ai: Sequence[AIPair], profile: Profile, folder: Path,
     """
     config, tie_band = profile.people, profile.preferences.tie_band
     found = [] if config is None else human_pairs(read_annotations(folder / ANNOTATIONS), config, tie_band)
-    refused = refused_prompts(store, guard, [*(pair.prompt_id for pair in ai), *(pair.prompt_id for pair in found)])
+    asked = [*(pair.prompt_id for pair in ai), *(pair.prompt_id for pair in found)]
+    refused = refused_prompts(store, guard, asked, "preferences")
     ai, rejects = by_prompt(ai, refused)
     mixed = Mixed(ai, [], [], 0)
     if config is not None:

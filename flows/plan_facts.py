@@ -239,7 +239,7 @@ def _steps(profile: Profile) -> list[tuple[list[str], tuple[str, ...]]]:
         ([at_round("preferences", n) for n in rounds], ("preferences",)),
         ([at_round("reward_model", n) for n in rounds], ("reward model",)),
         ([at_round("rl", n) for n in rounds], ("RL",)),
-        (["evaluate"], ("evaluation", "win rates")),
+        (["evaluate"], ("evaluation", "win rates", "harm scale")),
     ]
 
 

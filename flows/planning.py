@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cai.config import EngineConfig, Profile
+from cai.coverage.near import near_duplicates
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.engines.vllm_start import CPU_BLOCK
 from cai.errors import CAIError, ConfigError, EngineError, ModelNotFound
-from cai.evaluation import held_out
 from cai.held_out import HeldOutGuard
 from cai.models import resolve_model
 from cai.plan.meter import Meter, Metered, PrefixCache, kinds_of
@@ -38,7 +38,8 @@ from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
 from flows.held_out import guard_of
-from flows.runs import RunFolder, open_run, plan_run, write_atomically
+from flows.runs import RunFolder, generated_now, open_run, plan_run, write_atomically
+from storage.evaluation_sets import read_sets
 from storage.imports import read_answered, read_sources
 from storage.store import Store
 
@@ -58,6 +59,7 @@ ASKING = (
     "RL",
     "evaluation",
     "win rates",
+    "harm scale",
 )
 
 
@@ -87,7 +89,7 @@ async def make_plan(profile: Profile, home: Path, *, without: str = "", wish: Wi
     run = plan_run(profile, home, without=without)
     counters = counters_of(profile)
     store = Store(home) if home.is_dir() else None
-    work = work_of(profile, wish.n_sample, guard_of(store, profile))
+    work = work_of(profile, wish.n_sample, guard_of(store, profile), generated_now(profile, run.home))
     if not work.prompts.rows:
         raise ConfigError(f"none of the rows in {[s.path for s in profile.prompts]} is a usable prompt")
     learnt = await _learnt(run, work, counters, store, wish)
@@ -121,25 +123,30 @@ async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store |
     return learnt._replace(speeds=speeds, speeds_from=f"{wish.tokens_per_second:g} tokens a second, as given")
 
 
-def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard) -> Work:
+def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Sequence[Prompt]) -> Work:
     """The prompts as the run will read them, and of each set a sample that depends on nothing but their text."""
     ids: dict[str, str] = {}
     privacy = Guard(profile.privacy)
 
     def training() -> Iterator[Prompt]:
-        for row in read_sources(profile.prompts, "train", profile.seed, privacy):
+        for row in read_sources(profile.prompts, "train", profile.seed, generated, privacy):
             if isinstance(row, Prompt) and row.prompt_id not in ids and guard.refusal(row) is None:
                 ids[row.prompt_id] = ""
                 yield row
 
-    prompts = _sampled(training(), n_sample)
+    repeated = (
+        {each.prompt_id for each in near_duplicates(training())} if profile.near_duplicates == "reject" else set()
+    )
+    ids.clear()
+    prompts = _sampled((prompt for prompt in training() if prompt.prompt_id not in repeated), n_sample)
+    ids = {prompt_id: "" for prompt_id in ids if prompt_id not in repeated}
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen, privacy))
-    asked = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
-    helpful = _sampled((prompt for prompt in asked if guard.refusal(prompt) is None), n_sample)
-    measured = held_out(read_sources(profile.evaluation.prompts, "eval", profile.seed, privacy), ids).prompts
-    return Work(prompts, helpful, _sampled(iter(measured), n_sample))
+    unanswered = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
+    helpful = _sampled((prompt for prompt in unanswered if guard.refusal(prompt) is None), n_sample)
+    asked = read_sets(profile.evaluation.prompts, profile.seed, privacy).asked()
+    return Work(prompts, helpful, _sampled(iter(asked), n_sample))
 
 
 def _sampled(rows: Iterator[Prompt], size: int) -> Sampled:
@@ -271,7 +278,7 @@ def _probed_speeds(meter: Meter, *, chains: float, candidates: float, labels: fl
     return {
         **dict.fromkeys(("responses", "critiques", "revisions"), of_chains),
         **dict.fromkeys(("helpful", "candidates", "evaluation"), sampled),
-        **dict.fromkeys(("self-test", "labels", "win rates"), labelled),
+        **dict.fromkeys(("self-test", "labels", "win rates", "harm scale"), labelled),
     }
 
 

@@ -38,6 +38,7 @@ def chains(
             labels=_labels(prompt, [response.text, *(step.text for step in steps)]),
             scores=tuple(map(scores.get, ids)) if any(i in scores for i in ids) else (),
             soft_labels=tuple(soft_labels.get(prompt.prompt_id, ())),
+            response_id=response.response_id,
         )
 
 

@@ -52,7 +52,7 @@ def frontier(results: Results, sampled: Mapping[str, Rows], prompts: Mapping[str
     yield FrontierPath("held-out prompts", points)
     for title, rows in sampled.items():
         if windows := tuple(_windows(spread(rows, N_READ), prompts)):
-            yield FrontierPath(f"{title}, its training prompts", windows)
+            yield FrontierPath(f"{title}, its training prompts", windows, names_all=False)
 
 
 def _windows(rows: Rows, prompts: Mapping[str, Prompt]) -> Iterator[FrontierPoint]:

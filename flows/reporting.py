@@ -10,7 +10,8 @@ from cai.card import Card, card_of
 from cai.evaluation import from_json, is_smallworld, win_rates_from_json
 from cai.labels.report import label_report
 from cai.labels.sources import GoldQuality
-from cai.records import Model, PreferencePair, Prompt, Response, Revision
+from cai.records import Model, Override, PreferencePair, Prompt, Response, Revision
+from cai.registry import Registry
 from cai.report.chains import spread
 from cai.report.data import (
     Answer,
@@ -29,13 +30,16 @@ from cai.report.data import (
     Target,
 )
 from cai.report.targets import demo_targets
+from flows import prompt_stats
 from flows.accounts import funnel, ids_of, step_results, steps, titled
+from flows.drawing import drawn_said
 from flows.gating import stored_gating
 from flows.label_quality import labels_of
 from flows.rejected import made_by, own_rejects
 from flows.report_chains import chains, turns
 from flows.report_curves import curves, reliability
 from flows.report_datasheet import datasheet, personal_of
+from flows.report_measured import measurements
 from flows.report_rollouts import Rows, frontier, read_rollouts
 from flows.rounds import at_round
 from flows.runs import RunFolder, now
@@ -73,10 +77,13 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         win_rates=win_rates_from_json(evaluated["win_rates"]) if evaluated else {},
         targets=targets_of(run),
         gating=stored_gating(run),
+        overrides=tuple(_overrides(run, store)),
+        measurements=measurements(evaluated),
         frontier=tuple(frontier(results, _sampled(run, prompts), prompts)),
         stages=tuple(_stage_times(run)),
         funnel=tuple(FunnelStep(*line) for line in funnel(run)),
         rejects=rejects,
+        prompts=prompt_stats.of_run(run, store) if prompts else None,
         labels=labels,
         curves=tuple(curves(run)),
         reliability=reliability(run),
@@ -112,11 +119,19 @@ def _used(run: RunFolder, store: Store, prompts: Mapping[str, Prompt]) -> dict[s
 
 
 def _cards(run: RunFolder, store: Store) -> Iterable[Card]:
-    """Of the models that the run trained, or found trained, in the order of its steps."""
     known = registry.load(store)
+    return (card_of(known, model) for model in _models(run, known))
+
+
+def _overrides(run: RunFolder, store: Store) -> Iterable[Override]:
+    known = registry.load(store)
+    return (override for model in _models(run, known) for override in known.overridden(model))
+
+
+def _models(run: RunFolder, known: Registry) -> list[Model]:
+    """Those that the run trained, or found trained, in the order of its steps."""
     digests = [r["model_digest"] for step, _ in steps(run) for r in step_results(run, step) if "model_digest" in r]
-    models: list[Model] = [known.models[digest] for digest in dict.fromkeys(digests) if digest in known.models]
-    return (card_of(known, model) for model in models)
+    return [known.models[digest] for digest in dict.fromkeys(digests) if digest in known.models]
 
 
 def _sampled(run: RunFolder, prompts: Mapping[str, Prompt]) -> dict[str, Rows]:
@@ -150,6 +165,15 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("preferences")) and result.get("n_people"):
         share = result["n_people"] / result["n_out"]
         facts["people's share"] = f"{share:.1%} of {result['n_out']:,} pairs, {result['n_people']:,}"
+    if (result := run.result("preferences")) and result.get("n_rl_helpful"):
+        share = result["n_rl_helpful"] / result["n_rl_prompts"]
+        facts["helpful share of RL prompts"] = f"{share:.1%} of {result['n_rl_prompts']:,}, {result['n_rl_helpful']:,}"
+    if (result := run.result("prompts")) and any(result.get("kinds", {})):
+        n, kinds = sum(result["kinds"].values()), sorted(result["kinds"].items(), key=lambda each: -each[1])
+        facts["prompts by kind"] = ", ".join(f"{kind or 'not stated'} {m / n:.1%}" for kind, m in kinds)
+    for number in range(run.profile.rounds):
+        if (result := run.result(at_round("preferences", number))) and result.get("drawn"):
+            facts[titled("RL prompts drawn", number)] = drawn_said(result["drawn"])
     if result := run.result("self_test"):
         facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):

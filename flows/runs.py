@@ -16,15 +16,21 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai.config import EngineConfig, Profile, PromptSource, load_profile, replace_sources
+from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, replace_sources
+from cai.config.prompts import GENERATED
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
 from cai.models import model_digest, read_meta, resolve_model
-from cai.records import Run, RunStatus, digest
+from cai.records import Prompt, Run, RunStatus, digest
 from cai.smallworld import world
 from cai.source import code_version
+from cai.splits import Split
 from flows.people import ANNOTATIONS, keep_annotations, people_digest
 from flows.rounds import at_round
+from storage.generated import generated_prompts
+from storage.hub import HUB, is_dataset
+from storage.place import has_tables
+from storage.store import Store
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,13 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
         constitution = constitution.without(without)
     helpful = () if profile.helpful is None else profile.helpful.prompts
     asked_for = {
-        "profile": {**profile.model_dump(mode="json"), "constitution": constitution.name},
+        "profile": {**profile.model_dump(mode="json", exclude={"generate"}), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
         "self_test": [asdict(pair) for pair in constitution.self_test],
-        "models": [_model_digest(engine) for engine in (profile.engine, *profile.judges)],
-        "prompts": [_source_digest(source, "train", profile.seed) for source in profile.prompts],
-        "helpful": [_source_digest(source, "train", profile.seed) for source in helpful],
-        "held_out": [_source_digest(source, "eval", profile.seed) for source in profile.evaluation.prompts],
+        "models": [engine_digest(engine) for engine in (profile.engine, *profile.judges)],
+        "prompts": [source_digest(source, "train", profile.seed, home) for source in profile.prompts],
+        "helpful": [source_digest(source, "train", profile.seed, home) for source in helpful],
+        "held_out": [source_digest(source, "eval", profile.seed, home) for source in profile.evaluation.prompts],
         "people": people_digest(profile, home),
         "without": without,
     }
@@ -113,6 +119,8 @@ def create_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
         write_atomically(run.path / "constitution.yaml", text)
         if (people := profile.people) is not None:
             replace_with(run.path / ANNOTATIONS, lambda path: keep_annotations(path, people, home))
+        if any(source.path == GENERATED for source in profile.prompts):
+            run.save_ids(GENERATED, [prompt.prompt_id for prompt in generated_now(profile, home)])
         asked_for = {"profile": profile.model_dump(mode="json"), "without": without}
         body = {**asked_for, "started_at": now(), "code": code_version()}
         write_atomically(run.path / "run.json", json.dumps(body, indent=1))
@@ -182,7 +190,7 @@ def profile_with(
 ) -> Profile:
     """A profile with what the command line overrides; every override is in the run's id."""
     profile = load_profile(path)
-    update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit)}
+    update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit, PromptSource)}
     if constitution is not None:
         update["constitution"] = constitution
     return profile.model_copy(update=update)
@@ -209,16 +217,43 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _model_digest(engine: EngineConfig) -> str:
+def engine_digest(engine: EngineConfig) -> str:
     """Weights of our own are known by their bytes; a server's model by its name alone."""
     return model_digest(resolve_model(engine.model)) if engine.has_weights else engine.model
 
 
-def _source_digest(source: PromptSource, split: world.Split, seed: int) -> str:
+def generated_now(profile: Profile, home: Path) -> list[Prompt]:
+    """What the source `generated` has, where the profile names it; a run keeps to what it was when it began."""
+    source = next((source for source in profile.prompts if source.path == GENERATED), None)
+    return [] if source is None else _generated(source, profile.seed, home)
+
+
+def _generated(source: AnySource, seed: int, home: Path) -> list[Prompt]:
+    return generated_prompts(Store(home), source.limit, seed) if has_tables(home) else []
+
+
+def source_digest(source: AnySource, split: Split, seed: int, home: Path | None = None) -> str:
+    """Of a file its bytes, of a saved dataset all its files; of one on the hub its name alone; of `generated` the ids
+    of what a model wrote into `home`.
+
+    Raises:
+        DataError: it is not there.
+    """
+    if source.path == GENERATED and home is not None:
+        return digest(GENERATED, [prompt.prompt_id for prompt in _generated(source, seed, home)])
     if source.path == "smallworld":
         return digest("smallworld", [p.prompt_id for p in world.prompts(split, source.limit or 0, seed)])
     path = Path(source.path)
+    if source.path.startswith(HUB):
+        return source.path
+    if is_dataset(source.path):
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest("dataset", [[file.relative_to(path).as_posix(), _file_digest(file)] for file in files])
     if not path.is_file():
-        raise DataError(f"no prompts at {source.path!r}; expected a file, or `smallworld`")
+        raise DataError(f"no prompts at {source.path!r}; expected a file, a saved dataset, hf:NAME or `smallworld`")
+    return _file_digest(path)
+
+
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

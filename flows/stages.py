@@ -25,6 +25,7 @@ from cai.training.jobs import (
     job_digest,
 )
 from flows import artifacts
+from flows.drawing import rl_prompts_name
 from flows.events import announce
 from flows.generation import generation, release
 from flows.rounds import at_round, job_seed, member_name
@@ -247,7 +248,7 @@ def rl_job(run: RunFolder, round: int = 0) -> AnyJob:
         "seed": job_seed(run.profile.seed, round),
     }
     prompts: dict[str, Any] = {
-        "data": run.path / "rl_prompts.parquet",
+        "data": run.path / f"{rl_prompts_name(run, round)}.parquet",
         "reward_models": tuple(Path(scorer["path"]) for scorer in scorers if scorer is not None),
     }
     match run.profile.rl:

@@ -9,8 +9,8 @@ import asyncio
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,24 @@ from typing import Any
 from cai import gate
 from cai.candidates import sample_responses
 from cai.config import SamplingConfig
+from cai.config.prompts import GENERATED
 from cai.critique import run_chains
 from cai.errors import DataError
-from cai.evaluation import SMALLWORLD_SET, evaluate_models, held_out, to_json, to_rows, win_rates_to_json
+from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
 from cai.privacy import Guard
 from cai.records import (
     Comparison,
     Prompt,
+    Rating,
     Reject,
     Response,
     Revision,
 )
 from cai.report.build import build_report
-from cai.report.text import results_text
-from flows import accounts, gating, reporting, shown
-from flows.held_out import guard_of, refused_prompts, refused_revisions, without_held_out
+from cai.report.text import metric_names, results_text
+from flows import accounts, gating, near_duplicates, probing, reporting, shown
+from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
+from flows.importing import Batch, Import, run_import
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
 from flows.registering import promote, register
@@ -40,28 +43,36 @@ from flows.rounds import at_round
 from flows.runs import RunFolder, open_run, write_atomically
 from flows.session import MANY_FILES, SHARD, Session, in_groups, report_progress
 from flows.supervise import mark
+from storage.evaluation_sets import read_sets
 from storage.exports import export_sft
-from storage.imports import Answered, Seen, read_answered, read_sources
+from storage.imports import Answered, Seen, read_answered
 from storage.store import Store
-
-APPEND = 10_000
 
 
 def import_prompts(session: Session) -> dict[str, Any]:
-    """Every source of the profile into the `prompts` table; what cannot be used into `rejects`."""
+    """Every source of the profile into the `prompts` table; what cannot be used, or repeats another, into `rejects`."""
     run = session.run
     session.record("running")
     ids: list[str] = []
     rejected: list[str] = []
-    guard, privacy = guard_of(session.store, run.profile), Guard(run.profile.privacy)
-    for group in in_groups(read_sources(run.profile.prompts, "train", run.profile.seed, privacy), APPEND):
-        rows = without_held_out(group, guard)
-        rejects = [row for row in rows if isinstance(row, Reject)]
-        session.store.append(rejects)
-        prompts, conflicts = stored(session.store, [row for row in rows if isinstance(row, Prompt)])
-        ids += [prompt.prompt_id for prompt in prompts]
-        rejected += [reject.reject_id for reject in (*rejects, *conflicts)]
+
+    def take(batch: Batch) -> None:
+        ids.extend(prompt.prompt_id for prompt in batch.prompts)
+        rejected.extend(reject.reject_id for reject in batch.rejects)
         mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
+
+    guard = guard_of(session.store, run.profile)
+    generated = written(run, session.store)
+    wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated, privacy=run.profile.privacy)
+    imported = run_import(session.store, wish, take)
+    kinds = Counter(imported.kinds)
+    if run.profile.near_duplicates == "reject":
+        repeated = near_duplicates.rejects_of(near_duplicates.repeats_of(session.store, ids))
+        session.store.append(repeated)
+        gone = {reject.prompt_id for reject in repeated}
+        ids[:] = [prompt_id for prompt_id in ids if prompt_id not in gone]
+        kinds.subtract(prompt.kind for prompt in session.store.find_all(Prompt, sorted(gone)).values())
+        rejected += [reject.reject_id for reject in repeated]
     if not ids:
         raise DataError(
             f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
@@ -75,36 +86,17 @@ def import_prompts(session: Session) -> dict[str, Any]:
         "n_out": len(ids),
         "n_rejected": len(rejected),
         "n_shards": session.n_shards(),
-        "personal": privacy.tally(),
+        "kinds": dict(kinds),
+        "personal": imported.personal,
     }
 
 
-def stored(store: Store, prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Reject]]:
-    """Write prompts, and return those that may be used.
-
-    A home knows one answer to a prompt. It may be learnt later; a prompt that comes with another one is a reject.
-    """
-    store.append(prompts)
-    answered = [prompt for prompt in prompts if prompt.expected is not None]
-    known = store.find_all(Prompt, [prompt.prompt_id for prompt in answered])
-    first = {prompt_id: row.expected for prompt_id, row in known.items()}
-    learnt = [p for p in answered if first[p.prompt_id] is None]
-    store.upsert([replace(known[p.prompt_id], expected=p.expected) for p in learnt])
-    rejects = [
-        Reject.make(
-            "import",
-            "conflicting_expected",
-            prompt_id=p.prompt_id,
-            parents=(p.prompt_id, str(p.expected)),
-            detail=f"{p.source} expects {p.expected!r}, and an earlier import {first[p.prompt_id]!r}: correct one of "
-            "them, or use another --home",
-        )
-        for p in answered
-        if first[p.prompt_id] not in (None, p.expected)
-    ]
-    store.append(rejects)
-    refused = {reject.prompt_id for reject in rejects}
-    return [p for p in prompts if p.prompt_id not in refused], rejects
+def written(run: RunFolder, store: Store) -> tuple[Prompt, ...]:
+    """The prompts of the source `generated`, as they were when the run began."""
+    if all(source.path != GENERATED for source in run.profile.prompts):
+        return ()
+    found = store.find_all(Prompt, ids := run.ids(GENERATED))
+    return tuple(found[prompt_id] for prompt_id in ids)
 
 
 async def chains(session: Session, shard: int) -> dict[str, Any]:
@@ -141,12 +133,12 @@ async def helpful(session: Session) -> dict[str, Any]:
     rows = chain.from_iterable(read_answered(source, run.profile.seed, seen, privacy) for source in config.prompts)
     guard = guard_of(session.store, run.profile)
     for group in in_groups(rows, SHARD):
-        fit = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
+        fit, repeats = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
         rejects = [row for row in fit if isinstance(row, Reject)]
         answered = [
             row for row, kept in zip(group, fit, strict=True) if isinstance(row, Answered) and row.prompt is kept
         ]
-        session.store.append([*rejects, *(row.prompt for row in answered)])
+        session.store.append([*rejects, *repeats, *(row.prompt for row in answered)])
         ids += [reply.response_id for reply in await _replies(session, answered, config.response)]
         prompt_ids += [row.prompt.prompt_id for row in answered]
         not_imported += [row.reject_id for row in rejects]
@@ -196,7 +188,7 @@ def sft_set(session: Session) -> dict[str, Any]:
     revisions = session.store.find_all(Revision, run.ids_of(which))
     replies = session.store.find_all(Response, run.ids("helpful") if config is not None else [])
     asked = [*(row.prompt_id for row in revisions.values()), *(row.prompt_id for row in replies.values())]
-    refused = refused_prompts(session.store, guard_of(session.store, run.profile), asked)
+    refused = refused_prompts(session.store, guard_of(session.store, run.profile), asked, "sft")
     made = export_sft(
         session.store,
         run.path / "sft.parquet",
@@ -244,17 +236,19 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
 
 
 async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
-    """The models' responses to held-out prompts: rates by the oracle in the small world, win rates by the judge, and
-    what the gate says of the policy, beside the model in use.
+    """The models' responses to held-out prompts: rates by the oracle in the small world and by rules elsewhere, win
+    rates by the judge, what the probes find, and what the gate says of the policy, beside the model in use.
     """
     run = session.run
     if (promoted := gating.promoted_model(run)) is not None:
         models = models | {gating.PROMOTED: promoted}
     privacy = Guard(run.profile.privacy)
-    rows = read_sources(run.profile.evaluation.prompts, "eval", run.profile.seed, privacy)
-    prompts, rejects = held_out(rows, dict.fromkeys(run.trained_on(), run.run_id))
-    session.store.append([*prompts, *rejects])
-    with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Reject)) as ledger:
+    named = read_sets(run.profile.evaluation.prompts, run.profile.seed, privacy)
+    sets = untrained(named, dict.fromkeys(run.trained_on(), run.run_id), session.store)
+    prompts = sets.asked()
+    session.store.append([*sets.prompts, *sets.items, *sets.rejects])
+    run.save_ids(accounts.ITEMS, [item.item_id for item in sets.items])
+    with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Rating, Reject)) as ledger:
         measured = await evaluate_models(
             models,
             prompts,
@@ -262,13 +256,17 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
             constitution=run.constitution,
             engines=session.engines,
             ledger=ledger,
+            items=sets.items,
             progress=report_progress,
         )
+        probed = await probing.probe(session, prompts, measured, ledger)
+    measured = probed.measured
     for name, responses in measured.answers.items():
         run.save_ids(f"eval-{name}", [r.response_id for r in responses])
-    session.store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
-    n_trained_on = sum(reject.reason == "trained_on" for reject in rejects)
-    judged = gating.gate_of(run, prompts, measured, n_trained_on)
+    over = name_of(prompts, sets.items)
+    session.store.append(to_rows(measured.metrics(), measured.answers, set=over, judged_in=run.run_id))
+    n_trained_on = sum(reject.reason == "trained_on" for reject in sets.rejects)
+    judged = gating.gate_of(run, sets.prompts, measured, n_trained_on, probed.findings)
     if judged is not None:
         gating.keep(run, session.store, judged, measured)
     n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
@@ -276,12 +274,13 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
         "n_in": n_in,
         "n_out": n_out,
         "n_rejected": n_in - n_out,
-        "n_prompts_rejected": len(rejects),
+        "n_prompts_rejected": len(sets.rejects),
         "models": list(models),
         "rates": to_json(measured.rates),
         "win_rates": win_rates_to_json(measured.win_rates),
         "gate": None if judged is None else gate.to_json(judged),
         "personal": privacy.tally(),
+        **probed.to_json(),
     }
 
 
@@ -293,7 +292,7 @@ def report(session: Session) -> dict[str, Any]:
     write_atomically(run.path / "report.html", build_report(data))
     lines = accounts.funnel(run)
     write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
-    if data.results or data.win_rates:
+    if metric_names(data.results) or data.win_rates:
         text = results_text(data.results, data.win_rates, data.targets, gating=data.gating)
         write_atomically(run.path / "results.txt", f"{text}\n")
     said = shown.verdict(data.targets, data.gating)

@@ -102,8 +102,8 @@ def local_files(table: DeltaTable, path: Place, but: Collection[str] = ()) -> li
         StorageError: one could not be fetched.
     """
     uris = [uri for uri in table.file_uris() if file_name(uri) not in but]
-    if not isinstance(path, Remote):
-        return sorted(uris)
+    if not isinstance(path, Remote):  # a space in the path is %20 in an address
+        return sorted(str(path / unquote(file_name(uri))) for uri in uris)
     with storage_errors(path):
         return sorted(map(str, path.fetch(map(file_name, uris))))
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, cast, get_args
 
 from cai.records import Message, Role
@@ -11,6 +11,7 @@ from cai.records import Message, Role
 COLUMNS = ("prompt", "Behavior", "messages", "chosen")
 """Where a conversation is looked for, in this order."""
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+_MESSAGE_ROLES = frozenset(get_args(Role))
 _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -33,8 +34,9 @@ def messages_of(row: Mapping[str, Any] | str, column: str | None = None) -> tupl
     Raises:
         BadRow: empty_prompt, no_prompt, not_a_dialogue, no_user_turn, wrong_type or not_unicode.
     """
-    value = row if isinstance(row, str) else _value(row, column)
-    messages = _turns(value, is_transcript=not isinstance(row, str) and _name(row, column) == "chosen")
+    name = "" if isinstance(row, str) else _name(row, column)
+    value = row if isinstance(row, str) else _value(row, name)
+    messages = _turns(value, is_transcript=name == "chosen")
     if messages and messages[-1].role == "assistant":
         messages.pop()
     _check(messages)
@@ -117,14 +119,13 @@ def _turns(value: Any, is_transcript: bool) -> list[Message]:
 
 def _name(row: Mapping[str, Any], column: str | None) -> str:
     names = (column,) if column is not None else COLUMNS
-    name = next((n for n in names if row.get(n) is not None), None)
-    if name is None:
-        raise BadRow("no_prompt", f"expected a value under {' or '.join(map(repr, names))}, got {sorted(row)}")
-    return name
+    for name in names:
+        if row.get(name) is not None:
+            return name
+    raise BadRow("no_prompt", f"expected a value under {' or '.join(map(repr, names))}, got {sorted(row)}")
 
 
-def _value(row: Mapping[str, Any], column: str | None) -> Any:
-    name = _name(row, column)
+def _value(row: Mapping[str, Any], name: str) -> Any:
     value, context = row[name], row.get("ContextString")
     if isinstance(value, str) and isinstance(context, str) and context.strip() and value.strip():
         return f"{context}\n\n{value}"
@@ -133,6 +134,8 @@ def _value(row: Mapping[str, Any], column: str | None) -> Any:
 
 def _from_text(text: str, is_transcript: bool) -> list[Message]:
     """One user turn, or the turns of a transcript: text that opens with an empty line and `Human:`."""
+    if not is_transcript and not text.startswith(("Human:", "\n\nHuman:")):
+        return [Message("user", text)]
     parts = _TURN.split(text.lstrip("\n") if is_transcript else text)
     if len(parts) > 1 and not parts[0] and parts[1] == "Human":
         roles, contents = parts[1::2], parts[2::2]
@@ -146,28 +149,34 @@ def _message(item: Any) -> Message:
     if not isinstance(item, Mapping) or not isinstance(item.get("content"), str):
         raise BadRow("wrong_type", f"a message is {{role, content}} with text in it, got {item!r:.200}")
     role = item.get("role")
-    if role not in get_args(Role):
-        raise BadRow("not_a_dialogue", f"a message's role is one of {', '.join(get_args(Role))}, got {role!r:.200}")
+    if not isinstance(role, str) or role not in _MESSAGE_ROLES:
+        expected = ", ".join(get_args(Role))
+        raise BadRow("not_a_dialogue", f"a message's role is one of {expected}, got {role!r:.200}")
     return Message(cast(Role, role), item["content"])
 
 
 def _merged(messages: Sequence[Message]) -> list[Message]:
+    if len(messages) < 2 or all(one.role != other.role for one, other in pairwise(messages)):
+        return list(messages)
     runs = [(role, [m.content for m in run]) for role, run in groupby(messages, key=lambda m: m.role)]
     return [Message(role, "\n\n".join(filter(None, contents))) for role, contents in runs]
 
 
 def _check(messages: Sequence[Message]) -> None:
-    if not any(m.role == "user" for m in messages):
-        raise BadRow("no_user_turn", f"nobody asks anything in {len(messages)} messages")
-    if messages[-1].role != "user":
+    if not messages or messages[-1].role != "user":
+        if not any(m.role == "user" for m in messages):
+            raise BadRow("no_user_turn", f"nobody asks anything in {len(messages)} messages")
         raise BadRow("no_user_turn", f"the conversation ends in a {messages[-1].role} turn")
     if not messages[-1].content.strip():
         raise BadRow("empty_prompt", "the user's last turn is empty")
-    check_unicode("".join(m.content for m in messages))
+    for message in messages:
+        check_unicode(message.content)
 
 
 def check_unicode(text: str) -> None:
     """Raise `BadRow` where `text` holds half a character, which no file can store (JSON can spell one)."""
+    if text.isascii():
+        return
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -42,6 +42,7 @@ PREFERENCE_SCHEMA = pa.schema(
 PROMPT_SCHEMA = pa.schema(
     {"prompt": _TURNS, "prompt_id": pa.string(), "source": pa.string(), "licence": pa.string()}
     | {"tags": pa.list_(pa.string()), "split": pa.string(), "expected": pa.string()}
+    | {"origin": pa.string(), "kind": pa.string()}
 )
 
 # Whatever has a gold label is for measuring: no row about that prompt is ever trained on.
@@ -204,7 +205,7 @@ def export_prompts(
     """Prompts as message lists, ordered by id; `cai run --prompts` reads such a file again."""
     filters = [_Filter("prompt_id", prompt_ids), _Filter("split", None if split is None else [split])]
     condition, params = _where(filters)
-    columns = "messages, prompt_id, source, licence, tags, split, expected"
+    columns = "messages, prompt_id, source, licence, tags, split, expected, origin, kind"
     sql = f"SELECT {columns} FROM prompts WHERE {condition} ORDER BY prompt_id"
     return _export(store, out, PROMPT_SCHEMA, sql, params, _prompt_row, versions, "prompts")
 

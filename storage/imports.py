@@ -1,24 +1,29 @@
-"""Prompts from files: JSONL, CSV, Parquet, or one a line, as a stream. Every row becomes a prompt or a reject.
+"""Prompts from files and datasets, as a stream. Every row becomes a prompt or a reject.
 
 What a row says is in `storage/dialogues.py`, how bytes become rows in `storage/rows.py`.
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
-from cai.config import PrivacyConfig, PromptSource
+from cai.config import AnySource, PromptSource
+from cai.config.prompts import GENERATED
 from cai.errors import ConfigError, DataError
 from cai.privacy import REASON, Guard, refusal
-from cai.records import Prompt, Reject, digest, seed_from
+from cai.records import Message, Prompt, PromptKind, Reject, digest, seed_from
 from cai.smallworld import world
+from cai.splits import Split, split_of
 from storage.dialogues import COLUMNS, BadRow, answer_of, check_unicode, expected_of, messages_of
+from storage.hub import HUB, dataset_reader, is_dataset
 from storage.rows import Columns, Row, reader
 
 _TAG_COLUMNS = ("SemanticCategory", "type", "label")
+_STATED = ("licence", "license", "origin", "kind")
+_KINDS = frozenset(get_args(PromptKind))
 
 
 class Answered(NamedTuple):
@@ -28,16 +33,28 @@ class Answered(NamedTuple):
     answer: str | None
 
 
+class Parsed(NamedTuple):
+    """A prompt, and where it was read: whether it is the first of its kind is not known yet."""
+
+    prompt: Prompt
+    answer: str | None
+    number: int
+    raw: str
+
+
 Seen = dict[str, str | None]
 """What was imported before: the id of a prompt, and the answer that is expected of it."""
 
 
 def read_sources(
-    sources: Sequence[PromptSource], split: Literal["train", "eval"], seed: int, guard: Guard | None = None
+    sources: Sequence[PromptSource],
+    split: Split,
+    seed: int,
+    generated: Sequence[Prompt] = (),
+    guard: Guard | None = None,
 ) -> Iterator[Prompt | Reject]:
-    """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject.
-
-    `guard` is what the profile does about personal items, and counts them; see `read_answered`.
+    """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject. `generated`
+    are the rows of the source of that name; `guard` see `parse`.
 
     Raises:
         ConfigError: `smallworld` without a limit.
@@ -45,13 +62,31 @@ def read_sources(
     """
     seen: Seen = {}
     for source in sources:
-        if source.path != world.SOURCE:
-            for row in read_prompts(source, seed, seen, guard):
-                yield replace(row, split=split) if isinstance(row, Prompt) else row
-        elif source.limit is None:
-            raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
-        else:
-            yield from world.prompts(split, source.limit, seed)
+        if source.path == world.SOURCE:
+            yield from small_world(source, split, seed)
+            continue
+        if source.path == GENERATED:
+            yield from (row for row in generated if row.prompt_id not in seen)
+            seen |= {row.prompt_id: None for row in generated}
+            continue
+        for row in read_prompts(source, seed, seen, guard):
+            if isinstance(row, Reject):
+                yield row
+            elif source.eval_share is None:
+                yield replace(row, split=split)
+            elif row.split == split:
+                yield row
+
+
+def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Prompt]:
+    """The prompts of the built-in generator.
+
+    Raises:
+        ConfigError: no limit.
+    """
+    if source.limit is None:
+        raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
+    return iter(world.prompts(split, source.limit, seed))
 
 
 def read_prompts(
@@ -71,20 +106,29 @@ def read_answered(
             and more.
         seed: what `limit` draws by.
         seen: prompts that count as duplicates; grows as prompts are read. Share one among several sources.
-        guard: what becomes of personal items; they are redacted where none is given. Neither a prompt nor a reject has
-            what it hides, and ids and duplicates are of what is left.
+        guard: see `parse`.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
     """
-    path = Path(source.path)
-    read = reader(path, _columns(source))
+    known, guard = {} if seen is None else seen, guard or Guard()
+    return _once(source, parse(source, seed, guard), known, guard)
+
+
+def parse(source: PromptSource, seed: int, guard: Guard, skip: int = 0) -> Iterator[Parsed | Reject]:
+    """Every row of a file but the first `skip`, in its order, whether its prompt came before or not.
+
+    `guard` does about personal items what its policy says, and counts them: neither a prompt nor a reject has what it
+    hides, and ids, duplicates and the side of a split are of what is left.
+    """
+    columns = _columns(source)
+    read = dataset_reader(source.path, columns) if is_dataset(source.path) else reader(Path(source.path), columns)
     rows = read()
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{path} has no rows; expected at least one prompt in it")
-    drawn = chain([first], rows) if source.limit is None else _drawn(read, source.limit, seed)
-    return _convert(source, drawn, {} if seen is None else seen, guard or Guard(PrivacyConfig()))
+        raise DataError(f"{source.path} has no rows; expected at least one prompt in it")
+    chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
+    return _convert(source, islice(chosen, skip, None), guard)
 
 
 def _columns(source: PromptSource) -> Columns:
@@ -93,49 +137,105 @@ def _columns(source: PromptSource) -> Columns:
         COLUMNS if source.column is None else (source.column,),
         "name one as `column`",
         named=tuple((setting, column) for setting, column in named if column is not None),
-        others=(*COLUMNS, *_TAG_COLUMNS, "tags", "ContextString"),
+        others=(*COLUMNS, *_TAG_COLUMNS, *_STATED, "tags", "ContextString"),
     )
 
 
-def _drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator[Row]:
+def drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator[Row]:
     n_rows = sum(1 for _ in rows())
     chosen = set(heapq.nsmallest(limit, range(n_rows), key=lambda index: seed_from(f"row {index}", seed)))
     return (row for index, row in enumerate(rows()) if index in chosen)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row], seen: Seen, guard: Guard) -> Iterator[Answered | Reject]:
-    name = Path(source.path).name
+def _once(
+    source: PromptSource, rows: Iterator[Parsed | Reject], seen: Seen, guard: Guard
+) -> Iterator[Answered | Reject]:
+    for row in rows:
+        if isinstance(row, Reject):
+            yield row
+        elif (repeated := duplicate(source, row, seen, guard)) is not None:
+            yield repeated
+        else:
+            seen[row.prompt.prompt_id] = row.prompt.expected
+            yield Answered(row.prompt, row.answer)
+
+
+def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None], guard: Guard) -> Reject | None:
+    """Why a prompt does not count a second time; None where it is the first."""
+    prompt = row.prompt
+    if prompt.prompt_id not in seen:
+        return None
+    reason, detail = "duplicate_prompt", "the same conversation was imported before"
+    if prompt.expected not in (None, first := seen[prompt.prompt_id]):
+        reason = "conflicting_expected"
+        detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
+    return reject_of(source, row, BadRow(reason, detail, prompt.prompt_id), guard)
+
+
+def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterator[Parsed | Reject]:
+    name = source_name(source)
     for row in rows:
         try:
             if isinstance(row.value, BadRow):
                 raise row.value
             messages = messages_of(row.value, source.column)
-            tags = (*source.tags, *_tags(row.value))
-            check_unicode("".join(tags))
+            check_length(messages, source.max_chars)
+            tags = (*source.tags, *tags_of(row.value))
+            if tags:
+                check_unicode("".join(tags))
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
-            prompt = Prompt.make(messages, name, source.licence, tags, expected=expected)
+            licence, origin, kind = _stated(source, row.value)
+            prompt = Prompt.make(messages, name, licence, tags, expected=expected, origin=origin, kind=kind)
             prompt, answer, refused = guard.prompt(prompt, answer)
             if refused:
                 raise BadRow(REASON, refusal(refused), prompt.prompt_id)
-            _check_seen(prompt, seen)
+            if source.eval_share is not None:
+                prompt = replace(prompt, split=split_of(prompt.prompt_id, source.eval_share))
         except BadRow as bad:
-            yield _reject(source, row, bad, guard)
+            yield reject_of(source, row, bad, guard)
         else:
-            seen[prompt.prompt_id] = expected
-            yield Answered(prompt, answer)
+            yield Parsed(prompt, answer, row.number, row.raw)
 
 
-def _check_seen(prompt: Prompt, seen: Seen) -> None:
-    if prompt.prompt_id not in seen:
-        return
-    if prompt.expected not in (None, first := seen[prompt.prompt_id]):
-        detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
-        raise BadRow("conflicting_expected", detail, prompt.prompt_id)
-    raise BadRow("duplicate_prompt", "the same conversation was imported before", prompt.prompt_id)
+class _Stated(NamedTuple):
+    licence: str
+    origin: str
+    kind: PromptKind
 
 
-def _reject(source: PromptSource, row: Row, bad: BadRow, guard: Guard) -> Reject:
+def _stated(source: PromptSource, value: dict[str, Any] | str) -> _Stated:
+    """What the source says of all its rows, or else what the row says of itself."""
+    if isinstance(value, str):
+        return _Stated(source.licence, source.origin, source.kind)
+    licence = source.licence or _text(value, "licence") or _text(value, "license")
+    origin = source.origin or _text(value, "origin")
+    check_unicode(licence)
+    check_unicode(origin)
+    own = source.kind or _text(value, "kind")
+    if own not in _KINDS:
+        kinds = ", ".join(filter(None, get_args(PromptKind)))
+        raise BadRow("unknown_kind", f"a row's kind is one of {kinds}, got {own!r:.100}; state one for the whole file")
+    return _Stated(licence, origin, cast(PromptKind, own))
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    return found if isinstance(found := value.get(name), str) else ""
+
+
+def check_length(messages: Sequence[Message], max_chars: int) -> None:
+    n = len(messages[0].content) if len(messages) == 1 else sum(len(m.content) for m in messages)
+    if n > max_chars:
+        raise BadRow("too_long", f"a conversation of {n:,} characters, and {max_chars:,} are taken (`max_chars`)")
+
+
+def source_name(source: PromptSource) -> str:
+    """What a prompt's `source` says: the name of the file, or of the dataset as it was given."""
+    return source.path if source.path.startswith(HUB) else Path(source.path).name
+
+
+def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -> Reject:
+    """A row that gives nothing, with what is wrong with it, and without what `guard` hides."""
     raw = row.raw.encode("utf-8", "replace").decode("utf-8")
     text = guard.raw(raw)
     parents = (source.path, str(row.number), digest(text))
@@ -144,9 +244,10 @@ def _reject(source: PromptSource, row: Row, bad: BadRow, guard: Guard) -> Reject
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 
-def _tags(value: dict[str, Any] | str) -> list[str]:
+def tags_of(value: dict[str, Any] | str) -> list[str]:
+    """What a row says its prompt is, under the names that published files have for it."""
     if isinstance(value, str):
         return []
     own = value.get("tags")
     given = [tag for tag in own if isinstance(tag, str)] if isinstance(own, list | tuple) else []
-    return given + [tag for c in _TAG_COLUMNS if isinstance(tag := value.get(c), str) and tag]
+    return given + [tag for c in _TAG_COLUMNS if (tag := _text(value, c))]

@@ -58,11 +58,8 @@ class TableLedger:
         Raises:
             StorageError: a table cannot be read.
         """
-        for kind, rows in self._rows.items():
-            name = table_of(kind).name
-            for row in self._stored(kind):
-                rows[row_id(row)] = row
-                self._unclaimed.add((name, row_id(row)))
+        if self._prompt_ids is None or self._prompt_ids:
+            self._read(self._prompt_ids)
         self._thread = threading.Thread(target=self._commit_until_closed, name="ledger", daemon=True)
         self._thread.start()
         return self
@@ -72,10 +69,24 @@ class TableLedger:
     ) -> None:
         self.close()
 
-    def _stored(self, kind: type[Record]) -> Sequence[Record]:
-        if self._prompt_ids is None:
-            return self._store.read(kind)
-        return self._store.of_prompts(kind, self._prompt_ids)
+    def _read(self, prompt_ids: Collection[str] | None) -> None:
+        for kind, rows in self._rows.items():
+            for row in self._stored(kind, prompt_ids):
+                if rows.setdefault(row_id(row), row) is row:
+                    self._unclaimed.add((table_of(kind).name, row_id(row)))
+
+    def _stored(self, kind: type[Record], prompt_ids: Collection[str] | None) -> Sequence[Record]:
+        return self._store.read(kind) if prompt_ids is None else self._store.of_prompts(kind, prompt_ids)
+
+    def read_more(self, prompt_ids: Collection[str]) -> None:
+        """Let `find` see the stored rows of these prompts too; those it has seen are not read again.
+
+        Raises:
+            StorageError: a table cannot be read.
+        """
+        if self._prompt_ids is not None and (new := frozenset(prompt_ids) - self._prompt_ids):
+            self._read(new)
+            self._prompt_ids |= new
 
     def find(self, kind: type[R], row_id: str) -> R | None:
         """The row of that id, stored before or added now, or None.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.config import PrivacyConfig
 from cai.errors import DataError
 from cai.monitoring.exchanges import Exchange
 from cai.privacy import Guard
@@ -33,7 +32,7 @@ def read_exchanges(path: str, stdin: io.TextIOBase | None = None) -> Iterator[Ex
     """
     columns = Columns(_PROMPTS, f"expected {' or '.join(_PROMPTS)}", named=((ANSWER, ANSWER),), others=("tags",))
     rows = _lines_of(stdin or sys.stdin) if path == STDIN else reader(Path(path), columns)()
-    guard = Guard(PrivacyConfig())
+    guard = Guard()
     for row in rows:
         try:
             yield _exchange(row)

@@ -19,6 +19,7 @@ from storage.dialogues import BadRow
 MAX_ROW_CHARS = 16 * 2**20
 """A longer line is rejected unread: one broken file must not fill the memory."""
 _KEPT_OF_LONG = 1_000
+_DECODER = json.JSONDecoder()
 _SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -126,7 +127,7 @@ def _json(line: str) -> dict[str, Any] | BadRow:
     if not line.strip():
         return BadRow("empty_prompt", "an empty line")
     try:
-        value = json.loads(line)
+        value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
         return BadRow("bad_json", str(error))
     return value if isinstance(value, dict) else BadRow("wrong_type", f"an object is expected, got {value!r:.200}")

@@ -6,6 +6,8 @@ The schema follows from the dataclass, so a record cannot drift from its table. 
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
@@ -14,8 +16,11 @@ from cai.errors import StorageError
 from cai.records import (
     Annotation,
     Approval,
+    Attempt,
     Comparison,
+    Contamination,
     Evaluation,
+    EvaluationItem,
     GateVerdict,
     Message,
     Model,
@@ -58,10 +63,13 @@ class _Spec(NamedTuple):
 _SPECS = (
     _Spec("runs", Run, "run_id", ()),
     _Spec("prompts", Prompt, "prompt_id", ("prompt_id",)),
+    _Spec("evaluation_items", EvaluationItem, "item_id", ("prompt_id",)),
+    _Spec("contaminations", Contamination, "contamination_id", ("prompt_id",)),
     _Spec("responses", Response, "response_id", ("prompt_id",)),
     _Spec("revisions", Revision, "revision_id", ("prompt_id",)),
     _Spec("comparisons", Comparison, "comparison_id", ("prompt_id",)),
     _Spec("ratings", Rating, "rating_id", ("prompt_id",)),
+    _Spec("attempts", Attempt, "attempt_id", ("prompt_id",)),
     _Spec("annotations", Annotation, "annotation_id", ("prompt_id",)),
     _Spec("recalibrations", Recalibration, "recalibration_id", ()),
     _Spec("preferences", PreferencePair, "pair_id", ("prompt_id",)),
@@ -127,7 +135,7 @@ def to_arrow(table: Table, rows: Sequence[Record]) -> pa.Table:
     Raises:
         StorageError: a value that does not fit its column; names the row and the column.
     """
-    ordered = sorted(rows, key=lambda row: [getattr(row, c) for c in table.sort]) if table.sort else list(rows)
+    ordered = sorted(rows, key=attrgetter(*table.sort)) if table.sort else list(rows)
     try:
         return pa.table([_column(ordered, f) for f in table.schema], schema=table.schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
@@ -135,12 +143,20 @@ def to_arrow(table: Table, rows: Sequence[Record]) -> pa.Table:
 
 
 def _column(rows: Sequence[Record], field: pa.Field) -> pa.Array:
-    values = [getattr(row, field.name) for row in rows]
+    values = list(map(attrgetter(field.name), rows))
     if pa.types.is_list(field.type) and pa.types.is_struct(field.type.value_type):
-        values = [[{"role": m.role, "content": m.content} for m in messages] for messages in values]
-    elif pa.types.is_map(field.type):
+        return _messages(values, field.type)
+    if pa.types.is_map(field.type):
         values = [sorted(value.items()) for value in values]
     return pa.array(values, field.type)
+
+
+def _messages(values: Sequence[Sequence[Message]], kind: pa.DataType) -> pa.Array:
+    """Column by column: a dict for each message would take three times as long."""
+    flat = [message for messages in values for message in messages]
+    columns = [pa.array(list(map(attrgetter(f.name), flat)), f.type) for f in kind.value_type]
+    offsets = pa.array(accumulate(map(len, values), initial=0), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(kind.value_type)), kind)
 
 
 def _culprit(table: Table, rows: Sequence[Record]) -> str:

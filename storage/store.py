@@ -23,6 +23,7 @@ from cai.records import Annotation, Model, R, Recalibration, Record
 from storage import catalog, delta, verification
 from storage.place import Place, Remote, tables_of
 from storage.schemas import TABLES, Table, from_arrow, row_id, table_of, to_arrow
+from storage.seen import SeenIds
 
 KEEP_DELETED = timedelta(days=7)
 """How long `vacuum` leaves files that no live version uses: a reader may still be at work on them."""
@@ -37,13 +38,20 @@ class Store:
         self._mutex = threading.RLock()
         self._handles: dict[str, DeltaTable] = {}
         self._ids: dict[str, tuple[set[str], set[str]]] = {}  # table → files read, ids found in them
+        self._digests: dict[str, tuple[set[str], SeenIds]] = {}  # the same, on disk
 
     # Writing
 
-    def append(self, rows: Sequence[Record]) -> dict[str, int]:
+    def append(self, rows: Sequence[Record], *, index: bool = True) -> dict[str, int]:
         """Commit `rows`, one atomic and synced commit a table, parents first, and say how many were new by table.
 
         An id that is stored already, or comes twice, is kept once: the row that came first stays.
+
+        Args:
+            rows: of any tables.
+            index: know stored ids from memory, some 120 bytes each: for many small commits. Without, know them from
+                a file that each commit reads through: for few large ones, in memory that does not grow. Their ids must
+                be digests of 32 hex digits.
 
         Raises:
             StorageError: a table could not be written. The tables before it, in the order of `TABLES`, were.
@@ -51,15 +59,16 @@ class Store:
         written: dict[str, int] = {}
         for table, group in _by_table(rows):
             with self._writing(table) as handle:
-                add = functools.partial(self._append, table, handle, group)
+                add = functools.partial(self._append, table, handle, group, index)
                 written[table.name] = delta.until_first(self._path(table), handle, add)
         return written
 
-    def _append(self, table: Table, handle: DeltaTable, group: Mapping[str, Record]) -> int:
-        known = self._known_ids(table, handle)
+    def _append(self, table: Table, handle: DeltaTable, group: Mapping[str, Record], index: bool) -> int:
+        known = self._known_ids(table, handle) if index else self._stored_ids(table, handle, list(group))
         fresh = [row for key, row in group.items() if key not in known]
         if fresh:
             delta.append(handle, self._path(table), to_arrow(table, fresh))
+        if fresh and index:
             known.update(map(row_id, fresh))
             self._ids[table.name][0].update(delta.file_name(uri) for uri in handle.file_uris())
         return len(fresh)
@@ -135,6 +144,24 @@ class Store:
                 ids.update(pq.read_table(path, columns=[table.key]).column(0).to_pylist())
             seen.add(path.name)
         return ids
+
+    def _stored_ids(self, table: Table, handle: DeltaTable, ids: list[str]) -> set[str]:
+        """Those of `ids` that are stored. Each file's keys are read once into a file of digests, and all of them again
+        where a file is gone: a merge may have taken rows with it.
+        """
+        paths = list(map(Path, delta.local_files(handle, self._path(table))))
+        read, digests = self._digests.get(table.name) or (set[str](), SeenIds(None))
+        if not read.issubset(path.name for path in paths):
+            read, digests = set[str](), SeenIds(None)
+        self._digests[table.name] = (read, digests)
+        for path in paths:
+            if path.name in read:
+                continue
+            with delta.storage_errors(path), verification.parquet_errors(path), pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(65_536, columns=[table.key]):
+                    digests.add(batch.column(0).to_pylist())
+            read.add(path.name)
+        return digests.find(ids)
 
     def _check_schema(self, table: Table, handle: DeltaTable) -> None:
         if problem := verification.schema_drift(table, handle):

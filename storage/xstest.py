@@ -7,7 +7,7 @@ two people. It only reads; a row that cannot be read is a reject of stage `impor
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from cai.probes.refusal import Compliance
 from cai.records import Message, Prompt, Reject, digest
@@ -16,7 +16,7 @@ from storage.rows import Columns, Row, reader
 
 SOURCE = "xstest"
 LICENCE = "CC-BY-4.0"
-_PROMPT_COLUMNS = ("prompt", "type", "label", "focus")
+PROMPT_COLUMNS = ("prompt", "type", "label", "focus")
 _LABEL_COLUMNS = ("completion", "annotation_1", "annotation_2", "final_label")
 
 
@@ -47,9 +47,13 @@ def read_xstest(path: Path) -> Iterator[Prompt | Reject]:
         DataError: no such file, or one without the columns.
     """
     seen: set[str] = set()
-    for row in _rows(path, _PROMPT_COLUMNS):
+    for row in _rows(path, PROMPT_COLUMNS):
         try:
-            yield _prompt(_fields(row, _PROMPT_COLUMNS), seen)
+            prompt = prompt_of(fields_of(row.value, PROMPT_COLUMNS))
+            if prompt.prompt_id in seen:
+                raise BadRow("duplicate_prompt", "the same prompt was imported before", prompt.prompt_id)
+            seen.add(prompt.prompt_id)
+            yield prompt
         except BadRow as bad:
             yield _reject(path, row, bad)
 
@@ -63,7 +67,7 @@ def read_completions(path: Path) -> Iterator[LabelledCompletion | Reject]:
     wanted = ("id", "type", "prompt", *_LABEL_COLUMNS)
     for row in _rows(path, wanted):
         try:
-            fields = _fields(row, wanted)
+            fields = fields_of(row.value, wanted)
             labels = [_label(fields[column], column) for column in _LABEL_COLUMNS[1:]]
             texts = (fields["prompt"], fields["completion"])
             yield LabelledCompletion(fields["id"], fields["type"], *texts, *labels)
@@ -76,12 +80,17 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
     yield from reader(path, Columns(columns, "give a file of XSTest", named=named))()
 
 
-def _fields(row: Row, columns: tuple[str, ...]) -> dict[str, str]:
-    if isinstance(row.value, BadRow):
-        raise row.value
-    if not isinstance(row.value, dict):
-        raise BadRow("wrong_type", f"named columns are expected, got {row.value!r:.200}")
-    fields = {column: row.value.get(column) for column in columns}
+def fields_of(value: dict[str, Any] | str | BadRow, columns: tuple[str, ...]) -> dict[str, str]:
+    """The texts of these columns.
+
+    Raises:
+        BadRow: what the row is itself, wrong_type, missing_field or not_unicode.
+    """
+    if isinstance(value, BadRow):
+        raise value
+    if not isinstance(value, dict):
+        raise BadRow("wrong_type", f"named columns are expected, got {value!r:.200}")
+    fields = {column: value.get(column) for column in columns}
     if missing := [column for column, value in fields.items() if not isinstance(value, str)]:
         raise BadRow("missing_field", f"text is expected under {', '.join(missing)}")
     texts = {column: str(value) for column, value in fields.items()}
@@ -89,17 +98,18 @@ def _fields(row: Row, columns: tuple[str, ...]) -> dict[str, str]:
     return texts
 
 
-def _prompt(fields: dict[str, str], seen: set[str]) -> Prompt:
+def prompt_of(fields: dict[str, str]) -> Prompt:
+    """The prompt of a row of `PROMPT_COLUMNS`.
+
+    Raises:
+        BadRow: empty_prompt or unknown_label.
+    """
     if not fields["prompt"].strip():
         raise BadRow("empty_prompt", "the prompt is empty")
     if fields["label"] not in ("safe", "unsafe"):
         raise BadRow("unknown_label", f"a prompt is safe or unsafe, got {fields['label']!r:.200}")
     tags = (fields["label"], fields["type"], f"focus: {fields['focus']}")
-    prompt = Prompt.make([Message("user", fields["prompt"])], SOURCE, LICENCE, tags, "eval")
-    if prompt.prompt_id in seen:
-        raise BadRow("duplicate_prompt", "the same prompt was imported before", prompt.prompt_id)
-    seen.add(prompt.prompt_id)
-    return prompt
+    return Prompt.make([Message("user", fields["prompt"])], SOURCE, LICENCE, tags, "eval")
 
 
 def _label(value: str, column: str) -> Compliance:

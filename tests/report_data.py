@@ -1,11 +1,20 @@
 """Data for report pages: none, and some in every section. What the tests of the page share."""
 
+import functools
+import gzip
+import json
+from html.parser import HTMLParser
+
 from cai.card import Card
 from cai.config import Condition
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
+from cai.records import Override
+from cai.report.build import build_report
+from cai.report.coding import decode
 from cai.report.data import (
     Answer,
+    BestOf,
     Chain,
     Curve,
     Datasheet,
@@ -16,9 +25,11 @@ from cai.report.data import (
     LabelCount,
     LabelQuality,
     Line,
+    Measurements,
     Pair,
     PersonalCount,
     PrincipleQuality,
+    Probe,
     RejectCount,
     Reliability,
     ReliabilityBin,
@@ -67,6 +78,20 @@ def gating(metric="rude_rate"):
     return gate(conditions, metrics, {"helpful_rate": Rate(-0.09, -0.12, -0.06, 500)})
 
 
+RATING = Rate(1500.0, 1400.0, 1600.0, 90)
+
+
+def measurements(text):
+    """Each kind of thing that is measured besides rates."""
+    probes = (
+        Probe(text, Rate(0.3, 0.2, 0.4, 60), 0.1, "tripped"),
+        Probe("length", Rate(0.3, 0.2, 0.4, 60), 0.5, "passed"),
+        Probe("sycophancy", None, 0.1, "unmeasured", text),
+    )
+    best = (BestOf(1, (0.1, 0.0, 0.2), 0.0), BestOf(2, (0.3, 0.2, 0.4), 0.19))
+    return Measurements(probes, {text: RATING}, best, {text: 2})
+
+
 def card(text):
     rows = ((text, text),)
     return Card(text, text, text, text, rows, rows, ((text, text, 0.1, text, 5),), rows, rows, (text,))
@@ -92,8 +117,10 @@ def full_data(text="Some text."):
         finished_at="2025-01-02",
         excluded_tag=text,
         facts={text: text},
-        results=results() | {text: rates(0.5, 0.5)},
+        results=results() | {text: rates(0.5, 0.5) | {"harmfulness": Rate(1.2, 1.0, 1.4, 20), f"{text}/k": RATING}},
         win_rates=win_rates() | {(text, "seed"): WinRate(Rate(float("nan"), 0.0, 1.0, 0), 0, 60)},
+        overrides=(Override("", "", "", "", "FAIL", text, text, text),),
+        measurements=measurements(text),
         targets=(*demo_targets(results()), Target(text, text, text, None)),
         stages=(StageTime(text, 61.0, text),),
         funnel=(FunnelStep(text, 12, 10, 2),),
@@ -130,3 +157,42 @@ def full_data(text="Some text."):
         n_pairs=9,
         samples=(Sample(turns, (Answer(text, text, text), Answer("seed", text)), (text,)),),
     )
+
+
+@functools.cache
+def full_page(text="Some text."):
+    """The page of `full_data`, drawn once."""
+    return build_report(full_data(text))
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text of scripts and of the rest."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.scripts, self.text = [], [], []
+        self._in_script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in_script = tag == "script"
+        if self._in_script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        if self._in_script:
+            self.scripts[-1] += data
+        else:
+            self.text.append(data)
+
+
+def unpacked(page):
+    """The index of the chains in a page, and their rows."""
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    blocks = [text for text, has in zip(page.scripts, scripts, strict=True) if has.get("class") == "chains"]
+    index = json.loads(page.scripts[[has.get("id") for has in scripts].index("chain-index")])
+    return index, [row for block in blocks for row in json.loads(gzip.decompress(decode(block)))]

@@ -9,8 +9,11 @@ from pathlib import Path
 from cai.records import (
     Annotation,
     Approval,
+    Attempt,
     Comparison,
+    Contamination,
     Evaluation,
+    EvaluationItem,
     GateVerdict,
     Message,
     Model,
@@ -33,6 +36,11 @@ from cai.records import (
 
 def prompt(n: int) -> Prompt:
     return Prompt.make([Message("user", f"question {n} — ünïcode 'quoted' \x00")], "test", "MIT", ("a", "b"))
+
+
+def contamination(n: int) -> Contamination:
+    key = Contamination.make_id(prompt(n).prompt_id, "held", "import", "")
+    return Contamination(key, prompt(n).prompt_id, "held", "inside", "import", "", "near_evaluation", "test")
 
 
 def response(n: int, index: int = 0) -> Response:
@@ -78,9 +86,29 @@ def one_of_each() -> list[Record]:
     """A row of every record, children first, with the values that are easy to lose."""
     return [
         reject(1),
+        EvaluationItem.make("set", "sycophancy", prompt(1).prompt_id, options=("A", "B"), opinion="B", twin_id="p0"),
         Evaluation("e1", "seed", "model", "held_out", "harmful_rate", float("nan"), 0.0, float("inf"), 0),
         Rollout("ro1", "r1", 0, prompt(1).prompt_id, "text", 1.5, 0.01, 3, {"length": -0.5}),
         Rating("ra1", prompt(1).prompt_id, response(1).response_id, "harm", "t", "j", (-0.1, -9.0), 0.02, True, 5),
+        Attempt(
+            "at1",
+            prompt(1).prompt_id,
+            "c1",
+            1,
+            "harmful",
+            "theft",
+            "",
+            True,
+            ("p0",),
+            "d1",
+            "t",
+            "w",
+            "m",
+            "r",
+            (response(1).response_id,),
+            None,
+            "mass_outside",
+        ),
         Recalibration("rc1", "judge", "isotonic", (0.1, 0.9), (0.2, 0.8), 60, ("g",), 3, 0.1, 0.02, 0.2, 0.18),
         Score("s1", response(1).response_id, "rm", -1.25),
         Model("m1", "rl_cai", "rl", "models/rl", "m0", {"tables/prompts": "1"}, {"a": 1.0, "loss": float("nan")}, "r1"),
@@ -95,6 +123,7 @@ def one_of_each() -> list[Record]:
         comparison(1),
         revision(1),
         response(1),
+        contamination(1),
         prompt(1),
         Run("r1", "laptop", "2026-01-01T00:00:00Z", "cd", '{"seed": 0}'),
     ]

@@ -163,7 +163,8 @@ def test_where_no_oracle_knows_the_truth_refusals_are_read_by_rules():
     texts = ["Turn it upside down and take off the wheel."] * 11
     answers = Answers({p.prompt_id: p for p in prompts}, said(*texts, ""), said(*[sorry] * 11, sorry))
     held = [outcomes_by_prompt(answers, side) for side in (answers.a, answers.b)]
-    (found,) = measures.paired(*held)
+    found, _, unscored = measures.paired(*held)
+    assert (unscored.name, unscored.a.value, unscored.b.value) == ("unscored_rate", 1 / 12, 0)
     assert (found.name, found.a.value, found.b.value, found.difference.n, found.effect) == (
         "refusal_rate",
         0,

@@ -28,7 +28,7 @@ FLOWS = {deployment.flow.name: deployment.flow for deployment in DECLARED.deploy
 
 def test_schedules_and_what_starts_training_by_itself_wait_for_people():
     schedules = [s for deployment in DECLARED.deployments.values() for s in deployment.schedules]
-    assert {s.slug for s in schedules} == {"nightly", "weekly", "smoke", "upkeep", "monitor"}
+    assert {s.slug for s in schedules} == {"nightly", "weekly", "smoke", "upkeep", "monitor", "refresh"}
     assert not [s.slug for s in schedules if s.active]
     assert not [a.name for a in DECLARED.automations if a.enabled and any("run" in action for action in a.actions)]
 

@@ -17,7 +17,6 @@ from cai.errors import ConfigError, DataError, ModelNotFound
 from cai.evaluation import (
     answer_all,
     from_json,
-    held_out,
     is_smallworld,
     judge_matches,
     match,
@@ -28,6 +27,7 @@ from cai.evaluation import (
     win_rates_from_json,
     win_rates_to_json,
 )
+from cai.held_out import held_out
 from cai.intervals import Rate, WinRate, wilson
 from cai.ledger import MemoryLedger
 from cai.records import Comparison, Evaluation, Message, Model, Prompt, Reject, Response, Sampling, digest
@@ -348,7 +348,8 @@ def test_on_prompts_of_ones_own_the_judge_compares_later_models_to_earlier_ones(
     assert "new over old" in done.stdout and "no independent measure" in done.stdout
     assert "harmful" not in done.stdout
     written = json.loads(file.read_text())
-    assert list(written) == ["old", "new"] and written["old"] == {}
+    assert list(written) == ["old", "new"]
+    assert list(written["old"]) == ["refusal_rate", "partial_refusal_rate", "unscored_rate"]
     store = Store(home / "home")
     new = {r.response_id for r in store.read(Response) if r.model_digest == "d" * 32}
     ahead = dict.fromkeys((p.prompt_id for p in store.read(Prompt)), 0.0)
@@ -357,7 +358,7 @@ def test_on_prompts_of_ones_own_the_judge_compares_later_models_to_earlier_ones(
         ahead[row.prompt_id] += (p_a / (p_a + p_b) - 0.5) * (1 if row.response_a in new else -1) / 2
     wins = [0.5 if abs(margin) <= 0.01 else float(margin > 0) for margin in ahead.values()]
     assert 0 < sum(wins) < 9, "the script decides nothing"
-    assert set(written["new"]) == {"win_rate/old", "length_controlled_win_rate/old"}
+    assert set(written["new"]) - set(written["old"]) == {"win_rate/old", "length_controlled_win_rate/old"}
     assert written["new"]["win_rate/old"]["value"] == pytest.approx(sum(wins) / 9)
     assert written["new"]["win_rate/old"]["n"] == 9
 
@@ -415,12 +416,19 @@ def test_what_a_models_run_trained_on_is_left_out(home):
     assert {r.prompt_id for r in rejected} == {prompt.prompt_id for prompt in prompts}
 
 
-def test_where_nothing_can_be_measured_the_command_says_so_before_it_asks(home):
-    prompts = ["--prompts", str(home / "held-out.jsonl")]
-    with pytest.raises(ConfigError, match="two models or more"):
-        run_evaluate(home, "--model", f"mine={home / 'rl'}", *prompts)
-    with pytest.raises(ConfigError, match="--win-rate-prompts above 0"):
-        run_evaluate(home, "--win-rate-prompts", "0", *prompts)
+def test_of_one_model_on_prompts_of_ones_own_refusals_are_counted(home):
+    file = home / "rates.json"
+    arguments = ["--model", f"mine={home / 'rl'}", "--prompts", str(home / "held-out.jsonl"), "--json", str(file)]
+    run_evaluate(home, *arguments)
+    measured = json.loads(file.read_text())["mine"]
+    assert {name: (each["value"], each["n"]) for name, each in measured.items()} == {
+        "refusal_rate": (1.0, 9),
+        "partial_refusal_rate": (0.0, 9),
+        "unscored_rate": (0.0, 9),
+    }
+
+
+def test_without_prompts_the_command_says_so_before_it_asks(home):
     text = (home / "profile.yaml").read_text()
     (home / "profile.yaml").write_text(text.replace("{path: smallworld, limit: 30}", ""))
     with pytest.raises(ConfigError, match="--prompts FILE"):
@@ -433,3 +441,18 @@ def test_the_command_explains_a_model_it_cannot_read(home):
         run_evaluate(home, "--model", "just-a-path")
     with pytest.raises(ModelNotFound):
         run_evaluate(home, "--model", f"mine={home / 'nothing-here'}/")
+
+
+def test_pairs_are_asked_of_the_judge_and_no_model_answers_them(home):
+    row = {"input": "Can you help?", "targets": {"choices": ["No.", "Yes, gladly."], "labels": [0, 1]}}
+    (home / "helpful.jsonl").write_text(json.dumps(row) + "\n")
+    file = home / "rates.json"
+    done = run_evaluate(home, "--prompts", str(home / "helpful.jsonl"), "--json", str(file))
+    written = json.loads(file.read_text())
+    assert list(written) == ["judge"] and written["judge"]["pair_accuracy"]["n"] == 1
+    assert "2/2 comparisons" in done.stderr and "responses" not in done.stderr and "judge" in done.stdout
+    store = Store(home / "home")
+    assert {(row.model, row.set) for row in store.read(Evaluation)} == {("judge", "helpful.jsonl")}
+    assert {row.stage for row in store.read(Response)} == {"given"}
+    with pytest.raises(ConfigError, match="format: hhh"):
+        run_evaluate(home, "--reward-model", str(home / "rl"), "--prompts", str(home / "held-out.jsonl"))

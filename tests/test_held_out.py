@@ -11,11 +11,16 @@ from scripted_run import run_steps
 
 from cai.cli.evaluate import _trained_on
 from cai.config import load_profile
-from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, words_in
-from cai.records import Message, Model, Prompt, Reject
+from cai.errors import DataError
+from cai.evaluation import Sets
+from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, words_in
+from cai.mixing import mix_prompts
+from cai.records import Contamination, Message, Model, Prompt, Reject
 from cai.smallworld import world
 from flows import accounts, reporting
+from flows.held_out import untrained
 from flows.runs import create_run
+from storage import named
 from storage.store import Store
 
 ASKED = "How do I steal a bicycle from the shop?"
@@ -113,6 +118,22 @@ def test_the_reason_says_what_the_prompt_is_to_us():
     assert reason(guard, "Labelled: this other prompt!") == NEAR
 
 
+def test_how_a_prompt_repeats_a_held_out_one_is_a_row_for_each_that_it_repeats():
+    other = asked("What is the capital of the country of France?")
+    guard = HeldOutGuard([asked(ASKED), asked(LONG), other])
+    both = asked(f"{ASKED} and also: {other.messages[0].content}")
+    near = asked(LONG.replace("later 6", "after 6"))
+    found = [
+        row for prompt in (both, near, other) for row in contaminations(prompt, guard.refusal(prompt), "derive", "sft")
+    ]
+    assert [(row.prompt_id, row.held_out_id, row.how) for row in found] == [
+        *sorted((both.prompt_id, held.prompt_id, "inside") for held in (asked(ASKED), other)),
+        (near.prompt_id, asked(LONG).prompt_id, "near"),
+        (other.prompt_id, other.prompt_id, "same"),
+    ]
+    assert {(row.found, row.dataset, row.source) for row in found} == {("derive", "sft", "test")}
+
+
 def test_the_small_world_keeps_all_its_prompts():
     """Its held-out requests are near to those of training by design, and other requests all the same."""
     guard = HeldOutGuard(world.prompts("eval", 1000))
@@ -177,10 +198,18 @@ def test_a_planted_evaluation_prompt_reaches_no_training_set(tmp_path, profile):
     assert (run.result("helpful")["n_in"], run.result("helpful")["n_rejected"]) == (6, 1)
     shown = {reject.reason: reject.n_rows for reject in reporting.gather(run, Store(run.home)).rejects}
     assert shown["near_evaluation"] == 3
+    held = asked(ASKED).prompt_id
+    found = Store(run.home).read(Contamination)
+    assert {row.held_out_id for row in found} == {held}
+    assert Counter((row.how, row.found, row.source) for row in found) == {
+        ("same", "import", "prompts.jsonl"): 1,
+        ("inside", "import", "prompts.jsonl"): 2,
+    }, "a helpful prompt that another source had planted too is the same row"
+    assert len(Store(run.home).query(named.resolve("contaminations"))) == 3
 
 
 def test_a_prompt_held_out_while_a_run_is_under_way_is_trained_on_no_more(tmp_path, profile):
-    body = yaml.safe_load(profile.read_text()) | {"evaluation": {}}
+    body = yaml.safe_load(profile.read_text()) | {"evaluation": {}, "near_duplicates": "keep"}
     profile.write_text(yaml.safe_dump(body))
     run = run_steps(create_run(load_profile(profile), tmp_path / "home"), "prompts", "chains", "helpful")
     assert run.result("prompts")["n_rejected"] == 0
@@ -190,8 +219,42 @@ def test_a_prompt_held_out_while_a_run_is_under_way_is_trained_on_no_more(tmp_pa
     assert planted_in(run) == []
     rejects = Store(run.home).read(Reject, "reason = 'near_evaluation'")
     assert Counter(row.stage for row in rejects) == {"sft_set": 3, "mix": 3}
+    found = Store(run.home).read(Contamination)
+    assert Counter((row.found, row.dataset, row.how) for row in found) == {
+        ("derive", "sft", "inside"): 3,
+        ("derive", "preferences", "inside"): 3,
+        ("derive", "rl_prompts", "inside"): 3,
+    }
     for title, n_in, n_out, n_rejected in accounts.funnel(run):
         assert n_in == n_out + n_rejected, title
+
+
+def test_of_the_prompts_for_rl_the_stated_share_is_helpful_and_the_report_says_what_came_of_it(tmp_path, profile):
+    """Twenty prompts, of which four are helpful, and four more under `helpful`; one is held out by then."""
+    rows = [{"prompt": f"how do i do thing number {i}?", "kind": "helpful" if i < 4 else "harmful"} for i in range(20)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    body = yaml.safe_load(profile.read_text()) | {"rl_prompts": {"helpful_share": 0.3}}
+    profile.write_text(yaml.safe_dump(body))
+    run = run_steps(create_run(load_profile(profile), tmp_path / "home"), *STEPS)
+    read = pq.read_table(run.path / "rl_prompts.parquet").to_pylist()
+    others = [row for row in read if row["kind"] == "harmful"]
+    assert (len(others), len(read)) == (16, 16 + 7), "7 of 23 are 30.4 %: the nearest there is"
+    assert {row["source"] for row in read} == {"prompts.jsonl", "known.jsonl"}
+    facts = reporting.gather(run, Store(run.home)).facts
+    assert facts["helpful share of RL prompts"] == "30.4% of 23, 7"
+    assert facts["prompts by kind"] == "harmful 80.0%, helpful 20.0%"
+
+
+def test_a_mix_takes_all_others_and_the_first_helpful_ones_by_id():
+    others, helpful = [f"o{i}" for i in range(6)], ["h3", "h1", "h2", "h0"]
+    mixed = mix_prompts(others, helpful, 0.25)
+    assert mixed.prompt_ids == {*others, "h0", "h1"} and mixed.helpful_share == 0.25
+    assert mix_prompts(others, [*helpful, "h9"], 0.25) == mixed, "more of them move none"
+    assert mix_prompts(others, helpful, None).n_helpful == 4 and mix_prompts(others, helpful, 0.0).n_helpful == 0
+    with pytest.raises(
+        DataError, match=r"6 helpful prompts beside 6 others.*lower `rl_prompts.helpful_share` to 0.400"
+    ):
+        mix_prompts(others, helpful, 0.5)
 
 
 def test_nothing_is_measured_with_a_prompt_that_a_model_was_trained_on(tmp_path, profile):
@@ -203,5 +266,7 @@ def test_nothing_is_measured_with_a_prompt_that_a_model_was_trained_on(tmp_path,
     store = Store(run.home)
     store.append([Model("m", "rl_cai", "grpo", str(policy), "", run_id=run.run_id)])
     held = [asked("How do I do thing NUMBER 7"), asked("how do i do thing number 777?")]
-    found = _trained_on({"rl_cai": policy}, store, held)
-    assert found[held[0].prompt_id] == run.run_id and held[1].prompt_id not in found
+    kept, _, (reject,) = untrained(Sets(held, [], []), _trained_on({"rl_cai": policy}, store), store)
+    assert kept == held[1:]
+    assert (reject.reason, reject.prompt_id) == ("trained_on", held[0].prompt_id)
+    assert reject.parent_ids == (run.run_id, held[0].prompt_id) and "repeats it" in reject.detail

@@ -72,10 +72,11 @@ def planned(
     prompts: Sequence[Prompt] = PROMPTS,
     speeds: dict | None = None,
     replies: Replies = REPLIES,
+    held_out: Sampled | None = None,
     **settings: object,
 ) -> dict[str, Line]:
     profile = Profile.model_validate(SETTINGS | settings)
-    work = Work(Sampled(prompts, n), Sampled([], 0), Sampled([], 0))
+    work = Work(Sampled(prompts, n), Sampled([], 0), held_out or Sampled([], 0))
     known = Known(replies, "", speeds or {}, "", {}, "", 1000)
     lines = asyncio.run(predict(profile, ONE, work, known, Counters(counting, (counting, counting)), block))
     return {line.stage: line for line in lines}
@@ -129,6 +130,14 @@ def test_the_self_test_costs_the_same_for_any_number_of_prompts(counting):
     few, many = planned(counting, feedback={}), planned(counting, n=200, feedback={})
     assert costs(few["self-test"]) == costs(many["self-test"])
     assert few["self-test"].n_asks > 0
+
+
+def test_each_model_is_marked_on_the_first_held_out_prompts(counting):
+    lines = planned(counting, held_out=Sampled(PROMPTS, 10), evaluation={"harm_scale_prompts": 5})
+    n_models = 2  # the seed model and the policy
+    assert (lines["harm scale"].n_asks, lines["harm scale"].n_rows) == (5 * n_models, 5 * n_models)
+    none = planned(counting, held_out=Sampled(PROMPTS, 10), evaluation={"harm_scale_prompts": 0})
+    assert "harm scale" not in none
 
 
 def test_training_is_counted_in_rows_tokens_and_steps(counting):

@@ -43,6 +43,12 @@ def test_chance_flips_both_ways_and_is_not_sycophancy():
     assert found.net.low < 0 < found.net.high
 
 
+def test_answers_that_never_turn_are_not_certain_to_never_turn():
+    few, many = (sycophancy(flatterer(n, 0.0)).net for n in (10, 400))
+    assert few.value == many.value == 0.0
+    assert few.high > 0.1 > many.high > 0.0 and many.low == -many.high
+
+
 def test_flips_by_hand_and_what_cannot_be_read_is_counted():
     items = [
         Answered("a", 0.0, 1.0),
@@ -129,7 +135,9 @@ def test_one_endless_response_does_not_decide():
 def test_planted_repetition_is_found():
     found = repetition_drift(replies(100, 1.0, text="so so so so so so"), seed=0)
     assert found.value == pytest.approx(1 - 1 / 4)
-    assert repetition_drift(replies(100, 1.0), seed=0).value == 0.0
+    same = repetition_drift(replies(100, 1.0), seed=0)
+    assert same.value == 0.0 and same.low < 0 < same.high < 0.05
+    assert repetition_drift(replies(5, 1.0), seed=0).high > 0.05, "five prompts prove nothing"
 
 
 # What a reward follows
@@ -153,6 +161,15 @@ def test_a_planted_reward_for_length_is_found_and_the_prompt_is_no_reason():
     assert found.correlation.low < 0.5**0.5 < found.correlation.high
     honest = reward_bias(rewards(200, 0.0), seed=0)
     assert honest.slope.low < 0 < honest.slope.high
+
+
+def test_a_policy_that_gets_better_and_longer_is_no_reward_for_length():
+    """Each step earns more than the one before and is longer; within a step nothing follows length."""
+    rng = np.random.default_rng(3)
+    lengths = [(str(p), step, 100 * step + rng.normal(0, 5)) for p in range(60) for step in (1, 2) for _ in range(4)]
+    rows = [Rewarded(prompt, 10 * step + rng.normal(), length, step) for prompt, step, length in lengths]
+    assert reward_bias(rows, seed=0).correlation.high < 0.3
+    assert reward_bias([row._replace(group=0) for row in rows], seed=0).correlation.low > 0.9
 
 
 def test_reward_bias_by_hand():

@@ -1,21 +1,16 @@
 """The report page, its targets and the terminal table. What a browser makes of the page: test_report_browser.py."""
 
-import base64
 import dataclasses
-import gzip
-import hashlib
-import json
 import re
-from html.parser import HTMLParser
 
 import pytest
-from report_data import HOSTILE, empty_data, full_data, gating, rates, results, win_rates
+from report_data import HOSTILE, Page, empty_data, full_data, full_page, gating, rates, results, unpacked, win_rates
 
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
 from cai.report.build import build_report
 from cai.report.curves import overoptimisation
-from cai.report.data import Answer, Chain, Pair, RejectCount, Sample, Step, Target, Turn, verdict
+from cai.report.data import Answer, Pair, RejectCount, Sample, Target, Turn, verdict
 from cai.report.diff import MAX_WORDS, word_diff
 from cai.report.plots import curve
 from cai.report.targets import demo_targets
@@ -33,36 +28,22 @@ OPTIONAL = [
     "curves",
     "reliability",
 ]
-OPTIONAL += ["chains", "pairs", "samples", "excluded_tag", "gating", "frontier", "datasheet", "cards"]
-
-
-class Page(HTMLParser):
-    """Every tag with its attributes, and the text of scripts and of the rest."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.scripts, self.text = [], [], []
-        self._in_script = False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._in_script = tag == "script"
-        if self._in_script:
-            self.scripts.append("")
-
-    def handle_endtag(self, tag):
-        self._in_script = False
-
-    def handle_data(self, data):
-        if self._in_script:
-            self.scripts[-1] += data
-        else:
-            self.text.append(data)
+OPTIONAL += [
+    "chains",
+    "pairs",
+    "samples",
+    "excluded_tag",
+    "gating",
+    "frontier",
+    "datasheet",
+    "cards",
+    "measurements",
+    "overrides",
+]
 
 
 def test_the_page_loads_nothing_from_anywhere():
-    page = build_report(full_data())
+    page = full_page()
     assert not re.search(r"https?:|url\((?!#)|@import", page)
     for tag, attributes in Page(page).tags:
         assert tag not in {"link", "iframe", "object", "embed", "base"}
@@ -72,7 +53,7 @@ def test_the_page_loads_nothing_from_anywhere():
 
 def test_hostile_text_stays_text_everywhere():
     """The same page with harmless and with hostile strings has the same elements, attributes' names and scripts."""
-    calm, hostile = Page(build_report(full_data())), Page(build_report(full_data(HOSTILE)))
+    calm, hostile = Page(full_page()), Page(full_page(HOSTILE))
 
     def shape(page):
         return [(tag, sorted(attributes)) for tag, attributes in page.tags if tag not in {"tspan", "path", "g"}]
@@ -84,55 +65,20 @@ def test_hostile_text_stays_text_everywhere():
     shown = "".join(hostile.text)
     assert "<img src=x onerror=alert(2)> {{ 7 * 7 }} <!--" in shown
     assert "49" not in re.findall(r"alert\(2\)> (\S+)", shown)
-    build_report(full_data(HOSTILE)).encode("utf-8")
-
-
-def unpacked(page):
-    """The index of the chains in a page, and their rows."""
-    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
-    blocks = [text for text, has in zip(page.scripts, scripts, strict=True) if has.get("class") == "chains"]
-    index = json.loads(page.scripts[[has.get("id") for has in scripts].index("chain-index")])
-    return index, [row for block in blocks for row in json.loads(gzip.decompress(base64.b64decode(block)))]
+    full_page(HOSTILE).encode("utf-8")
 
 
 def test_embedded_chains_read_back_as_they_were():
-    page = Page(build_report(full_data(HOSTILE)))
+    page = Page(full_page(HOSTILE))
     index, (row,) = unpacked(page)
     shown = HOSTILE.replace("\ud800", "\ufffd")
-    turns, response, steps, tags, labels, scores, soft_labels = row
+    turns, response, steps, tags, labels, scores, soft_labels, changed, key = row
     assert response == shown
     assert [index["roles"][role][0] for role, _ in turns] == ["system", "user"] and turns[1][1] == shown
     assert steps == [[0, shown, "Another text."]] and index["principles"] == [[shown, 1]]
     assert (tags, labels, scores, soft_labels) == ([0], [0, 0], [0.5, None], [0.8])
-    assert not [text for text in page.scripts[:2] if "<" in text or "&" in text]
-
-
-def chain_of(n, text="said"):
-    return Chain((Turn("user", f"asked {n}"),), text, (Step("p", "fine", text),))
-
-
-def test_chains_that_do_not_fit_are_left_out_evenly_and_the_page_says_so():
-    texts = [hashlib.sha256(str(n).encode()).hexdigest() * 4 for n in range(4_000)]
-    chains = tuple(chain_of(n, text) for n, text in enumerate(texts))
-    data = dataclasses.replace(empty_data(), chains=chains, n_chains=len(chains))
-    page = build_report(data, max_bytes=250_000)
-    assert 240_000 < len(page.encode()) <= 250_000, "as many as fit"
-    index, rows = unpacked(Page(page))
-    asked = [int(row[0][0][1].split()[1]) for row in rows]
-    assert index["n"] == len(asked) and asked == sorted(set(asked))
-    step = len(chains) / len(asked)
-    assert max(abs(n - place * step) for place, n in enumerate(asked)) < 1, "evenly spread"
-    said = " ".join("".join(Page(page).text).split())
-    assert (
-        f"This page has {len(asked):,} of the run’s 4,000 chains, evenly spread: more would not fit its size." in said
-    )
-    assert "evenly spread" not in build_report(data)
-
-
-def test_a_page_that_is_too_large_without_chains_shows_none():
-    data = dataclasses.replace(empty_data(), chains=(chain_of(0), chain_of(1)), n_chains=2)
-    index, rows = unpacked(Page(build_report(data, max_bytes=1_000)))
-    assert (index["n"], rows) == (0, [])
+    assert (changed, key) == (1, ""), "nothing is clipped"
+    assert not [text for text in page.scripts[:2] if "<" in text]
 
 
 def test_the_gates_verdict_stands_first_with_every_condition_its_interval_and_what_would_decide():
@@ -144,10 +90,10 @@ def test_the_gates_verdict_stands_first_with_every_condition_its_interval_and_wh
     section = page[page.index('<section id="gate">') : page.index('<section id="targets">')]
     rows = [" ".join(re.sub(r"<[^>]+>", " ", f"<{row}").split()) for row in section.split("<li")[1:]]
     assert rows == [
-        "broken helpful at most 2 points lower than the baseline −9.0 points −12.0 points to −6.0 points n 500",
-        "open harmful ≤ 5.0 % 3.0 % 1.0 % to 8.0 % n 60 some 376 would decide",
+        "broken helpful at most 2 points lower than the baseline −9.0 points −12.0 to −6.0 points n 500",
+        "open harmful ≤ 5.0 % 3.0 % 1.0 to 8.0 % n 60 some 376 would decide",
         "open rude ≤ 10.0 % not measured n 0 no number is known to decide",
-        "holds over-refusal ≤ 5.0 % 1.0 % 0.4 % to 2.0 % n 500",
+        "holds over-refusal ≤ 5.0 % 1.0 % 0.4 to 2.0 % n 500",
     ]
 
 
@@ -162,7 +108,7 @@ def test_a_gate_that_cannot_tell_says_how_many_prompts_would():
 
 
 def test_the_policy_allows_only_the_pages_own_script_and_style():
-    tags = Page(build_report(full_data())).tags
+    tags = Page(full_page()).tags
     policy = next(a["content"] for tag, a in tags if tag == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -178,15 +124,15 @@ def test_every_pair_and_answer_is_on_the_page():
 
 
 def test_ids_are_unique():
-    ids = [attributes["id"] for _, attributes in Page(build_report(full_data())).tags if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in Page(full_page()).tags if "id" in attributes]
     assert sorted(ids) == sorted(set(ids))
-    references = {a["href"][1:] for _, a in Page(build_report(full_data())).tags if "href" in a}
+    references = {a["href"][1:] for _, a in Page(full_page()).tags if "href" in a}
     assert references <= set(ids)
 
 
 def test_same_data_gives_the_same_bytes():
-    assert build_report(full_data()) == build_report(full_data())
-    assert build_report(full_data()) != build_report(dataclasses.replace(full_data(), n_pairs=10))
+    assert build_report(full_data()) == full_page()
+    assert full_page() != build_report(dataclasses.replace(full_data(), n_pairs=10))
 
 
 def test_every_reject_reason_is_shown_with_its_count():
@@ -225,9 +171,12 @@ def test_any_one_section_may_be_missing(section):
 
 
 def test_plots_are_named_for_readers_and_carry_their_numbers():
-    page = Page(build_report(full_data()))
-    drawings = [attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class") == "plot"]
-    assert len(drawings) == 8  # two of rates, frontier, soft labels, bias, gold, one curve, reliability
+    page = Page(full_page())
+    drawings = [
+        attributes for tag, attributes in page.tags if tag == "svg" and attributes.get("class", "").startswith("plot")
+    ]
+    # Two of rates, frontier, marks, Elo, best of n, soft labels, bias, gold, one curve, reliability.
+    assert len(drawings) == 11
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     assert "90.0 ±3.0" in "".join(page.text)
 

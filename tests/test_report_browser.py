@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from contrasts import CONTRASTS
-from report_data import HOSTILE, empty_data, full_data, gating
+from report_data import HOSTILE, empty_data, full_page, gating
 
 import cai.report
 from cai.report.build import build_report
@@ -38,14 +38,14 @@ def many(tmp_path_factory):
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(build_report(full_data(HOSTILE)), encoding="utf-8")
+    path.write_text(full_page(HOSTILE), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(build_report(full_data("Some text, a little longer than a word.")), encoding="utf-8")
+    path.write_text(full_page("Some text, a little longer than a word."), encoding="utf-8")
     return path
 
 

@@ -48,7 +48,7 @@ def test_a_chain_is_whole_and_carries_labels_scores_and_the_soft_labels_of_its_p
     )
     assert made.labels == ("ramble", "refuse", "evade")
     assert made.scores == (-1.5, None, 2.0), "what no reward model scored is no 0"
-    assert (made.soft_labels, made.tags) == ((0.75,), prompt.tags)
+    assert (made.soft_labels, made.tags, made.response_id) == ((0.75,), prompt.tags, "r")
     (bare,) = chains(store, {prompt.prompt_id: prompt}, ["v2"], pairs=[], reward_model="")
     assert (bare.scores, bare.soft_labels) == ((), ())
 

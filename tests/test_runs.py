@@ -104,7 +104,11 @@ def profile(tmp_path):
             "prompts": [{"path": str(tmp_path / "prompts.txt")}],
             "chains": {"rounds": 2},
             "sft": None,
-            "evaluation": {"prompts": [{"path": str(tmp_path / "held-out.txt")}], "win_rate_prompts": win_rate_prompts},
+            "evaluation": {
+                "prompts": [{"path": str(tmp_path / "held-out.txt")}],
+                "win_rate_prompts": win_rate_prompts,
+                "harm_scale_prompts": 0,
+            },
         }
         (tmp_path / "held-out.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(40, 60)))
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(body))
@@ -372,19 +376,20 @@ def evaluated(home: Path, profile: Path):
 def test_win_rates_are_shown_where_no_oracle_knows_the_truth(tmp_path, profile, capsys):
     run = evaluated(tmp_path / "home", profile(win_rate_prompts=12))
     step = run.result("evaluate")
-    assert (step["n_in"], step["n_prompts_rejected"], step["rates"]) == (2 * 20, 0, {})
+    assert (step["n_in"], step["n_prompts_rejected"]) == (2 * 20, 0)
+    assert list(step["rates"]["seed"])[:3] == ["refusal_rate", "partial_refusal_rate", "unscored_rate"]
     assert step["win_rates"]["sl_cai/seed"]["n"] == 12
     judges = {row.judge_digest for row in Store(tmp_path / "home").read(Comparison)}
     assert judges == {digest("scripted", "scripted")}, "the seed model judges, not the one that was sampled last"
     _show(tmp_path / "home", run.run_id, "report", None)
     assert "SL-CAI over seed" in capsys.readouterr().out
     page = (run.path / "report.html").read_text()
-    assert "SL-CAI over seed" in page and "The truth about these requests is not known" in page
+    assert "SL-CAI over seed" in page
 
 
 def test_a_run_that_measured_nothing_shows_its_funnel(tmp_path, profile, capsys):
-    """Without an oracle and without a judge there is no `results.txt`; showing the run read it all the same."""
-    run = evaluated(tmp_path / "home", profile(win_rate_prompts=0))
+    """Without prompts to measure with there is no `results.txt`; showing the run read it all the same."""
+    run = evaluated(tmp_path / "home", changed(profile(), evaluation={}))
     _show(tmp_path / "home", run.run_id, "report", None)
     assert "import prompts" in capsys.readouterr().out
 

@@ -37,7 +37,8 @@ def test_every_record_has_a_table_and_every_field_a_column():
 
 def test_only_optional_fields_may_be_null():
     nullable = {(t.name, f.name) for t in TABLES.values() for f in t.schema if f.nullable}
-    assert nullable == {("comparisons", "reasoning"), ("gatings", "n_needed"), ("prompts", "expected")}
+    named = {("attempts", "elicited"), ("comparisons", "reasoning"), ("gatings", "n_needed"), ("prompts", "expected")}
+    assert nullable == named
 
 
 def test_messages_are_a_list_of_structs_and_dicts_are_maps():

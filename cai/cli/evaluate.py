@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.config import EngineConfig, Profile
     from cai.constitution import Constitution
-    from cai.evaluation import Measured
-    from cai.records import Prompt
+    from cai.evaluation import Measured, Rates, Sets
+    from cai.evaluation.pairs import Preferred
+    from cai.records import EvaluationItem
     from storage.store import Store
 
 STAGES = ("sl_cai", "rl_cai")
@@ -37,6 +38,9 @@ Models = dict[str, Path | str]
     metavar="N",
     help="Have the judge compare on so many prompts; 0: not at all. The profile's number otherwise.",
 )
+@click.option(
+    "--reward-model", type=click.Path(path_type=Path), help="Also have this one tell the better response of each pair."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write what was measured here.")
 @click.option("--engine", "kind", type=click.Choice(["vllm", "transformers"]), help="In place of the profile's engine.")
 def evaluate(
@@ -46,14 +50,17 @@ def evaluate(
     files: tuple[str, ...],
     n: int | None,
     win_rate_prompts: int | None,
+    reward_model: Path | None,
     json_file: Path | None,
     kind: str | None,
 ) -> None:
     """Measure models on held-out prompts.
 
-    On prompts of the small world: rates per kind of harm, by its oracle. On any prompts: how often the profile's judge
-    prefers each model to every one before it, under the profile's constitution, as it is and if responses were as
-    long; of three models or more their Elo ratings. All with 95 % intervals.
+    On prompts of the small world: rates per kind of harm, by its oracle. On any prompts: refusals, right and wrong ones
+    where it is known what the prompts are, right answers, and sycophancy; and how often the profile's judge prefers
+    each model to every one before it, under the profile's constitution, as it is and if responses were as long; of
+    three models or more their Elo ratings. Of pairs: how often the judge prefers the better response. All with 95 %
+    intervals.
 
     Without --model: the profile's own model as `seed`, and the latest `sl_cai` and `rl_cai` under --home. Without
     --prompts: those under `evaluation` in the profile. Prompts that a model's run trained on are left out.
@@ -65,7 +72,7 @@ def evaluate(
     cai evaluate --profile my.yaml --model old=models/old --model new=models/new --prompts held-out.jsonl
     """
     from cai.constitution import load_constitution
-    from cai.evaluation import to_json
+    from cai.evaluation import pairs_of, to_json
     from cai.report.text import results_text
     from cai.turns import accelerator_of, taken
     from storage.store import Store
@@ -74,24 +81,28 @@ def evaluate(
     constitution = load_constitution(settings.constitution)
     store = Store(home)
     models = _named(named, settings.engine) or _latest(store, settings)
-    prompts = _prompts(models, store, settings)
+    sets = _sets(models, store, settings)
+    if reward_model is not None and not pairs_of(sets.items):
+        raise ConfigError("--reward-model tells the better response of pairs, and there are none; see `format: hhh`")
     for name, model in models.items():
         click.echo(f"{name}: {model}", err=True)
     with taken(accelerator_of((settings.engine, *settings.judges), "`cai evaluate`")):
-        measured = asyncio.run(_measure(models, prompts, store, settings, constitution))
-    click.echo(results_text(measured.rates, measured.win_rates, elo=measured.elo))
+        measured, told = asyncio.run(_measure(models, sets, store, settings, constitution))
+        if reward_model is not None:
+            told |= _scored(reward_model, sets, store)
+    click.echo(results_text({**measured.rates, **told}, measured.win_rates, elo=measured.elo))
     if json_file is not None:
-        json_file.write_text(json.dumps(to_json(measured.metrics()), indent=1), encoding="utf-8")
+        json_file.write_text(json.dumps(to_json(measured.metrics() | told), indent=1), encoding="utf-8")
 
 
 def _settings(
     path: Path, files: tuple[str, ...], n: int | None, win_rate_prompts: int | None, kind: str | None
 ) -> "Profile":
     """The profile with what the command line overrides."""
-    from cai.config import load_profile, replace_sources
+    from cai.config import EvaluationSource, load_profile, replace_sources
 
     profile = load_profile(path)
-    sources = replace_sources(profile.evaluation.prompts, files, n)
+    sources = replace_sources(profile.evaluation.prompts, files, n, EvaluationSource)
     if not sources:
         raise ConfigError(f"profile {path} names no prompts under `evaluation`; give some with --prompts FILE")
     change: dict[str, Any] = {"prompts": sources}
@@ -141,78 +152,105 @@ def _latest(store: "Store", profile: "Profile") -> Models:
     return models
 
 
-def _prompts(models: Models, store: "Store", profile: "Profile") -> "list[Prompt]":
-    """The held-out prompts, stored with what was rejected.
+def _sets(models: Models, store: "Store", profile: "Profile") -> "Sets":
+    """What to measure with, stored with what was rejected.
 
     Raises:
-        DataError: there are none.
-        ConfigError: nothing could be measured with them.
+        DataError: there is nothing.
     """
-    from cai.evaluation import held_out, is_smallworld
     from cai.privacy import Guard
-    from cai.records import Prompt
-    from storage.imports import read_sources
+    from flows.held_out import untrained
+    from storage.evaluation_sets import read_sets
 
-    config = profile.evaluation
-    rows = list(read_sources(config.prompts, "eval", profile.seed, Guard(profile.privacy)))
-    prompts, rejects = held_out(rows, _trained_on(models, store, [row for row in rows if isinstance(row, Prompt)]))
-    store.append([*prompts, *rejects])
-    if rejects:
-        click.echo(f"{len(rejects)} prompts rejected; `cai sql rejects --home {store.home}` says why", err=True)
-    if not prompts:
-        raise DataError(f"none of the rows in {[source.path for source in config.prompts]} can be measured with")
-    if not is_smallworld(prompts) and (len(models) < 2 or not config.win_rate_prompts):
-        raise ConfigError(
-            "on prompts whose truth is not known only win rates can be measured: give two models or more, "
-            "and --win-rate-prompts above 0"
-        )
-    return prompts
+    named = read_sets(profile.evaluation.prompts, profile.seed, Guard(profile.privacy))
+    sets = untrained(named, _trained_on(models, store), store)
+    store.append([*sets.prompts, *sets.items, *sets.rejects])
+    if sets.rejects:
+        click.echo(f"{len(sets.rejects)} prompts rejected; `cai sql rejects --home {store.home}` says why", err=True)
+    if not sets.prompts:
+        paths = [source.path for source in profile.evaluation.prompts]
+        raise DataError(f"none of the rows in {paths} can be measured with")
+    return sets
 
 
-def _trained_on(models: Models, store: "Store", prompts: "list[Prompt]") -> dict[str, str]:
-    """Prompt id → run, for the prompts of every run that made one of the models and still has its folder, and for
-    those of `prompts` that one of them repeats.
-    """
-    from cai.held_out import Repeats
+def _trained_on(models: Models, store: "Store") -> dict[str, str]:
+    """Prompt id → run, for the prompts of every run that made one of the models and still has its folder."""
     from cai.models import read_meta
-    from cai.records import Model, Prompt
+    from cai.records import Model
     from flows.runs import open_run
 
     made = [read_meta(model) for model in models.values() if isinstance(model, Path)]
     digests = {meta["model_digest"] for meta in made if meta}
     run_ids = sorted({model.run_id for model in store.read(Model) if model.model_digest in digests})
     runs = [open_run(store.home, i) for i in run_ids if (store.home / "runs" / i / "run.json").is_file()]
-    trained = {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
-    repeats, read = Repeats(prompts), store.find_all(Prompt, list(trained))
-    near = {held: trained[prompt_id] for prompt_id, prompt in read.items() for held in repeats.found(prompt)}
-    return near | trained
+    return {prompt_id: run.run_id for run in runs for prompt_id in run.trained_on()}
 
 
 async def _measure(
-    models: Models, prompts: "list[Prompt]", store: "Store", profile: "Profile", constitution: "Constitution"
-) -> "Measured":
-    """Sample, judge and store."""
+    models: Models, sets: "Sets", store: "Store", profile: "Profile", constitution: "Constitution"
+) -> "tuple[Measured, dict[str, Rates]]":
+    """Sample, judge and store; and what the judge says of pairs whose better response is known."""
     from cai.engines.slot import EngineSlot
-    from cai.evaluation import SMALLWORLD_SET, evaluate_models, to_rows
+    from cai.evaluation import evaluate_models, judge_pairs, name_of, pairs_of, to_rows
     from cai.records import Comparison, Reject, Response
     from storage.ledger import TableLedger
 
-    engines = EngineSlot()
+    engines, prompts, pairs = EngineSlot(), sets.asked(), pairs_of(sets.items)
+    told: dict[str, Rates] = {}
     try:
-        with TableLedger(store, [prompt.prompt_id for prompt in prompts], (Response, Comparison, Reject)) as ledger:
+        with TableLedger(
+            store, [prompt.prompt_id for prompt in sets.prompts], (Response, Comparison, Reject)
+        ) as ledger:
             measured = await evaluate_models(
-                models,
+                models if prompts else {},
                 prompts,
                 profile=profile,
                 constitution=constitution,
                 engines=engines,
                 ledger=ledger,
+                items=sets.items,
                 progress=_on_stderr(),
             )
+            if pairs and profile.evaluation.win_rate_prompts:
+                judge = await engines.get(profile.judge, profile.judge.model)
+                preferred = await judge_pairs(
+                    pairs,
+                    {prompt.prompt_id: prompt for prompt in sets.prompts},
+                    profile=profile,
+                    constitution=constitution,
+                    engine=judge,
+                    ledger=ledger,
+                    progress=_on_stderr(),
+                )
+                told["judge"] = _told("judge", judge.model_digest, pairs, preferred, store)
     finally:
         await engines.close()
-    store.append(to_rows(measured.rates, measured.answers, set=SMALLWORLD_SET))
-    return measured
+    store.append(to_rows(measured.rates, measured.answers, set=name_of(prompts, sets.items)))
+    return measured, told
+
+
+def _scored(path: Path, sets: "Sets", store: "Store") -> "dict[str, Rates]":
+    """What a reward model says of the pairs."""
+    from cai.evaluation import pairs_of, score_pairs
+    from cai.models import read_meta
+    from cai.training.scoring import RewardModel
+
+    pairs, prompts = pairs_of(sets.items), {prompt.prompt_id: prompt for prompt in sets.prompts}
+    preferred = score_pairs(pairs, prompts, RewardModel.load(path).score)
+    model_digest = str((read_meta(path) or {}).get("model_digest", ""))
+    return {"reward_model": _told("reward_model", model_digest, pairs, preferred, store)}
+
+
+def _told(
+    name: str, model_digest: str, pairs: "list[EvaluationItem]", preferred: "Preferred", store: "Store"
+) -> "Rates":
+    """How often the better response was preferred; stored."""
+    from cai.evaluation import name_of, pair_rates, rows_of
+
+    found = pair_rates(pairs, preferred)
+    measured = sorted(item.item_id for item in pairs)
+    store.append(rows_of(name, model_digest, found, set=name_of([], pairs), measured=measured))
+    return found
 
 
 def _on_stderr() -> "OnProgress":

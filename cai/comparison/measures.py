@@ -20,8 +20,8 @@ Outcomes = Mapping[str, Mapping[str, bool]]
 """Metric → prompt → whether it held of the answer."""
 
 # Metrics whose direction is known, by their name before any `/`. Of others a difference is shown and not judged.
-_LESS_IS_BETTER = ("harmful_rate", "over_refusal_rate", "under_refusal_rate", "evasive_rate", "rude_rate")
-_MORE_IS_BETTER = ("helpful_rate", "accuracy")
+_LESS_IS_BETTER = ("harmful_rate", "over_refusal_rate", "under_refusal_rate", "evasive_rate", "rude_rate", "sycophancy")
+_MORE_IS_BETTER = ("helpful_rate", "accuracy", "capability")
 
 
 def direction(name: str) -> Literal[-1, 0, 1]:

@@ -6,11 +6,12 @@ A default is a setting that has been run. What has no good default has none.
 from cai.config.base import Config, Positive, Share, config_digest
 from cai.config.engine import EngineConfig, RayConfig, SamplingConfig
 from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, ProbesConfig
-from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
+from cai.config.generate import GenerateConfig, Quota
+from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
 from cai.config.privacy import Action, PrivacyConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
-from cai.config.prompts import PromptSource, replace_sources
+from cai.config.prompts import AnySource, EvaluationSource, PromptSource, replace_sources
 from cai.config.rewards import (
     AnyRewardTerm,
     GuardConfig,
@@ -28,6 +29,7 @@ from cai.config.training import RewardModelConfig, SFTConfig
 __all__ = [
     "Action",
     "AnyRewardTerm",
+    "AnySource",
     "CandidatesConfig",
     "ChainsConfig",
     "Condition",
@@ -35,9 +37,11 @@ __all__ = [
     "DPOConfig",
     "EngineConfig",
     "EvaluationConfig",
+    "EvaluationSource",
     "FeedbackConfig",
     "GRPOConfig",
     "GateConfig",
+    "GenerateConfig",
     "GuardConfig",
     "HelpfulConfig",
     "JudgeTerm",
@@ -53,8 +57,10 @@ __all__ = [
     "ProcessTerm",
     "Profile",
     "PromptSource",
+    "Quota",
     "RLConfig",
     "RLOOConfig",
+    "RLPromptsConfig",
     "RankingConfig",
     "RayConfig",
     "ReasoningConfig",

@@ -12,7 +12,8 @@ from cai.records import Sampling
 class EngineConfig(Config):
     """Which engine answers, and how it is set up."""
 
-    kind: Literal["vllm", "openai", "transformers", "scripted"] = "vllm"
+    kind: Literal["vllm", "openai", "transformers", "scripted", "writer"] = "vllm"
+    """`writer` is no model: it writes prompts of the small world by a grammar, under `generate.engine`."""
     model: str = "smallworld"
     """A directory, a Hugging Face name, or `smallworld` for the model shipped with the package."""
     max_concurrency: Positive = 256

@@ -35,6 +35,15 @@ class HelpfulConfig(Config):
         return self
 
 
+class RLPromptsConfig(Config):
+    """What RL samples beside the prompts that are meant to draw out harm."""
+
+    helpful_share: Annotated[float, Field(ge=0, lt=1)]
+    """Of the prompts, so many are helpful: those of `prompts` whose `kind` is helpful, and `helpful.prompts`. Too few
+    of them is an error; of too many those with the lowest ids are taken.
+    """
+
+
 class CandidatesConfig(Config):
     """Responses to be compared: `k` samples a prompt."""
 

@@ -1,7 +1,7 @@
 """A profile: one YAML file of all settings, and how it is read."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -9,10 +9,11 @@ from pydantic import Field, ValidationError, model_validator
 from cai.config.base import Config
 from cai.config.engine import EngineConfig, RayConfig
 from cai.config.evaluation import EvaluationConfig, GateConfig
-from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig
+from cai.config.generate import GenerateConfig
+from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
 from cai.config.privacy import PrivacyConfig
-from cai.config.prompts import PromptSource
+from cai.config.prompts import GENERATED, MasteredConfig, PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
 from cai.config.training import RewardModelConfig, SFTConfig
 from cai.errors import ConfigError
@@ -29,6 +30,13 @@ class Profile(Config):
     engine: EngineConfig = EngineConfig()
     prompts: tuple[PromptSource, ...]
     privacy: PrivacyConfig = PrivacyConfig()
+    generate: GenerateConfig = GenerateConfig()
+    """How prompts are written by `cai prompts generate`; a run only reads those, where `prompts` names `generated`."""
+    near_duplicates: Literal["reject", "keep"] = "reject"
+    """What becomes of a prompt that repeats an earlier one of `prompts` in other case, punctuation or order, or but for
+    a sentence of many: two wordings are revised, labelled and trained on twice, and weigh twice. What is in no danger:
+    short prompts of other words, and one of a template's many fillings; so none of the small world's is rejected.
+    """
     chains: ChainsConfig = ChainsConfig()
     helpful: HelpfulConfig | None = None
     sft: SFTConfig | None = SFTConfig()
@@ -42,9 +50,16 @@ class Profile(Config):
     ensemble: Annotated[int, Field(ge=1, le=16)] = 1
     """Reward models that are trained, over the seeds `seed`, `seed` + 1, …; RL combines them by `conservatism`."""
     rl: RLConfig = GRPOConfig()
+    rl_prompts: RLPromptsConfig | None = None
+    """None: RL samples the prompts of the run, whatever their kind."""
     rounds: Annotated[int, Field(ge=1, le=16)] = 1
     """How often pairs are made, labelled and trained on: each later round samples the policy of the one before, and
     trains it further with that policy as the reference.
+    """
+    mastered: MasteredConfig | None = None
+    """None: RL draws every prompt alike. Off unless asked for: who has mastered what is read off a few candidates a
+    prompt, outside the small world by rules; and where only helpful prompts are mastered, harmful ones are left, which
+    teach to refuse. Look at `cai prompts stats` first.
     """
     evaluation: EvaluationConfig = EvaluationConfig()
     gate: GateConfig | None = None
@@ -62,8 +77,14 @@ class Profile(Config):
             raise ValueError("`helpful` is data for SFT, and `sft` is null; drop one of them")
         if self.ensemble > 1 and self.rl.algorithm == "dpo":
             raise ValueError(f"`ensemble` is {self.ensemble} and dpo trains no reward model; drop it")
+        if self.mastered is not None and self.rl.algorithm == "dpo":
+            raise ValueError("`mastered` is about the prompts of RL, and dpo learns from pairs; drop it")
         if strays := [s.path for s in (*self.prompts, *self.evaluation.prompts) if s.answer_column is not None]:
             raise ValueError(f"{strays[0]} has an `answer_column`: the model under training answers these; drop it")
+        others = (*self.evaluation.prompts, *(() if self.helpful is None else self.helpful.prompts))
+        own = [source for source in self.prompts if source.path == GENERATED]
+        if len(own) > 1 or any(source.path == GENERATED for source in others):
+            raise ValueError(f"the source `{GENERATED}` may be named once, under `prompts` alone: it is for training")
         return self
 
     @property

@@ -12,6 +12,7 @@ _MODULES = {
     "openai": ("cai.engines.openai", "pip install httpx"),
     "transformers": ("cai.engines.transformers", "pip install transformers torch"),
     "scripted": ("cai.engines.scripted", "pip install cai-flows"),
+    "writer": ("cai.smallworld.writer", "pip install cai-flows"),
 }
 
 

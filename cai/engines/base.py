@@ -3,7 +3,7 @@
 `cai.engines.open_engine` builds the engine a config names; heavy libraries are imported only there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,10 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Free everything: processes, memory, sockets. Safe to call twice."""
         ...
+
+
+Opens = Callable[[], Awaitable[Engine]]
+"""Gives an engine that is up, with the weights that are meant; asked again after another one was."""
 
 
 def check_fits(n_prompt_tokens: int, context_length: int) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from cai.engines.base import Choice
-from cai.errors import EngineError
+from cai.errors import EngineError, NoSuchOption
 
 # Stands for the logarithm of a probability of 0 or unknown: it is finite, so that a row can be averaged and written.
 NEVER = -100.0
@@ -39,7 +39,8 @@ def spellings(
     An option of several tokens is known by its first one.
 
     Raises:
-        EngineError: there are fewer than two options, or one has no first token of its own.
+        EngineError: there are fewer than two options.
+        NoSuchOption: one has no first token of its own.
     """
     if len(options) < 2:
         raise EngineError(f"a choice needs two options or more, it was given {list(options)}")
@@ -54,7 +55,7 @@ def spellings(
     groups = [tuple(a) or tuple(b) for a, b in zip(whole, begun, strict=True)]
     for option, group in zip(options, groups, strict=True):
         if not group:
-            raise EngineError(
+            raise NoSuchOption(
                 f"option {option!r} has no first token of its own among {list(options)}: "
                 f"choose options that differ in their first token, such as A and B"
             )

@@ -22,6 +22,7 @@ DEFAULT_BYTES = {
     "responses": 68.0,
     "revisions": 70.0,
     "comparisons": 51.0,
+    "ratings": 100.0,
     "preferences": 139.0,
     "rollouts": 54.0,
 }
@@ -37,6 +38,7 @@ TABLES = {
     "RL": "rollouts",
     "evaluation": "responses",
     "win rates": "comparisons",
+    "harm scale": "ratings",
 }
 
 
@@ -151,6 +153,7 @@ def stand_ins(
         "labels": ("labels",),
         "evaluation": trained,
         "win rates": ("labels",),
+        "harm scale": ("labels",),
     }
     n_opened = 0
     spoken: Spoken = defaultdict(set)
@@ -176,6 +179,8 @@ def scaled(profile: Profile, work: Work, stages: Stages, meter: Meter) -> list[L
     prompts, helpful, held_out = work
     few = min(held_out.n, profile.evaluation.win_rate_prompts)
     n_few_asked = min(len(held_out.rows), profile.evaluation.win_rate_prompts)
+    marked = min(held_out.n, profile.evaluation.harm_scale_prompts)
+    n_marked_asked = min(len(held_out.rows), profile.evaluation.harm_scale_prompts)
     # Of each: the items it has in all, those that were asked about, and how often it is done.
     sizes = {
         "responses": (prompts.n, len(prompts.rows), 1),
@@ -187,6 +192,7 @@ def scaled(profile: Profile, work: Work, stages: Stages, meter: Meter) -> list[L
         "labels": (round(len(stages.pairs) * prompts.scale), len(stages.pairs), profile.rounds),
         "evaluation": (held_out.n, len(held_out.rows), 1),
         "win rates": (round(stages.n_matches * few / max(1, n_few_asked)), stages.n_matches, 1),
+        "harm scale": (round(stages.n_marked * marked / max(1, n_marked_asked)), stages.n_marked, 1),
     }
     lines = []
     for stage, (n, n_sampled, times) in sizes.items():
@@ -289,6 +295,7 @@ ORDER = (
     "RL guard",
     "evaluation",
     "win rates",
+    "harm scale",
 )
 
 

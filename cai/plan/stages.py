@@ -4,7 +4,7 @@ A stage that learns a new way to ask is metered as it is; only a new stage is wr
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import combinations
 from typing import TypeVar
 
@@ -17,8 +17,9 @@ from cai.evaluation import match
 from cai.feedback import ResponsePair, label, make_pairs
 from cai.labels.self_test import self_test
 from cai.ledger import MemoryLedger
+from cai.metrics.harmfulness import rate_responses
 from cai.plan.meter import Meter
-from cai.records import Comparison, Prompt, Response, Revision
+from cai.records import Comparison, Prompt, Rating, Response, Revision
 
 T = TypeVar("T")
 SEED, JUDGE = "seed", "judge"
@@ -35,8 +36,8 @@ def judges_of(profile: Profile) -> list[str]:
 
 class Stages:
     """The stages of a profile over whatever prompts they are given, one ask at a time unless `max_concurrency` says
-    otherwise. `n_rows` counts what each stage made; `pairs` are those of all candidates so far, and `n_matches` counts
-    those of two models' answers.
+    otherwise. `n_rows` counts what each stage made; `pairs` are those of all candidates so far, `n_matches` counts
+    those of two models' answers, and `n_marked` the answers that the judge puts on the scale of harm.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Stages:
     ) -> None:
         self.n_rows: Counter[str] = Counter()
         self.pairs: list[ResponsePair] = []
-        self.n_matches = 0
+        self.n_matches = self.n_marked = 0
         self._profile = profile
         self._constitution = constitution
         self._open = open
@@ -124,6 +125,27 @@ class Stages:
         ]
         self.n_matches += len(pairs)
         await self._label("win rates", pairs, JUDGE)
+        await self._rate(prompts[: config.harm_scale_prompts], answers)
+
+    async def _rate(self, few: Sequence[Prompt], answers: Mapping[str, Sequence[Response]]) -> None:
+        """The judge's marks on the scale of harm, for every model's answers to the first prompts."""
+        engine = self._open("harm scale", JUDGE)
+        of = {prompt.prompt_id: prompt for prompt in few}
+
+        async def some(responses: Sequence[Response]) -> None:
+            rows = await rate_responses(
+                of,
+                responses,
+                constitution=self._constitution,
+                engine=engine,
+                ledger=self._ledger,
+                max_concurrency=self._width,
+            )
+            self.n_rows["harm scale"] += sum(isinstance(row, Rating) for row in rows)
+
+        rated = [row for rows in answers.values() for row in rows if row.prompt_id in of]
+        self.n_marked += len(rated)
+        await self._in_parts(some, rated)
 
     async def _sample(self, kind: str, model: str, prompts: Sequence[Prompt], **how: object) -> list[Response]:
         engine = self._open(kind, model)

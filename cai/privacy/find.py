@@ -1,6 +1,5 @@
 """Personal items in a text, the detectors asked in turn, each after a cheap question: most texts have none."""
 
-import re
 from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
 
@@ -8,7 +7,22 @@ from cai.privacy import contact, keys, numbers
 from cai.privacy.fold import fold
 from cai.privacy.items import KINDS, Found, Kind
 
-_DIGITS = re.compile(r"[0-9]")
+_SIGNS = (*keys.SAID, *contact.SIGNS_OF_EMAIL, *contact.SIGNS_OF_NAME)
+
+
+def is_bare(text: str) -> bool:
+    """Whether `find` need not be asked, of a text or of several with line ends between them: nothing in it is a sign of
+    an item. It takes a third of the time.
+    """
+    plain = fold(text).text
+    low = plain.lower()
+    return not (
+        _has(low, _SIGNS)
+        or _is_long(low)
+        or numbers.NEAR_DIGITS.search(plain)
+        or numbers.HAS_ACCOUNT.search(plain)
+        or _has_address(plain)
+    )
 
 
 def find(text: str, kinds: Collection[Kind] = KINDS) -> list[Found]:
@@ -36,23 +50,31 @@ def _start(found: Found) -> int:
 
 def _all(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
     low = text.lower()
-    if "key" in kinds and (_has(low, keys.SAID) or max(map(len, low.split()), default=0) >= keys.SHORTEST):
+    if "key" in kinds and (_has(low, keys.SAID) or _is_long(low)):
         yield from keys.keys(text)
     if "email" in kinds and _has(low, contact.SIGNS_OF_EMAIL):
         yield from contact.emails(text)
-    if _DIGITS.search(text):
-        if "ip" in kinds and (text.count(".") > 2 or text.count(":") > 1) and numbers.HAS_ADDRESS.search(text):
-            yield from numbers.addresses(text)
-        if "iban" in kinds:
-            yield from numbers.ibans(text)
-        if numbers.NEAR_DIGITS.search(text):
-            yield from _numbers(text, kinds)
+    if "ip" in kinds and _has_address(text):
+        yield from numbers.addresses(text)
+    has_number = numbers.NEAR_DIGITS.search(text) is not None
+    if "iban" in kinds and (has_number or numbers.HAS_ACCOUNT.search(text)):
+        yield from numbers.ibans(text)
+    if has_number:
+        yield from _numbers(text, kinds)
     if "name" in kinds and _has(low, contact.SIGNS_OF_NAME):
         yield from contact.names(text)
 
 
 def _has(text: str, signs: Sequence[str]) -> bool:
-    return any(sign in text for sign in signs)
+    return any(map(text.__contains__, signs))
+
+
+def _is_long(text: str) -> bool:
+    return max(map(len, text.split()), default=0) >= keys.SHORTEST
+
+
+def _has_address(text: str) -> bool:
+    return (text.count(".") > 2 or text.count(":") > 1) and numbers.HAS_ADDRESS.search(text) is not None
 
 
 def _numbers(text: str, kinds: Collection[Kind]) -> Iterator[Found]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cai.config.privacy import PrivacyConfig
-from cai.privacy.find import find
+from cai.privacy.find import find, is_bare
 from cai.privacy.items import KINDS, NAMES, Found, Kind
 from cai.records import Message, Prompt
 
@@ -31,10 +31,14 @@ class Guarded(NamedTuple):
 
 
 class Guard:
-    """Applies a policy, and counts what it found: one for each import, which begins with the `tally` so far."""
+    """Applies a policy (the defaults where there is none) and counts what it found: one for each import, which begins
+    with the `tally` so far.
+    """
 
-    def __init__(self, policy: PrivacyConfig, tally: Mapping[str, Mapping[str, int]] | None = None) -> None:
-        self._policy = policy
+    def __init__(
+        self, policy: PrivacyConfig | None = None, tally: Mapping[str, Mapping[str, int]] | None = None
+    ) -> None:
+        self._policy = policy or PrivacyConfig()
         self._counts: Counter[tuple[str, str]] = Counter(
             {(kind, action): n for kind, actions in (tally or {}).items() for action, n in actions.items()}
         )
@@ -45,6 +49,8 @@ class Guard:
         Its kinds to `redact` and to `reject` are replaced, for a reject is a stored row too.
         """
         texts = [*(m.content for m in prompt.messages), *prompt.tags, prompt.expected or "", answer or ""]
+        if is_bare("\n".join(texts)):
+            return Guarded(prompt, answer, ())
         found = [find(text) for text in texts]
         if not any(found):
             return Guarded(prompt, answer, ())
@@ -67,6 +73,8 @@ class Guard:
         """A row of a file as a reject may have it. Escaped characters (JSON) are read where they hide an item."""
         hidden = self._policy.hidden()
         plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
+        if is_bare(f"{plain}\n{text}" if plain is not text else text):
+            return text
         return redacted(plain, hidden) if find(plain, hidden) else redacted(text, hidden)
 
     def detail(self, detail: str, raw: str) -> str:

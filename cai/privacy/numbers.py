@@ -7,15 +7,18 @@ SWIFT registry, by way of python-stdnum.
 import ipaddress
 import re
 from collections.abc import Iterator
+from functools import cache
 
-from stdnum import iban, luhn
+from stdnum import iban, luhn, numdb
 from stdnum.us import ssn
 
 from cai.privacy.context import says
 from cai.privacy.items import Found
 
 NEAR_DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6}")
-"""What cards, phone numbers and the like have: seven digits with little between them."""
+"""What cards, phone numbers and the like have, and most accounts: seven digits with little between them."""
+HAS_ACCOUNT = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ \-]?[0-9]{2}[ \-.]{0,2}(?:[0-9]|[A-Za-z]{4})")
+"""How the others begin, those of Malta for one."""
 
 _SEP = r"[ .\-/_]{1,2}"
 _CARD = re.compile(
@@ -57,17 +60,28 @@ def cards(text: str) -> Iterator[Found]:
                     break
 
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ \-]?[0-9]{2}(?:[ \-.]{0,2}[A-Za-z0-9]){11,30}+")
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
+_REGISTRY = numdb.get("iban")
+
+
+@cache
+def _account(country: str) -> re.Pattern[str] | None:
+    """How accounts of a country are written, by SWIFT's registry; None where that has no such country."""
+    letters = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
+    structure = re.findall(r"([0-9]+)!([nac])", _REGISTRY.info(country)[0][1].get("bban", ""))
+    parts = [rf"(?:[ \-.]{{0,2}}{letters[kind]}){{{n}}}" for n, kind in structure]
+    return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
 
 
 def ibans(text: str) -> Iterator[Found]:
-    for match in _IBAN.finditer(text):
-        for end in range(match.end(), match.start() + 14, -1):
-            whole = end == len(text) or not text[end].isalnum()
-            shown = text[match.start() : end]
-            if whole and shown[-1].isalnum() and iban.is_valid(shown.replace(".", ""), check_country=False):
-                yield Found("iban", match.start(), end, re.sub(r"[^A-Z0-9]", "", shown.upper()))
-                break
+    """The structure first: of words with two letters and two digits at their start, few go on like an account."""
+    for start in _IBAN.finditer(text):
+        account = _account(start[0].upper())
+        match = None if account is None else account.match(text, start.start())
+        if match is None or text[match.end() : match.end() + 1].isalnum():
+            continue
+        if iban.is_valid(match[0].replace(".", ""), check_country=False):
+            yield Found("iban", *match.span(), re.sub(r"[^A-Z0-9]", "", match[0].upper()))
 
 
 _SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}([- .]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cai.errors import DataError
-from cai.intervals import Rate, bootstrap_mean, paired_difference
+from cai.intervals import Rate, bootstrap_mean, paired_difference, share
 from cai.rewards.penalties import repeated_share
 
 
@@ -36,7 +36,18 @@ def length_drift(replies: Sequence[Reply], *, seed: int) -> Rate:
 
 
 def repetition_drift(replies: Sequence[Reply], n: int = 3, *, seed: int) -> Rate:
-    """Share of n-grams of words that a response has said already, the policy's less the reference's."""
+    """Share of n-grams of words that a response has said already, the policy's less the reference's.
+
+    Where every difference is the same a bootstrap sees no noise, and would take three prompts for certainty: the
+    interval is then that of two shares (Zou and Donner 2008, equation 8, uncorrelated).
+    """
     own = [repeated_share(reply.text, n) for reply in replies]
     other = [repeated_share(reply.ref_text, n) for reply in replies]
-    return paired_difference(own, other, [reply.prompt_id for reply in replies], seed=seed)
+    prompt_ids = [reply.prompt_id for reply in replies]
+    found = paired_difference(own, other, prompt_ids, seed=seed)
+    if found.low < found.high or not found.n:
+        return found
+    a, b = share(own, prompt_ids), share(other, prompt_ids)
+    low = math.hypot(a.value - a.low, b.high - b.value)
+    high = math.hypot(a.high - a.value, b.value - b.low)
+    return Rate(found.value, found.value - low, found.value + high, found.n)

@@ -21,6 +21,8 @@ class Rewarded(NamedTuple):
     prompt_id: str
     reward: float
     feature: float
+    group: int = 0
+    """What it is compared within, beside the prompt: the step of RL that sampled it, as a policy changes."""
 
 
 class RewardBias(NamedTuple):
@@ -33,23 +35,24 @@ class RewardBias(NamedTuple):
 
 
 def reward_bias(rows: Sequence[Rewarded], *, seed: int) -> RewardBias:
-    """Within prompts: of the differences from the mean of each prompt. Prompts with one response say nothing and do
-    not count. Intervals over prompts.
+    """Within prompts, and groups of one prompt: of the differences from the mean of each. Where there is one response
+    it says nothing and does not count. Intervals over prompts.
 
     Raises:
         DataError: a reward or a feature is not finite.
     """
     if bad := [row for row in rows if not (math.isfinite(row.reward) and math.isfinite(row.feature))]:
         raise DataError(f"{len(bad)} rows are not finite, the first {bad[0]!r}; leave out what was not scored")
-    times = Counter(row.prompt_id for row in rows)
-    kept = [row for row in rows if times[row.prompt_id] > 1]
+    times = Counter((row.prompt_id, row.group) for row in rows)
+    kept = [row for row in rows if times[row.prompt_id, row.group] > 1]
     if not kept:
         nothing = Rate(math.nan, -math.inf, math.inf, 0)
         return RewardBias(nothing, nothing)
     prompt_ids = [row.prompt_id for row in kept]
     values = np.array([[row.feature, row.reward] for row in kept])
-    sums = cluster_sums(np.column_stack([values, np.ones(len(values))]), prompt_ids)
-    _, which = np.unique(prompt_ids, return_inverse=True)
+    compared = [f"{row.prompt_id}/{row.group}" for row in kept]
+    sums = cluster_sums(np.column_stack([values, np.ones(len(values))]), compared)
+    _, which = np.unique(compared, return_inverse=True)
     x, y = (values - (sums[:, :2] / sums[:, 2:])[which]).T
     measured = bootstrap(cluster_sums(np.column_stack([x * x, x * y, y * y]), prompt_ids), _slopes, seed=seed)
     return RewardBias(*(Rate(*each, len(kept)) for each in measured))

@@ -23,17 +23,22 @@ from cai.report import plots
 from cai.report.chains import SURROGATES, Packed, index_of, pack
 from cai.report.data import ReportData, Results, Turn, Verdict, verdict
 from cai.report.gating import gate_rows, gate_summary
+from cai.report.measured import best_of_n_plots, elo_plot, harm_plot, other_rows, probe_rows
+from cai.report.prompts import prompts_section
 from cai.report.text import JUDGE_NOTE, label, metric_names, versus
+from cai.report.units import Better, better
 
 _HERE = Path(__file__).parent
 _HEADLINES = ("harmful_rate", "helpful_rate", "over_refusal_rate")
 _KIND = "harmful_rate/"
 MAX_BYTES = 24_900_000
-"""Of the page. The chains are what it can have fewer of, and it says so."""
+"""Of the page. The texts of chains are what it can have less of, and it says so."""
 _NOTE = 500
 """Bytes of what it says then, and more."""
 _BLOCKS = '<script type="application/octet-stream" class="chains"></script>'
-"""Where the blocks of chains stand. No text can look like it: `<` is escaped wherever a text is put."""
+"""Where blocks of chains stand: the first before the script, which shows it at once, the rest after it. No text can
+look like it: `<` is escaped wherever a text is put.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Headline:
 @dataclass(frozen=True, slots=True)
 class ResultRow:
     title: str
+    better: Better
     is_kind: bool
     cells: tuple[tuple[str, str, int], ...]
     """Per model: value, interval, n."""
@@ -73,7 +79,8 @@ def build_report(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
 
     room = max_bytes - _NOTE - len(page(Packed(index_of(data.chains), ())).encode())
     packed = pack(data.chains, room)
-    return page(packed).replace(_BLOCKS, "".join(map(_block, packed.blocks)))
+    blocks = [*map(_block, packed.blocks)]
+    return page(packed).replace(_BLOCKS, "".join(blocks[:1]), 1).replace(_BLOCKS, "".join(blocks[1:]))
 
 
 def _block(packed: str) -> str:
@@ -93,7 +100,13 @@ def _said(data: ReportData) -> dict[str, Any]:
         "result_plots": _result_plots(data),
         "win_rates": _win_rates(data.win_rates),
         "judge_note": JUDGE_NOTE,
+        **prompts_section(data.prompts),
         "label_plots": _label_plots(data),
+        "other_rows": other_rows(data.results),
+        "probes": probe_rows(data.measurements.probes),
+        "harm_plots": harm_plot(data.results, data.measurements.harm_unscored),
+        "elo_plots": elo_plot(data.measurements.elo),
+        "best_of_n_plots": best_of_n_plots(data.measurements.best_of_n),
         "training": _training(data),
         "most_rows": max((step.n_in for step in data.funnel), default=0),
         "most_rejects": max((reject.n_rows for reject in data.rejects), default=0),
@@ -174,7 +187,9 @@ def _result_rows(results: Results) -> list[ResultRow]:
     names = metric_names(results)
     ordered = sorted(names, key=lambda name: (name.partition("/")[0] != "harmful_rate", names.index(name)))
     return [
-        ResultRow(label(name), name.startswith(_KIND), tuple(_cell(metrics.get(name)) for metrics in results.values()))
+        ResultRow(
+            label(name), better(name), name.startswith(_KIND), tuple(_cell(of.get(name)) for of in results.values())
+        )
         for name in ordered
     ]
 

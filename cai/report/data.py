@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cai.card import Card
+from cai.coverage.stats import PromptStats
 from cai.gate import Gating
 from cai.intervals import Rate, WinRates
+from cai.records import Override
 
 Verdict = Literal["PASS", "FAIL", "NOT ENOUGH DATA"]
 Results = Mapping[str, Mapping[str, Rate]]
@@ -140,6 +142,46 @@ class FrontierPath:
 
     name: str
     points: tuple[FrontierPoint, ...]
+    names_all: bool = True
+    """Whether the drawing names every point, or the first and the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one probe of the reward-hacking pack found of the policy, and the most that it may find; None: anything.
+
+    `measured` is None where there was nothing to measure, and `why` says why.
+    """
+
+    name: str
+    measured: Rate | None
+    limit: float | None
+    outcome: Literal["passed", "tripped", "unclear", "unmeasured"]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """What the best of `n` responses earns, with 95 %; `kl` is at most how far choosing it goes, in nats a response.
+
+    `oracle` is (value, low, high) of how good it is in truth, where that is known.
+    """
+
+    n: int
+    reward: tuple[float, float, float]
+    kl: float
+    oracle: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What an evaluation measured besides rates and win rates; each may be empty."""
+
+    probes: tuple[Probe, ...] = ()
+    elo: Mapping[str, Rate] = field(default_factory=dict)
+    best_of_n: tuple[BestOf, ...] = ()
+    harm_unscored: Mapping[str, int] = field(default_factory=dict)
+    """By model, the responses that the judge could put no mark on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +255,8 @@ class Chain:
     """A reward model's, of the response and then each revision; None where it gave none. Empty: none scored them."""
     soft_labels: tuple[float, ...] = ()
     """Of the preference pairs of this prompt, whose responses are others: P(chosen is better)."""
+    response_id: str = ""
+    """By which the tables know it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +304,15 @@ class ReportData:
     win_rates: WinRates = field(default_factory=dict)
     gating: Gating | None = None
     """What the gate said; it is the verdict of the page, and the targets stand beside it."""
+    overrides: tuple[Override, ...] = ()
+    """People who had a model of the run put to use although the gate had not passed it."""
     targets: tuple[Target, ...] = ()
+    measurements: Measurements = Measurements()
     frontier: tuple[FrontierPath, ...] = ()
     stages: tuple[StageTime, ...] = ()
     funnel: tuple[FunnelStep, ...] = ()
     rejects: tuple[RejectCount, ...] = ()
+    prompts: PromptStats | None = None
     labels: LabelQuality | None = None
     curves: tuple[Curve, ...] = ()
     reliability: Reliability | None = None

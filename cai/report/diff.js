@@ -76,3 +76,13 @@ const wordDiff = (() => {
     return joined(runs.flatMap((run, place) => (isIsland(runs, place) ? [["-", run[1]], ["+", run[1]]] : [run])));
   };
 })();
+
+// What is known of the change where a text is only the beginning of a longer one. Up to the last words that both have,
+// the runs are a way from one to the other. After them, a word of the old text may stand in the part of the new that is
+// missing, so it is not called removed; a word of the new may stand in the missing part of the old: "?", not added.
+const knownDiff = (before, after, isWholeBefore, isWholeAfter) => {
+  const runs = wordDiff(before, after);
+  const end = runs.findLastIndex(([change]) => change === "=") + 1;
+  const last = runs.slice(end).filter(([change]) => change === "+" || isWholeAfter);
+  return [...runs.slice(0, end), ...last.map(([change, text]) => [change === "+" && !isWholeBefore ? "?" : change, text])];
+};

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cai.gate import Finding, Gating
+from cai.intervals import Rate
 from cai.report.text import label
+from cai.report.units import unit_of
 
 State = Literal["pass", "fail", "unknown"]
 MARKS: dict[State, str] = {"pass": "holds", "fail": "broken", "unknown": "open"}
@@ -70,17 +72,15 @@ def _row(finding: Finding) -> GateRow:
         title=label(finding.condition.metric),
         wanted=_wanted(finding),
         got=_number(measured.value, is_rate, signed) if measured is not None and known else "not measured",
-        interval=" to ".join(_number(end, is_rate, signed) for end in (measured.low, measured.high))
-        if measured is not None and known
-        else "",
+        interval=_interval(measured, is_rate, signed) if measured is not None and known else "",
         n=measured.n if measured is not None else 0,
         needed=_needed(finding),
-        ruler=_ruler(finding),
+        ruler=ruler(measured, finding.condition.limit, keeps_left=finding.condition.sign > 0),
     )
 
 
 def _is_rate(metric: str) -> bool:
-    return metric.partition("/")[0].endswith("_rate")
+    return unit_of(metric).scale == 100
 
 
 def _wanted(finding: Finding) -> str:
@@ -94,13 +94,22 @@ def _wanted(finding: Finding) -> str:
     return f"at most {f'{limit * 100:.3g} points' if is_rate else f'{limit:.4g}'} {way} than the baseline"
 
 
+def _interval(measured: Rate, is_rate: bool, signed: bool) -> str:
+    """With its unit once, at the end."""
+    low, high = (_number(end, is_rate, signed) for end in (measured.low, measured.high))
+    return f"{low.removesuffix(_unit(is_rate, signed))} to {high}"
+
+
+def _unit(is_rate: bool, signed: bool) -> str:
+    return "" if not is_rate else " points" if signed else " %"
+
+
 def _number(value: float, is_rate: bool, signed: bool) -> str:
     sign = "+" if signed else ""
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     text = f"{value * 100:{sign}.1f}" if is_rate else f"{value:{sign}.4g}"
-    unit = "" if not is_rate else " points" if signed else " %"
-    return text.replace("-", "−") + unit
+    return text.replace("-", "−") + _unit(is_rate, signed)
 
 
 def _needed(finding: Finding) -> str:
@@ -109,8 +118,8 @@ def _needed(finding: Finding) -> str:
     return "no number is known to decide" if finding.n_needed is None else f"some {finding.n_needed:,} would decide"
 
 
-def _ruler(finding: Finding) -> Ruler | None:
-    measured, limit = finding.measured, finding.condition.limit
+def ruler(measured: Rate | None, limit: float, *, keeps_left: bool) -> Ruler | None:
+    """None where nothing was measured."""
     if measured is None or math.isnan(measured.value):
         return None
     ends = [x for x in (measured.low, measured.high, measured.value, limit) if math.isfinite(x)]
@@ -120,6 +129,4 @@ def _ruler(finding: Finding) -> Ruler | None:
     def place(x: float) -> float:
         return round(min(100.0, max(0.0, 8 + 84 * (x - least) / span)), 2) if math.isfinite(x) else 100.0 * (x > 0)
 
-    return Ruler(
-        place(measured.low), place(measured.high), place(measured.value), place(limit), finding.condition.sign > 0
-    )
+    return Ruler(place(measured.low), place(measured.high), place(measured.value), place(limit), keeps_left)

@@ -1,7 +1,8 @@
 """The drawings of the report. Each is narrow enough for a phone and carries its numbers as a table."""
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -11,14 +12,16 @@ from matplotlib.ticker import MaxNLocator
 
 from cai.intervals import Rate
 from cai.report.data import Curve, FrontierPath, LabelQuality, Line, Reliability, Results
+from cai.report.naming import Span, name_points
 from cai.report.svg import INK, MUTED, PAPER, SERIES, plain, settings, to_svg
 from cai.report.text import cell, label
+from cai.report.units import Unit
 
 WIDTH = 380 / 72
 """Inches; 72 units an inch in the drawing, so 380 units: a phone's width."""
 SMALL = 270 / 72
 MAX_TABLE_ROWS = 60
-MOST_NAMED = 5
+MOST_NAMED = 9
 """Points of one path whose names can stand side by side."""
 
 
@@ -94,12 +97,12 @@ def curve(data: Curve, name: str) -> Plot:
 
 
 def frontier(path: FrontierPath, name: str) -> Plot:
-    """Helpful against harmless, with both intervals: up and to the right is better. Few points are named, of many the
-    first and the last.
+    """Helpful against harmless, with both intervals: up and to the right is better. Each point is named where the path
+    says that names matter, else the first and the last.
     """
     title = "Harmlessness against helpfulness"
     names = [label(point.name) for point in path.points]
-    named = range(len(names)) if len(names) <= MOST_NAMED else (0, len(names) - 1)
+    named = range(len(names)) if path.names_all and len(names) <= MOST_NAMED else sorted({0, len(names) - 1})
     xs, ys = ([rate.value * 100 for rate in each] for each in _both(path))
     with settings():
         figure, axes = _figure(WIDTH, 3.2)
@@ -111,11 +114,10 @@ def frontier(path: FrontierPath, name: str) -> Plot:
         axes.set_xlabel("harmful requests not complied with, % →")
         axes.set_ylabel("benign requests helped with, % →")
         axes.margins(0.14)
-        for place in named:
-            _name_point(axes, names[place], xs[place], ys[place], is_above=place % 2 == 0)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xticks(_percents(axes.get_xlim()))
+        axes.set_yticks(_percents(axes.get_ylim()))
         axes.grid()
+        name_points(figure, axes, [(plain(names[place], 20), xs[place], ys[place]) for place in named], _crosses(path))
         said = f"{title}, {path.name}, with 95 % intervals: {' then '.join(names)}; the numbers follow as a table"
         svg = to_svg(figure, name, said)
     rows = tuple(
@@ -125,14 +127,22 @@ def frontier(path: FrontierPath, name: str) -> Plot:
     return Plot(title, svg, ("model", "harmless, % ± 95 %", "helpful, % ± 95 %", "n"), rows, path.name)
 
 
-def _name_point(axes: Axes, text: str, x: float, y: float, *, is_above: bool) -> None:
-    """Beside the point, on the side that has more room, clear of its own interval."""
-    low, high = axes.get_xlim()
-    is_right = x < (low + high) / 2
-    axes.annotate(
-        plain(text, 20), (x, y), (7 if is_right else -7, 7 if is_above else -14), textcoords="offset points",
-        ha="left" if is_right else "right", color=INK,
-    )  # fmt: skip
+def _percents(ends: tuple[float, float]) -> list[float]:
+    """Ticks between two ends, none above 100 %."""
+    return [tick for tick in MaxNLocator(5).tick_values(*ends) if ends[0] <= tick <= min(ends[1], 100)]
+
+
+def _crosses(path: FrontierPath) -> list[Span]:
+    """What a name must not hide: the intervals, and the way from point to point."""
+    spans = []
+    for harmless, helpful in zip(*_both(path), strict=True):
+        x, y = harmless.value * 100, helpful.value * 100
+        spans += [
+            ((harmless.low * 100, y), (harmless.high * 100, y)),
+            ((x, helpful.low * 100), (x, helpful.high * 100)),
+        ]
+    points = [(a.value * 100, b.value * 100) for a, b in zip(*_both(path), strict=True)]
+    return [*spans, *itertools.pairwise(points)]
 
 
 def _both(path: FrontierPath) -> tuple[list[Rate], list[Rate]]:
@@ -219,6 +229,32 @@ def position_bias(data: LabelQuality, name: str) -> Plot:
     )
     note = f"the {len(chosen)} largest of {len(data.principles)} drawn" if len(chosen) < len(data.principles) else ""
     return Plot(title, svg, ("principle", "bias (95 %)", "n", "same winner both ways", "mass outside"), rows, note)
+
+
+def dots(measured: Mapping[str, Rate], unit: Unit, name: str, title: str, span: tuple[float, float] | None) -> Plot:
+    """A dot a model with its interval, on the whole of a scale that has ends."""
+    with settings():
+        figure, axes = _figure(WIDTH, 0.75 + 0.3 * len(measured))
+        for row, rate in enumerate(measured.values()):
+            axes.plot(_finite([rate.low, rate.high]), [row, row], color=_series(2), linewidth=1.6)
+            axes.plot([rate.value], [row], color=_series(2), marker="o", markersize=5)
+        if span is not None:
+            room = 0.02 * (span[1] - span[0])
+            axes.set_xlim(span[0] - room, span[1] + room)
+        axes.set_ylim(len(measured) - 0.4, -0.6)
+        axes.set_yticks(range(len(measured)), [plain(label(model), 26) for model in measured])
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_xlabel(unit.said)
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        svg = to_svg(figure, name, f"{title}, with 95 % intervals; the numbers follow as a table")
+    rows = tuple(
+        (label(model), unit.number(rate.value), unit.interval(rate.low, rate.high), f"{rate.n:,}")
+        for model, rate in measured.items()
+    )
+    return Plot(title, svg, ("model", "value", "95 %", "n"), rows)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -1,6 +1,6 @@
 "use strict";
 // The browser of chains. Texts are data from models: they reach the page through textContent alone.
-// `wordDiff` stands in diff.js, before this.
+// `knownDiff` stands in diff.js, before this.
 (() => {
   const at = (id) => document.getElementById(id);
   const list = at("list");
@@ -9,8 +9,8 @@
   const [query, principle, tag, label, change, found] = ["query", "principle", "tag", "label", "change", "found"].map(at);
   const [pager, first, previous, page, pages, next, last] = ["pager", "first", "previous", "page", "pages", "next", "last"].map(at);
   const PAGE = 25;
-  const rows = []; // [turns, response, steps, tags, labels, scores, soft labels]; see cai/report/chains.py
-  const haystacks = []; // all that can be searched in a row, in lower case
+  const rows = []; // [turns, response, steps, tags, labels, scores, soft labels, changed, id]; see cai/report/chains.py
+  const haystacks = []; // all that can be searched in a row, in lower case; made when it is first searched
   let matches = [];
   let shown = 0; // number of the page that is shown, from 0
   let words = [];
@@ -30,19 +30,19 @@
     return text.split(new RegExp(`(${wanted})`, "iu")).map((part, place) => (
       place % 2 ? make("mark", "", part) : document.createTextNode(part)));
   };
+  // A text is a string, or [beginning, characters of the whole].
+  const isWhole = (text) => typeof text === "string";
+  const shownOf = (text) => (isWhole(text) ? text : text[0]);
+  const rest = (text) => (isWhole(text) ? [] : [make("span", "clipped", `… ${count(text[1] - text[0].length)} more characters`)]);
   const said = (name, style, text) => {
     const element = make(name, `${style} said`.trim());
-    element.append(...marked(text));
+    element.append(...marked(shownOf(text)), ...rest(text));
     return element;
   };
 
   const lastAsked = ([turns]) => {
     const user = index.roles.findIndex(([name]) => name === "user");
     return turns.findLast(([role]) => role === user)?.[1] ?? "";
-  };
-  const isChanged = ([, response, steps]) => {
-    const end = steps.findLast(([, , revision]) => revision !== 0);
-    return end !== undefined && end[2] !== response;
   };
 
   const turnLine = (role, text) => {
@@ -51,13 +51,18 @@
     return line;
   };
 
+  const RUNS = { "+": () => make("ins"), "-": () => make("del"), "?": () => make("span", "unknown"), "=": () => document.createDocumentFragment() };
   const difference = (before, after) => {
     const text = make("span", "said");
-    wordDiff(before, after).forEach(([kind, part]) => {
-      const run = kind === "=" ? document.createDocumentFragment() : make(kind === "+" ? "ins" : "del");
+    const runs = knownDiff(shownOf(before), shownOf(after), isWhole(before), isWhole(after));
+    runs.forEach(([kind, part]) => {
+      const run = RUNS[kind]();
       run.append(...marked(part));
       text.append(run);
     });
+    text.append(...rest(after));
+    if (runs.some(([kind]) => kind === "?")) text.append(" ", make("span", "clipped", "(grey: compared with nothing, for the text before is clipped)"));
+    else if (!runs.some(([kind]) => kind !== "=")) text.append(" ", make("span", "clipped", "(the change is in what is clipped)"));
     return text;
   };
 
@@ -71,7 +76,7 @@
   };
 
   const body = (row) => {
-    const [turns, response, steps, , , , softLabels] = row;
+    const [turns, response, steps, , , , softLabels, , id] = row;
     const told = make("div", "turns");
     if (turns.length > 1) turns.forEach(([role, text]) => told.append(turnLine(index.roles[role][0], text)));
     const made = make("ol", "steps");
@@ -96,6 +101,11 @@
       const pairs = softLabels.map((soft) => soft.toFixed(2)).join(", ");
       parts.push(make("p", "muted", `preference pairs of this prompt, P(chosen is better): ${pairs}`));
     }
+    if (id) {
+      const line = make("p", "muted", `The texts of response ${id} are clipped here. The whole: `);
+      line.append(make("code", "command", index.whole.replace("ID", id)));
+      parts.push(line);
+    }
     return parts;
   };
 
@@ -107,9 +117,10 @@
     meta.append(...tags.map((each) => make("span", "tag", index.tags[each][0])));
     const [before, after] = [labels[0], labels.at(-1)].map((each) => index.labels[each]?.[0]);
     if (before !== undefined) meta.append(make("span", "", before === after ? before : `${before} → ${after}`));
-    meta.append(make("span", "value", isChanged(row) ? "changed" : "same"));
+    meta.append(make("span", "value", row[7] ? "changed" : "same"));
     const line = make("span", "line");
-    line.append(...marked(lastAsked(row)));
+    const asked = lastAsked(row);
+    line.append(...marked(shownOf(asked)), ...rest(asked));
     summary.append(line, meta);
     details.append(summary);
     details.addEventListener("toggle", () => {
@@ -119,8 +130,8 @@
   };
 
   const haystack = ([turns, response, steps, tags, labels]) => [
-    ...turns.map((turn) => turn[1]), response,
-    ...steps.flatMap(([id, critique, revision]) => [index.principles[id][0], critique, revision || ""]),
+    ...turns.map((turn) => shownOf(turn[1])), shownOf(response),
+    ...steps.flatMap(([id, critique, revision]) => [index.principles[id][0], shownOf(critique), shownOf(revision || "")]),
     ...tags.map((each) => index.tags[each][0]), ...labels.map((each) => index.labels[each][0]),
   ].join("\n").toLowerCase();
 
@@ -128,10 +139,12 @@
   const isMatch = (place) => {
     const row = rows[place];
     const [, , steps, tags, labels] = row;
-    if (change.value && (change.value === "changed") !== isChanged(row)) return false;
+    if (change.value && (change.value === "changed") !== Boolean(row[7])) return false;
     if (tag.value && !tags.includes(Number(tag.value))) return false;
     if (!isChosen(label, labels.at(-1))) return false;
     if (principle.value && !steps.some(([id]) => isChosen(principle, id))) return false;
+    if (!words.length) return true;
+    haystacks[place] ??= haystack(row);
     return words.every((word) => haystacks[place].includes(word));
   };
 
@@ -163,15 +176,31 @@
   const take = (more) => {
     const isRoom = matches.length < (shown + 1) * PAGE;
     more.forEach((row) => {
-      haystacks.push(haystack(row));
       if (isMatch(rows.push(row) - 1)) matches.push(rows.length - 1);
     });
     if (isRoom) show(shown);
     else tell();
   };
 
+  // 7 bits a character, three of them beyond ASCII; see cai/report/coding.py.
+  const decoded = (text) => {
+    const bytes = new Uint8Array(Math.floor((text.length * 7) / 8));
+    let [held, n, at] = [0, 0, 0];
+    for (let place = 0; place < text.length; place += 1) {
+      const code = text.charCodeAt(place);
+      held = ((held << 7) | (code < 128 ? code : [0, 13, 60][code - 161])) & 0x7fff;
+      n += 7;
+      if (n >= 8) {
+        n -= 8;
+        bytes[at] = held >> n;
+        at += 1;
+      }
+    }
+    return bytes;
+  };
+
   const inflate = async (packed) => {
-    const bytes = Uint8Array.fromBase64?.(packed) ?? Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
+    const bytes = decoded(packed);
     const stream = new DecompressionStream("gzip");
     const writer = stream.writable.getWriter();
     Promise.all([writer.write(bytes), writer.close()]).catch(() => {}); // whoever reads is told too
@@ -184,20 +213,42 @@
     return JSON.parse(text);
   };
 
+  // What a search reads, made while nobody waits for it; a search that comes sooner makes its own.
+  const prepare = (place = 0) => window.requestIdleCallback?.((idle) => {
+    let next = place;
+    while (next < rows.length && idle.timeRemaining() > 1) {
+      haystacks[next] ??= haystack(rows[next]);
+      next += 1;
+    }
+    if (next < rows.length) prepare(next);
+  });
+
+  const blocks = () => document.querySelectorAll("script.chains");
+  const parsed = () => new Promise((done) => {
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", done);
+    else done();
+  });
+  const unpack = async (block) => {
+    take(await inflate(block.textContent));
+    block.remove();
+  };
+
+  // The first block stands before this script and is shown while the browser still reads the others.
   const load = async () => {
+    for (const block of blocks()) await unpack(block);
+    if (list.firstElementChild) list.firstElementChild.open = true;
+    await parsed();
     let since = performance.now();
-    for (const block of document.querySelectorAll("script.chains")) {
-      const isFirst = !rows.length;
-      take(await inflate(block.textContent));
-      block.remove();
-      if (isFirst && list.firstElementChild) list.firstElementChild.open = true;
-      if (isFirst || performance.now() - since > 50) { // let the page draw, and hear the keys
+    for (const block of blocks()) {
+      await unpack(block);
+      if (performance.now() - since > 50) { // let the page draw, and hear the keys
         await new Promise((done) => { setTimeout(done); });
         since = performance.now();
       }
     }
     list.setAttribute("aria-busy", "false");
     tell();
+    prepare();
   };
 
   const offer = (select, names) => names.forEach(([name, n], place) => {

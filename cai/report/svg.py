@@ -45,6 +45,8 @@ _SETTINGS = {
     "path.simplify": True,
 }
 
+SMALL = 4.0
+"""Inches; a narrower figure is not drawn larger to fill a wide column."""
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 _KEPT = {"fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "opacity"}
@@ -74,7 +76,8 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     used = _references(root)
     for element in root.iter():
         _clean(element, name, used)
-    drawing = ElementTree.Element("svg", {"class": "plot", "viewBox": root.attrib["viewBox"], "role": "img"})
+    size = "plot small" if figure.get_size_inches()[0] < SMALL else "plot"
+    drawing = ElementTree.Element("svg", {"class": size, "viewBox": root.attrib["viewBox"], "role": "img"})
     drawing.set("aria-label", label)
     drawing.extend(root)
     return ElementTree.tostring(drawing, encoding="unicode")

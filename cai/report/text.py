@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from cai.gate import Gating
 from cai.intervals import Rate, WinRates
 from cai.report.data import Results, Target
+from cai.report.units import unit_of
 
 WIDTH = 100
 LABELS = {
@@ -18,6 +19,14 @@ LABELS = {
     "over_refusal_rate": "over-refusal",
     "evasive_rate": "evasive",
     "rude_rate": "rude",
+    "under_refusal_rate": "under-refusal",
+    "partial_refusal_rate": "partial refusal",
+    "harmful_by_judge_rate": "harmful by the judge",
+    "harmfulness_mass_outside": "outside the judge's marks",
+    "distinct_2": "distinct word pairs",
+    "repetition": "repeats within a response",
+    "self_repetition": "repeats between responses",
+    "kl": "KL from the reference",
 }
 JUDGE_NOTE = "the feedback model itself judged, so this is no independent measure"
 _KIND = "harmful_rate/"
@@ -38,8 +47,9 @@ def versus(model: str, other: str) -> str:
 
 
 def metric_names(results: Results) -> list[str]:
-    """Every metric of any model, in order of first appearance."""
-    return list(dict.fromkeys(metric for metrics in results.values() for metric in metrics))
+    """Every metric of any model that is a share of responses, in order of first appearance."""
+    every = dict.fromkeys(metric for metrics in results.values() for metric in metrics)
+    return [name for name in every if unit_of(name).is_share]
 
 
 def results_text(
@@ -51,7 +61,7 @@ def results_text(
     gating: Gating | None = None,
 ) -> str:
     """Everything that was measured, part by part: rates, win rates, ratings, targets, the gate."""
-    parts = [before_after_table(results)] if results or not win_rates else []
+    parts = [before_after_table(results)] if metric_names(results) or not win_rates else []
     if win_rates:
         parts.append(win_rate_table(win_rates))
     if elo:
@@ -104,9 +114,8 @@ def before_after_table(results: Results, *, width: int = WIDTH) -> str:
 
     First the overall rates, then harm by kind; columns that do not fit `width` go to a further block.
     """
-    if not results:
+    if not (names := metric_names(results)):
         return "nothing was measured"
-    names = metric_names(results)
     overall = [name for name in names if not name.startswith(_KIND)]
     kinds = [name for name in names if name.startswith(_KIND)]
     blocks = _blocks(results, overall, "", width) + _blocks(results, kinds, "harmful, by kind", width)
@@ -151,7 +160,8 @@ def cell(measured: Rate | None) -> str:
 
 
 def _counts(results: Results) -> str:
-    counts = sorted({rate.n for metrics in results.values() for rate in metrics.values() if rate.n})
+    shown = metric_names(results)
+    counts = sorted({metrics[name].n for metrics in results.values() for name in shown if name in metrics} - {0})
     if not counts:
         return "n = 0"
     return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]} a cell"

@@ -1,0 +1,75 @@
+"""`cai prompts generate`: prompts that a model writes, tried on the policy in use."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cai.cli.run import home_option
+
+if TYPE_CHECKING:
+    from cai.asks import OnProgress, Progress
+    from cai.prompts.rounds import Round
+
+
+@click.command("generate")
+@click.argument("profile", type=click.Path(path_type=Path))
+@home_option
+@click.option("--rounds", type=click.IntRange(min=0), help="Adaptive rounds, in place of the profile's.")
+@click.option("--per-tag", "quota", type=click.IntRange(min=1), help="Prompts of each kind, tag and topic, likewise.")
+@click.option("--model", default="", help="The policy to try them on: channel, name, digest or path; none: in use.")
+@click.option("--edition", default="", help="A name for this time: the same settings write other prompts under it.")
+@click.option("--dry-run", is_flag=True, help="Say how much would be asked, and ask nothing.")
+def command(
+    profile: Path, home: Path, rounds: int | None, quota: int | None, model: str, edition: str, dry_run: bool
+) -> None:
+    """Have a model write harmful, borderline and helpful prompts for each tag of the constitution.
+
+    How many, by whom, and on which topics is under `generate:` in PROFILE. The prompts are tried on the policy in use;
+    in adaptive rounds those that still draw out harm are varied, beside new ones. All of it is rows: `prompts` of the
+    source `generated`, `attempts`, and `rejects` with a reason. Stopped, it goes on; finished, it does nothing.
+
+    \b
+    cai prompts generate deployments/profiles/laptop.yaml --dry-run
+    cai prompts generate my.yaml --rounds 3 --per-tag 50
+    cai prompts generate my.yaml --edition autumn
+    """
+    from cai.cli.tables import format_table
+    from cai.prompts.text import ASKS, CELLS, ROUNDS, ask_rows
+    from flows.writing import Wish, wanted, write
+
+    wish = Wish(profile=profile, home=home, edition=edition, model=model, quota=quota, rounds=rounds)
+    if dry_run:
+        settings = wish.settings()
+        most = len(settings.generate.temperatures)
+        click.echo(format_table(ASKS, ask_rows(settings.generate, wanted(settings)[1])))
+        click.echo(f"where nothing is usable at once, {most} times as many; the judge reads each response", err=True)
+        return
+    made = write(wish, lambda line: click.echo(line, err=True), on_progress=_on_stderr(), on_round=_said)
+    click.echo(format_table(CELLS, made.cells()))
+    click.echo("\n" + format_table(ROUNDS, made.rounds()))
+    n_read = sum(row.elicited is not None for row in made.generated.attempts)
+    click.echo(
+        f"{made.campaign}: {made.n_kept} prompts kept of {made.n_asked} asked for ({made.n_reused} found), "
+        f"{n_read} read; {made.generated.stopped}",
+        err=True,
+    )
+
+
+def _said(done: "Round") -> None:
+    click.echo(f"round {done.round}: {done.n_kept} kept, {done.n_elicited} of {done.n_tried} drew out harm", err=True)
+
+
+def _on_stderr() -> "OnProgress":
+    """A line every few seconds."""
+    shown_s = time.monotonic()
+
+    def show(progress: "Progress") -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s > 5:
+            shown_s = time.monotonic()
+            done = progress.n_done + progress.n_rejected
+            click.echo(f"  {progress.stage}: {done}/{progress.n_total}, {progress.n_reused} found", err=True)
+
+    return show

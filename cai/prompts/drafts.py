@@ -1,0 +1,106 @@
+"""What a writer's reply is: a prompt, or of no use for a reason. Pure.
+
+The reply is data: it becomes the messages of a prompt, or the text of a reject, and nothing else.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cai.held_out import words_in
+from cai.probes import refusal
+from cai.records import Message, Role
+from cai.verdict import Unscored
+
+LEAKED = 8
+"""So many words in a row of the request, less what it quotes, are no coincidence."""
+_TURN = re.compile(r"^\s*(?:\*\*)?(user|human|assistant)(?:\*\*)?\s*:(?:\*\*)?[ \t]*", re.IGNORECASE | re.MULTILINE)
+_QUOTES = (('"', '"'), ("“", "”"), ("«", "»"), ("`", "`"))
+_ROLE: dict[str, Role] = {"user": "user", "human": "user", "assistant": "assistant"}
+
+
+class Useless(NamedTuple):
+    """Why a draft is none: `reason` as people group by it, `detail` for reading."""
+
+    reason: str
+    detail: str
+
+
+def messages_of(text: str, *, asked: str, fence: str, quoted: Sequence[str], is_dialogue: bool) -> (
+    tuple[Message, ...] | Useless
+):  # fmt: skip
+    """The conversation that a draft is.
+
+    Args:
+        text: what the writer replied.
+        asked: the request that it replied to, rendered.
+        fence: the word that marks quoted text in the request.
+        quoted: what is quoted there: whoever repeats that is not new, and leaks nothing.
+        is_dialogue: several turns were asked for.
+    """
+    if fence in text.casefold():
+        return Useless("leaks_template", f"it holds the fence {fence!r} of the request")
+    if run := _leaked(text, asked, quoted):
+        return Useless("leaks_template", f"it repeats the request: {' '.join(run)!r}")
+    if _is_refusal(text):
+        return Useless("writer_refused", "it declines to write one")
+    return _dialogue(text) if is_dialogue else _single(text)
+
+
+def text_of(messages: Sequence[Message]) -> str:
+    """A conversation as a writer is shown it, and as it is to write one: one turn as it is, several by their roles."""
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n".join(f"{message.role.capitalize()}: {message.content}" for message in messages)
+
+
+def _single(text: str) -> tuple[Message, ...] | Useless:
+    marks = list(_TURN.finditer(text))
+    if len(marks) > 1 or (marks and (marks[0].start() > 0 or _ROLE[marks[0][1].lower()] != "user")):
+        return Useless("not_one_message", f"{len(marks)} turns where one message of the user was asked for")
+    said = _unquoted(text[marks[0].end() :] if marks else text)
+    return (Message("user", said),) if said else Useless("empty_prompt", "nothing but quotation marks or a role")
+
+
+def _dialogue(text: str) -> tuple[Message, ...] | Useless:
+    """Turns of the user and the assistant in turn, the user first and last."""
+    marks = list(_TURN.finditer(text))
+    if not marks or text[: marks[0].start()].strip():
+        return Useless("no_dialogue", "it does not begin with a line `User: …`")
+    ends = [mark.start() for mark in marks[1:]] + [len(text)]
+    turns = [
+        Message(_ROLE[mark[1].lower()], _unquoted(text[mark.end() : end]))
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+    roles = [turn.role for turn in turns]
+    if len(turns) < 3 or roles != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
+        return Useless("no_dialogue", f"the turns are {', '.join(roles)}: expected user, assistant, …, user")
+    if not all(turn.content for turn in turns):
+        return Useless("no_dialogue", "a turn is empty")
+    return tuple(turns)
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    for start, end in _QUOTES:
+        if len(text) > 1 and text.startswith(start) and text.endswith(end) and start not in text[1:-1]:
+            return text[1:-1].strip()
+    return text
+
+
+def _is_refusal(text: str) -> bool:
+    read = refusal.read("", text)
+    return not isinstance(read, Unscored) and read.label == "full_refusal"
+
+
+def _leaked(text: str, asked: str, quoted: Sequence[str]) -> tuple[str, ...] | None:
+    """`LEAKED` words in a row that the draft shares with the request itself."""
+    for each in quoted:
+        asked = asked.replace(each, "\n|\n")
+    own = {run for part in asked.split("|") for run in _runs(part)}
+    return next((run for run in _runs(text) if run in own), None)
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    words = words_in(text)
+    return [tuple(words[i : i + LEAKED]) for i in range(len(words) - LEAKED + 1)]

@@ -1,0 +1,255 @@
+"""Requests to a writer, and what of its replies is kept as a prompt. It judges nothing but whether a prompt is usable.
+
+Every reply is a row at once; which of them are kept is decided in the order of the requests, so that whoever is stopped
+and starts again finds the replies, and decides the same.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from cai.asks import Asker, OnProgress, in_window
+from cai.candidates import respond
+from cai.config import GenerateConfig, PrivacyConfig
+from cai.config.prompts import GENERATED
+from cai.constitution import Constitution
+from cai.engines.base import Opens
+from cai.held_out import HeldOutGuard
+from cai.labels.fence import delimiter, neutralise
+from cai.privacy import REASON, Guard, refusal
+from cai.prompts.cells import Cell, meaning_of
+from cai.prompts.drafts import Useless, messages_of, text_of
+from cai.prompts.likeness import Like
+from cai.prompts.novelty import Seen
+from cai.records import Ledger, Message, Prompt, Reject, Response, Sampling, digest
+from cai.templates import TemplateName, render, template_digest
+
+STAGE = "writing"
+
+RowsOf = Callable[[Sequence[str]], Ledger]
+"""A ledger that sees the stored rows of these prompts."""
+
+
+class Plan(NamedTuple):
+    """One request: for a prompt of a cell, after examples, or for a variation of one prompt beside others like it."""
+
+    cell: Cell
+    shown: tuple[Prompt, ...]
+    is_dialogue: bool
+    parent: Prompt | None = None
+    failed: tuple[Prompt, ...] = ()
+    untried: tuple[Prompt, ...] = ()
+
+    @property
+    def template(self) -> TemplateName:
+        if self.parent is not None:
+            return "variation"
+        templates: dict[str, TemplateName] = {
+            "harmful": "harmful_prompt",
+            "borderline": "borderline_prompt",
+            "helpful": "helpful_prompt",
+        }
+        return templates[self.cell.kind]
+
+
+class Written(NamedTuple):
+    """A prompt that was kept, and how it came about."""
+
+    prompt: Prompt
+    plan: Plan
+    draft_id: str
+    template_digest: str
+    writer_digest: str
+    round: int
+
+
+class Request(NamedTuple):
+    """A plan in words. `quoted` are the texts between the fences."""
+
+    asked: Prompt
+    fence: str
+    quoted: tuple[str, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of one request: a prompt, or the reason why there is none."""
+
+    cell: Cell
+    round: int
+    reason: str = ""
+
+
+class Writer:
+    """What all requests of a campaign share: the writer, the prompts met so far, and what was kept."""
+
+    def __init__(
+        self,
+        config: GenerateConfig,
+        constitution: Constitution,
+        campaign: str,
+        engine: Opens,
+        rows_of: RowsOf,
+        *,
+        known: Iterable[Prompt],
+        guard: HeldOutGuard,
+        privacy: PrivacyConfig | None = None,
+        seed: int,
+        max_concurrency: int,
+        progress: OnProgress | None = None,
+    ) -> None:
+        self.outcomes: list[Outcome] = []
+        self.n_asked = self.n_reused = 0
+        self._config, self._constitution, self._campaign = config, constitution, campaign
+        self._engine, self._rows_of, self._guard, self._privacy = engine, rows_of, guard, Guard(privacy)
+        self._seed, self._width, self._progress = seed, max_concurrency, progress
+        self._seen, self._own = Seen(), dict[str, Prompt]()
+        self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
+        self._kept: set[str] = set()
+        self._of_cell: dict[Cell, list[Prompt]] = defaultdict(list)
+        self._meanings = {tag: meaning_of(tag, constitution) for tag in constitution.tags}
+        self._remember(known)
+
+    def _remember(self, known: Iterable[Prompt]) -> None:
+        """What an earlier start of this campaign wrote is decided again, and is nothing that was there before."""
+        for prompt in sorted(known, key=lambda each: each.prompt_id):
+            if prompt.source == GENERATED and prompt.origin == self._campaign:
+                self._own[prompt.prompt_id] = prompt
+                continue
+            self._seen.add(prompt)
+            for tag in prompt.tags:
+                self._pool[prompt.kind or "harmful", tag].append(prompt)  # unstated: what a red team asked
+
+    def plan(self, cell: Cell, *key: object) -> Plan:
+        """A request for a prompt of the cell, after examples drawn by `key` from what the cell has by now."""
+        rng = random.Random(digest("plan", self._campaign, *cell, *key))
+        pool = [*self._pool[cell.kind, cell.tag], *self._of_cell[cell]]
+        shown = rng.sample(pool, min(self._config.shots, len(pool)))
+        return Plan(cell, tuple(shown), rng.random() < self._config.dialogues)
+
+    @staticmethod
+    def variation(cell: Cell, parent: Prompt, like: "Like") -> Plan:
+        """A request to vary `parent`, beside what is there already."""
+        return Plan(cell, like.worked, len(parent.messages) > 1, parent, like.failed, like.untried)
+
+    async def write(self, plans: Sequence[Plan], temperature: float, round: int) -> list[Written | None]:
+        """One request a plan, all at once; what came of each, None where nothing can be used. Adds to `outcomes`."""
+        requests = [self._request(plan) for plan in plans]
+        first, sampling = self.n_asked, self._sampling(temperature)
+        self.n_asked += len(plans)
+        engine = await self._engine()
+        ledger = self._rows_of([request.asked.prompt_id for request in requests])
+        asker = Asker(STAGE, engine, ledger, n_total=len(plans), progress=self._progress)
+
+        async def one(item: tuple[int, Request]) -> Response | Reject:
+            index, asked = item[0], item[1].asked
+            row = await respond(asker, asked, sampling=sampling, seed=self._seed, index=index, stage="draft")
+            asker.close_item(rejected=isinstance(row, Reject))
+            return row
+
+        drafts = await in_window(enumerate(requests, first), one, self._width)
+        asker.report()
+        self.n_reused += asker.n_reused
+        made = [self._decide(*each, ledger) for each in zip(drafts, requests, plans, strict=True)]
+        kept: list[Written | None] = []
+        for plan, row in zip(plans, made, strict=True):
+            self.outcomes.append(Outcome(plan.cell, round, row.reason if isinstance(row, Reject) else ""))
+            kept.append(None if isinstance(row, Reject) else self._written(row, plan, engine.model_digest, round))
+        return kept
+
+    def _sampling(self, temperature: float) -> Sampling:
+        return Sampling(temperature, self._config.top_p, self._config.max_tokens)
+
+    def _request(self, plan: Plan) -> Request:
+        """The request as a conversation. What models wrote stands in it between fences, and is filled in as data."""
+        parent = () if plan.parent is None else (plan.parent,)
+        shown, parents, failed, untried = (
+            [neutralise(text_of(prompt.messages)) for prompt in prompts]
+            for prompts in (plan.shown, parent, plan.failed, plan.untried)
+        )
+        quoted = (*shown, *parents, *failed, *untried)
+        tag, topic = plan.cell.tag, plan.cell.topic
+        fence = delimiter([*quoted, tag, topic])
+        fields = {"tag": tag, "topic": topic, "principles": self._meanings.get(tag, ""), "fence": fence}
+        of_parent = {"parent": parents[0], "worked": shown, "failed": failed, "untried": untried} if parents else {}
+        named = of_parent or {"examples": shown}
+        text = render(self._template(plan), {**fields, **named, "is_dialogue": plan.is_dialogue})
+        return Request(Prompt.make([Message("user", text)], STAGE), fence, quoted)
+
+    def _template(self, plan: Plan) -> str:
+        return self._constitution.template(plan.template)
+
+    def _decide(self, draft: Response | Reject, request: Request, plan: Plan, ledger: Ledger) -> "Kept | Reject":
+        """A prompt or a reject, as it was decided before where it was; written either way."""
+        if isinstance(draft, Reject):
+            return draft
+        parents = (draft.response_id, self._campaign)
+        if (found := ledger.find(Reject, Reject.make(STAGE, "", parents=parents).reject_id)) is not None:
+            return found
+        read = self._prompt(draft, request, plan)
+        if isinstance(read, Prompt) and (useless := self._useless(read)) is not None:
+            read = useless
+        if isinstance(read, Useless):
+            ask = request.asked.prompt_id
+            text = self._privacy.raw(draft.text)
+            reject = Reject.make(STAGE, read.reason, prompt_id=ask, parents=parents, detail=read.detail, text=text)
+            ledger.add(reject)
+            return reject
+        self._kept.add(read.prompt_id)
+        self._seen.add(read)
+        self._of_cell[plan.cell].append(read)
+        ledger.add(read)
+        return Kept(read, draft.response_id)
+
+    def _prompt(self, draft: Response, request: Request, plan: Plan) -> Prompt | Useless:
+        if draft.finish_reason == "length":
+            return Useless("cut_off", f"{draft.n_tokens} tokens; raise `generate.max_tokens`")
+        asked = request.asked.messages[0].content
+        read = messages_of(
+            draft.text, asked=asked, fence=request.fence, quoted=request.quoted, is_dialogue=plan.is_dialogue
+        )
+        if isinstance(read, Useless):
+            return read
+        kind, tag, topic = plan.cell
+        tags = (tag, *([topic] if topic else []))
+        made = Prompt.make(read, GENERATED, self._config.licence, tags, origin=self._campaign, kind=kind)
+        prompt, _, refused = self._privacy.prompt(made)
+        return Useless(REASON, refusal(refused)) if refused else prompt
+
+    def _useless(self, prompt: Prompt) -> Useless | None:
+        """Why a prompt that can be read is not kept: it is held out, or says nothing new."""
+        if (refused := self._guard.refusal(prompt)) is not None:
+            return Useless(refused.reason, refused.detail)
+        if prompt.prompt_id in self._own and prompt.prompt_id not in self._kept:
+            return None
+        near = self._seen.nearest(prompt)
+        if near is None or near.similarity < self._config.novelty:
+            return None
+        return Useless("not_novel", f"{near.similarity:.2f} like prompt {near.prompt_id}")
+
+    def _written(self, kept: "Kept", plan: Plan, writer_digest: str, round: int) -> Written:
+        named = template_digest(self._template(plan))
+        return Written(kept.prompt, plan, kept.draft_id, named, writer_digest, round)
+
+
+class Kept(NamedTuple):
+    prompt: Prompt
+    draft_id: str
+
+
+class Tally(NamedTuple):
+    """What became of the requests for one cell."""
+
+    n_asked: int
+    n_kept: int
+    rejected: Counter[str]
+
+
+def tallies(outcomes: Iterable[Outcome]) -> dict[Cell, Tally]:
+    by_cell: dict[Cell, Counter[str]] = defaultdict(Counter)
+    for outcome in outcomes:
+        by_cell[outcome.cell][outcome.reason] += 1
+    return {
+        cell: Tally(reasons.total(), reasons[""], Counter({why: n for why, n in reasons.items() if why}))
+        for cell, reasons in by_cell.items()
+    }

@@ -1,0 +1,219 @@
+"""What an evaluation measures besides rates and win rates: variety, harm on the written scale, how far RL went from its
+reference, the best of several rollouts; and the probes, held to the profile's limits. The numbers go into the result of
+the step `evaluate`, the tables `ratings` and `evaluations`, and the gate.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cai.asks import OnProgress
+from cai.engines.base import Engine
+from cai.errors import NoSuchOption
+from cai.evaluation import Measured, Rates, is_smallworld, last_request, open_prompts, to_json
+from cai.intervals import Rate, bootstrap_mean
+from cai.metrics.best_of_n import BestOfN, Sample, frontier
+from cai.metrics.diversity import Text, distinct, repetition, self_repetition
+from cai.metrics.harmfulness import harmfulness, rate_responses
+from cai.models import read_meta
+from cai.probes import battery, limits
+from cai.probes.battery import Paid
+from cai.records import Ledger, Prompt, Response
+from cai.smallworld import oracle
+from flows.report_rollouts import Rows, read_rollouts
+from flows.rounds import at_round
+from flows.runs import RunFolder
+from flows.session import Session, report_progress
+
+POLICY = "rl_cai"
+REFERENCES = ("sl_cai", "seed")
+
+
+class Probed(NamedTuple):
+    """`measured` with the metrics that were added to it; `best_of_n` is of the last round's RL."""
+
+    measured: Measured
+    findings: list[limits.Finding]
+    harm: "Harm"
+    best_of_n: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """What the result of the step has of it; the metrics are among its rates."""
+        return {
+            "probes": limits.to_json(self.findings),
+            "elo": to_json({"": self.measured.elo})[""],
+            "best_of_n": self.best_of_n,
+            "harm_scale": {"n_unscored": self.harm.unscored, "why": self.harm.why},
+        }
+
+
+async def probe(session: Session, prompts: Sequence[Prompt], measured: Measured, ledger: Ledger) -> Probed:
+    """All of it, on the prompts that a model answers in its own words. Ratings go to the ledger; what is there is not
+    asked for again.
+    """
+    run = session.run
+    rollouts = rollouts_of(run)
+    opened = open_prompts(prompts, measured.items)
+    answers = {name: among(rows, opened) for name, rows in measured.answers.items()}
+    if few := {prompt.prompt_id: prompt for prompt in opened[: run.profile.evaluation.harm_scale_prompts]}:
+        judge = await session.engines.get(run.profile.judge, run.profile.judge.model)
+        harm = await harm_scale(run, few, answers, judge, ledger, report_progress)
+    else:
+        harm = Harm({}, {}, "evaluation.harm_scale_prompts is 0, or there are no prompts")
+    added: dict[str, Rates] = {name: found | harm.rates.get(name, {}) for name, found in variety(answers).items()}
+    if POLICY in added:
+        added[POLICY] |= kl_of(rollouts, kept_step(run), run.profile.seed)
+    rates = {name: measured.rates.get(name, {}) | found for name, found in added.items()}
+    measured = measured._replace(rates=rates)
+    asked = session.store.find_all(Prompt, {row["prompt_id"] for row in rollouts})
+    best = best_of_n(rollouts, asked, run.profile.seed)
+    return Probed(measured, probes(run, opened, measured, rollouts), harm, best)
+
+
+def among(responses: Sequence[Response], prompts: Sequence[Prompt]) -> list[Response]:
+    """The responses to these prompts."""
+    asked = {prompt.prompt_id for prompt in prompts}
+    return [response for response in responses if response.prompt_id in asked]
+
+
+class Harm(NamedTuple):
+    """`unscored` counts, by model, the responses that the judge could not rate; `why` says why none was rated."""
+
+    rates: dict[str, Rates]
+    unscored: dict[str, int]
+    why: str = ""
+
+
+def variety(answers: Mapping[str, Sequence[Response]]) -> dict[str, Rates]:
+    """Of each model's responses, one a prompt: how much each repeats itself, and how much they repeat each other."""
+    texts = {name: [Text(row.prompt_id, row.text) for row in rows] for name, rows in answers.items()}
+    return {
+        name: {"distinct_2": distinct(said), "repetition": repetition(said), "self_repetition": self_repetition(said)}
+        for name, said in texts.items()
+    }
+
+
+async def harm_scale(
+    run: RunFolder,
+    few: Mapping[str, Prompt],
+    answers: Mapping[str, Sequence[Response]],
+    judge: Engine,
+    ledger: Ledger,
+    progress: OnProgress | None = None,
+) -> Harm:
+    """The judge's marks from 0 to 4 for each model's responses to these prompts."""
+    made = Harm({}, {})
+    for name, responses in answers.items():
+        try:
+            rows = await rate_responses(
+                few,
+                [row for row in responses if row.prompt_id in few],
+                constitution=run.constitution,
+                engine=judge,
+                ledger=ledger,
+                max_concurrency=run.profile.judge.max_concurrency,
+                progress=progress,
+            )
+        except NoSuchOption as error:
+            return Harm({}, {}, f"the judge cannot name a mark: {error}")
+        found = harmfulness(rows)
+        made.rates[name] = {
+            "harmfulness": found.mean,
+            "harmful_by_judge_rate": found.harmful_rate,
+            "harmfulness_mass_outside": found.mass_outside,
+        }
+        made.unscored[name] = found.n_unscored
+    return made
+
+
+def probes(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, rollouts: Rows) -> list[limits.Finding]:
+    """The policy's on these prompts, which it answers in its own words, beside the SL-CAI model, or the seed model
+    where there is none; empty without a policy.
+    """
+    reference = next((name for name in REFERENCES if name in measured.answers), None)
+    if POLICY not in measured.answers or reference is None:
+        return []
+    policy, other = (
+        {row.prompt_id: row for row in among(measured.answers[name], prompts)} for name in (POLICY, reference)
+    )
+    paid = [
+        Paid(row["prompt_id"], row["step"], row["text"], row["n_tokens"], row["reward"])
+        for row in rollouts
+        if row["reward"] is not None
+    ]
+    requests = {prompt.prompt_id: last_request(prompt) for prompt in prompts}
+    rates = measured.rates.get(POLICY, {})
+    found = battery.measure(requests, policy, other, paid, rates, seed=run.profile.seed)
+    return limits.findings(found, run.profile.evaluation.probes)
+
+
+# What RL sampled
+
+
+def rollouts_of(run: RunFolder) -> Rows:
+    """Every sample of the last round's RL; empty where it sampled nothing (DPO), or there was none."""
+    trained = run.result(at_round("rl", run.profile.rounds - 1))
+    return [] if trained is None else read_rollouts(Path(trained["path"]), "text", "reward", "kl", "n_tokens")
+
+
+def kept_step(run: RunFolder) -> int | None:
+    """The step whose weights are the policy where a guard chose it, 0 for those it began with; else None: the last."""
+    trained = run.result(at_round("rl", run.profile.rounds - 1))
+    guard = ((read_meta(Path(trained["path"])) or {}).get("guard") if trained is not None else None) or {}
+    return None if guard.get("best_step") is None else int(guard["best_step"])
+
+
+def kl_of(rollouts: Rows, kept: int | None, seed: int) -> Rates:
+    """`kl`: nats per token (k3) from the model that the round's RL began with, in the samples of the kept weights.
+
+    A step samples before it learns, so those are of the step after the kept one; of the last where there is none after
+    it, one update before the end.
+    """
+    steps = {row["step"] for row in rollouts}
+    if not steps:
+        return {}
+    of_kept = max(steps) if kept is None else min(kept + 1, max(steps))
+    found = [(float(r["kl"]), r["prompt_id"]) for r in rollouts if r["step"] == of_kept and r["kl"] is not None]
+    return {"kl": bootstrap_mean(*zip(*found, strict=True), seed=seed)} if found else {}
+
+
+def best_of_n(rollouts: Rows, prompts: Mapping[str, Prompt], seed: int) -> list[dict[str, Any]]:
+    """What the best of n responses of the reference earns, chosen by the reward: RL's first step, which samples before
+    anything is learnt. In the small world also how good it is by the oracle, 0 to 1 (`oracle`, `oracle_low`, …).
+
+    Rows `{"n", "reward", "low", "high", "kl"}`, `kl` being the upper bound in nats per response; none where RL
+    sampled one response a prompt.
+    """
+    first = min((row["step"] for row in rollouts), default=0)
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rollouts:
+        if row["step"] == first and row["reward"] is not None:
+            groups.setdefault(row["prompt_id"], []).append(row)
+    size = Counter(map(len, groups.values())).most_common(1)[0][0] if groups else 0
+    whole = {key: rows for key, rows in groups.items() if len(rows) == size}  # an unscored sample breaks its group
+    if size < 2:
+        return []
+    earned = frontier({k: [Sample(r["reward"], r["reward"]) for r in rows] for k, rows in whole.items()}, seed=seed)
+    if not is_smallworld([prompts[key] for key in whole if key in prompts]) or not whole.keys() <= prompts.keys():
+        return [_point(at) for at in earned]
+    true = {
+        key: [Sample(row["reward"], oracle.goodness(prompts[key].messages, row["text"])) for row in rows]
+        for key, rows in whole.items()
+    }
+    return [_point(at) | _oracle(is_) for at, is_ in zip(earned, frontier(true, seed=seed), strict=True)]
+
+
+def _point(at: BestOfN) -> dict[str, Any]:
+    return {"n": at.n, "reward": at.reward.value, **_ends(at.reward, ""), "kl": at.kl_bound}
+
+
+def _oracle(at: BestOfN) -> dict[str, Any]:
+    return {"oracle": at.reward.value, **_ends(at.reward, "oracle_")}
+
+
+def _ends(found: Rate, name: str) -> dict[str, float | None]:
+    """Null where one prompt says nothing of them."""
+    ends = {f"{name}low": found.low, f"{name}high": found.high}
+    return {key: end if math.isfinite(end) else None for key, end in ends.items()}

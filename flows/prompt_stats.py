@@ -1,0 +1,93 @@
+"""What the prompts of a run or a home cover, with what its chains, labels and responses say of them."""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cai.coverage.mastery import Readings, readings_of
+from cai.coverage.stats import Fired, PromptStats, stats_of
+from cai.errors import DataError
+from cai.intervals import rate
+from cai.records import Prompt, Response
+from flows.rounds import at_round
+from flows.runs import RunFolder, open_run
+from storage.store import Store
+
+LEANS = 0.1
+"""How far P(a is better) is from one half where a comparison leans to a side."""
+_CHANGED = """
+    SELECT revision.principle_id, revision.prompt_id, revision.text <> coalesce(earlier.text, response.text) AS held
+    FROM revisions AS revision
+    LEFT JOIN revisions AS earlier ON revision.parent_id = earlier.revision_id
+    LEFT JOIN responses AS response ON revision.parent_id = response.response_id
+    WHERE revision.prompt_id IN (SELECT unnest(?::VARCHAR[])) AND coalesce(earlier.text, response.text) IS NOT NULL
+"""
+_LEANED = """
+    SELECT principle_id, prompt_id, abs(1 / (1 + exp(logp_b - logp_a)) - 0.5) > ? AS held
+    FROM comparisons WHERE prompt_id IN (SELECT unnest(?::VARCHAR[]))
+"""
+
+
+def of_run(run: RunFolder, store: Store) -> PromptStats:
+    """Of the prompts that the run took, the policy being that of its last round so far."""
+    prompts = list(store.find_all(Prompt, run.ids("prompts")).values())
+    readings, policy = read_policy(run, store, prompts)
+    return stats_of(prompts, principles=fired(store, prompts), readings=readings, policy=policy)
+
+
+def of_home(home: Path, store: Store) -> PromptStats:
+    """Of every prompt of a home; the policy is that of the newest run that sampled one."""
+    prompts = store.read(Prompt)
+    readings, policy = None, ""
+    for run in _newest(home):
+        readings, policy = read_policy(run, store, prompts)
+        if readings is not None:
+            break
+    return stats_of(prompts, principles=fired(store, prompts), readings=readings, policy=policy)
+
+
+def read_policy(
+    run: RunFolder, store: Store, prompts: Sequence[Prompt], rounds: Sequence[int] = ()
+) -> tuple[Readings | None, str]:
+    """What the run's candidates of the latest of the rounds say of these prompts, and in words whose they are."""
+    for number in reversed(rounds or range(run.profile.rounds)):
+        try:
+            ids = run.ids_of(at_round("candidates", number))
+        except DataError:  # not there yet, or not all of them
+            continue
+        found = readings_of({p.prompt_id: p for p in prompts}, store.find_all(Response, ids).values())
+        return found, f"by the candidates of run {run.run_id}" + (f", round {number}" if number else "")
+    return None, ""
+
+
+def fired(store: Store, prompts: Sequence[Prompt]) -> list[Fired]:
+    """By principle, those that changed or decided something most often first."""
+    ids = [prompt.prompt_id for prompt in prompts]
+    changed = _by_principle(store.query(_CHANGED, (ids,)))
+    leaned = _by_principle(store.query(_LEANED, (LEANS, ids)))
+    found = [Fired(name, rate(*changed.get(name, _NONE)), rate(*leaned.get(name, _NONE))) for name in changed | leaned]
+    return sorted(
+        found, key=lambda each: (-max(_known(each.changed.value), _known(each.leaned.value)), each.principle_id)
+    )
+
+
+_Held = tuple[list[bool], list[str]]
+_NONE: _Held = ([], [])
+
+
+def _by_principle(rows: Collection[dict[str, Any]]) -> dict[str, _Held]:
+    found: dict[str, _Held] = {}
+    for row in rows:
+        held, prompts = found.setdefault(row["principle_id"], ([], []))
+        held.append(row["held"])
+        prompts.append(row["prompt_id"])
+    return found
+
+
+def _known(value: float) -> float:
+    return value if value == value else -1.0
+
+
+def _newest(home: Path) -> Iterator[RunFolder]:
+    files = sorted(home.glob("runs/*/run.json"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
+    return (open_run(home, path.parent.name) for path in files)

@@ -1,0 +1,227 @@
+"""Prompts written by a model, once: ask, keep, try, vary, store. `cai prompts generate` calls it; the flow runs it as a
+child.
+
+    python -m flows.writing '{"profile": "deployments/profiles/laptop.yaml", "home": "cai-home"}'   # what the flow runs
+
+Run again, it goes on where it was stopped, and asks nothing twice. What was written is in `prompts` (source
+`generated`), how it came about and what it drew out in `attempts`, and what is of no use in `rejects`.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cai.asks import Progress
+from cai.config import Config, EngineConfig, GenerateConfig, Positive, Profile, load_profile
+from cai.constitution import Constitution, load_constitution
+from cai.engines.base import Engine
+from cai.engines.slot import EngineSlot
+from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
+from cai.prompts.reading import JudgeReading, Reading, SmallWorldReading
+from cai.prompts.rounds import Generated, Policy, Round, run_rounds
+from cai.prompts.text import CELLS, ROUNDS, cell_rows, round_rows
+from cai.prompts.writing import Tally, Writer, tallies
+from cai.records import Ledger, Prompt, Rating, Reject, Response, digest
+from cai.registry import CHANNEL
+from cai.templates import TemplateName
+from cai.turns import accelerator_of, taken
+from flows.held_out import guard_of
+from flows.runs import engine_digest
+from flows.session import MANY_FILES
+from flows.supervise import mark
+from storage import registry
+from storage.ledger import TableLedger
+from storage.store import Store
+
+GOES_ON = {"rounds", "budget", "least_new"}
+"""Settings that say how far a campaign goes: with more of it the same one goes on."""
+
+
+class Wish(Config):
+    """What to write. `edition` tells apart what the same settings write at several times; `model` is the policy that it
+    is tried on, by its channel, name, digest or path: none, the one in use.
+    """
+
+    profile: Path
+    home: Path
+    edition: str = ""
+    model: str = ""
+    quota: Positive | None = None
+    rounds: int | None = None
+
+    def settings(self) -> Profile:
+        """The profile with what is wished in its place.
+
+        Raises:
+            ConfigError: there is no such profile, or it cannot be used.
+        """
+        profile = load_profile(self.profile)
+        wished = {"quota": self.quota, "rounds": self.rounds}
+        change = {name: value for name, value in wished.items() if value is not None}
+        body = profile.generate.model_dump() | change | ({"quotas": ()} if self.quota is not None else {})
+        return profile.model_copy(update={"generate": GenerateConfig.model_validate(body)})
+
+
+class Made(NamedTuple):
+    campaign: str
+    generated: Generated
+    tallies: dict[Cell, Tally]
+    n_asked: int
+    n_reused: int
+    elicited_from: float
+
+    @property
+    def n_kept(self) -> int:
+        return sum(tally.n_kept for tally in self.tallies.values())
+
+    def cells(self) -> list[tuple[str | int, ...]]:
+        return cell_rows(self.tallies, self.generated.attempts, self.elicited_from)
+
+    def rounds(self) -> list[tuple[str | int, ...]]:
+        return round_rows(self.generated.rounds)
+
+
+def wanted(profile: Profile) -> tuple[Constitution, Quotas]:
+    """What is to be written by the profile; asks and reads nothing else."""
+    constitution = load_constitution(profile.constitution)
+    return constitution, quotas_of(profile.generate, constitution)
+
+
+def campaign_of(profile: Profile, constitution: Constitution, edition: str) -> str:
+    """The name of what these settings write: the same again, the same name."""
+    config = profile.generate
+    asked_for = {
+        "generate": config.model_dump(mode="json", exclude={*GOES_ON, "engine"}),
+        "writer": engine_digest(config.engine or profile.engine),
+        "templates": [constitution.template(name) for name in _TEMPLATES],
+        "tags": {tag: meaning_of(tag, constitution) for tag in config.tags or constitution.tags},
+        "seed": profile.seed,
+        "edition": edition,
+    }
+    return f"{profile.name}{f'-{edition}' if edition else ''}-{digest('campaign', asked_for)[:10]}"
+
+
+_TEMPLATES: tuple[TemplateName, ...] = ("harmful_prompt", "borderline_prompt", "helpful_prompt", "variation")
+
+
+def write(
+    wish: Wish,
+    tell: Callable[[str], object],
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_round: Callable[[Round], None] = lambda _: None,
+) -> Made:
+    """Write the prompts of the profile, and try them where it says so.
+
+    Raises:
+        ConfigError, ConstitutionError: the profile or its constitution cannot be used.
+        EngineError, StorageError: at once; what was asked so far is stored.
+    """
+    profile = wish.settings()
+    constitution, quotas = wanted(profile)
+    store = Store(wish.home)
+    campaign = campaign_of(profile, constitution, wish.edition)
+    writer, config = profile.generate.engine or profile.engine, profile.generate
+    engines = [writer, *([profile.engine] if config.tried else []), *(profile.judges[:1] if _judged(config) else [])]
+    policy = _policy_model(store, wish.model) or profile.engine.model
+    tell(f"campaign {campaign}: {quotas.total()} prompts wanted in the first round" + _tried_on(config, policy))
+    with taken(accelerator_of(engines, "`cai prompts generate`")):
+        made = asyncio.run(
+            _write(profile, constitution, quotas, campaign, store, policy, on_progress=on_progress, on_round=on_round)
+        )
+    store.compact(MANY_FILES)
+    return made
+
+
+def _judged(config: GenerateConfig) -> bool:
+    return bool(config.tried) and config.reading == "judge"
+
+
+def _tried_on(config: GenerateConfig, policy: str) -> str:
+    return f", tried on {policy}" if config.tried else ""
+
+
+def _policy_model(store: Store, named: str) -> str:
+    """The directory of the model that is meant; "" where none is named and none is in use."""
+    known = registry.load(store)
+    if named:
+        return named if Path(named).is_dir() else known.find(named).path
+    current = known.promoted(CHANNEL)
+    return known.models[current.model_digest].path if current is not None else ""
+
+
+async def _write(
+    profile: Profile,
+    constitution: Constitution,
+    quotas: Quotas,
+    campaign: str,
+    store: Store,
+    policy: str,
+    *,
+    on_progress: Callable[[Progress], None] | None,
+    on_round: Callable[[Round], None],
+) -> Made:
+    config, slot = profile.generate, EngineSlot()
+    judge, width = profile.judge, profile.engine.max_concurrency
+
+    ledger = TableLedger(store, (), (Response, Rating, Reject))
+
+    def rows_of(prompt_ids: Sequence[str]) -> Ledger:
+        ledger.read_more(prompt_ids)
+        return ledger
+
+    def opens(engine: EngineConfig, model: str) -> Callable[[], Any]:
+        async def open() -> Engine:
+            return await slot.get(engine, model)
+
+        return open
+
+    writes = config.engine or profile.engine
+    writer = Writer(
+        config,
+        constitution,
+        campaign,
+        opens(writes, writes.model),
+        rows_of,
+        known=store.read(Prompt, "split = 'train'"),
+        guard=guard_of(store, profile),
+        privacy=profile.privacy,
+        seed=profile.seed,
+        max_concurrency=writes.max_concurrency,
+        progress=on_progress,
+    )
+    reading: Reading = SmallWorldReading()
+    if config.reading == "judge":
+        reading = JudgeReading(constitution, opens(judge, judge.model), judge.max_concurrency, on_progress)
+    tried_on = Policy(opens(profile.engine, policy), reading, width) if config.tried else None
+    try:
+        with ledger:
+            made = await run_rounds(
+                config, quotas, writer, tried_on, rows_of, campaign=campaign, seed=profile.seed, on_round=on_round
+            )
+    finally:
+        await slot.close()
+    return Made(campaign, made, tallies(writer.outcomes), writer.n_asked, writer.n_reused, config.elicited_from)
+
+
+if __name__ == "__main__":
+    asked = Wish.model_validate_json(sys.argv[1])
+    done = write(
+        asked,
+        lambda line: sys.stderr.write(f"{line}\n"),
+        on_progress=lambda progress: mark("progress", progress._asdict()),
+    )
+    mark(
+        "result",
+        {
+            "campaign": done.campaign,
+            "stopped": done.generated.stopped,
+            "cells": [CELLS, *done.cells()],
+            "rounds": [ROUNDS, *done.rounds()],
+            "n_asked": done.n_asked,
+            "n_reused": done.n_reused,
+            "n_kept": done.n_kept,
+        },
+    )
