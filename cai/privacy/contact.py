@@ -7,6 +7,7 @@ import phonenumbers
 
 from cai.privacy.context import says
 from cai.privacy.items import Found
+from cai.privacy.numbers import Run
 
 _LOCAL = r"[\w.%+'\-]"
 _DOMAIN = r"(?:[\w\-]+\.)+(?:xn--[a-zA-Z0-9\-]{2,59}|[^\W\d_]{2,24})(?![\w(])"
@@ -75,29 +76,29 @@ _LOCAL_SHAPE = re.compile(
 )
 
 
-def phones(text: str) -> Iterator[Found]:
+def phones(text: str, run: Run) -> Iterator[Found]:
     """International numbers; national ones that have the form of a country; any other where a word says it is one."""
-    yield from _abroad(text)
-    for match in _FAMILIAR.finditer(text):
+    yield from _abroad(text, run)
+    for match in run.matches(_FAMILIAR, text) if run.n_digits >= 10 else ():
         kind, shown = match.lastgroup if match["ext"] is None else "us", match[0]
         by_spaces = kind in ("us", "in") and not set("-.()/") & set(shown)
         region = (kind or "us").upper()
         if says(text, *match.span()) == "counter" or (by_spaces and not _is_valid(shown, region)):
             continue
         yield Found("phone", *match.span(), _digits(shown.split("x")[0])[-10:])
-    for match in _TRUNK.finditer(text):
+    for match in run.matches(_TRUNK, text) if run.n_digits >= 9 else ():
         meant = says(text, *match.span())
         grouped = not match[0].isdigit()
         if meant == "phone" or (grouped and meant != "counter" and any(_is_valid(match[0], r) for r in _TRUNK_REGIONS)):
             yield Found("phone", *match.span(), _digits(match[0])[-10:])
-    for match in _ANY.finditer(text):
-        if says(text, *match.span()) == "phone" and not _DATED.fullmatch(match[0]) and _is_long(match[0]):
+    for match in run.matches(_ANY, text):
+        if _is_long(match[0]) and not _DATED.fullmatch(match[0]) and says(text, *match.span()) == "phone":
             yield Found("phone", *match.span(), _digits(match[0])[-10:])
 
 
-def _abroad(text: str) -> Iterator[Found]:
+def _abroad(text: str, run: Run) -> Iterator[Found]:
     """Cut back group by group while a number beside the phone's was taken for its end."""
-    for match in _ABROAD.finditer(text):
+    for match in run.matches(_ABROAD, text):
         number = re.sub(r"\A[( ]*(?:\+|00|011)", "+", match[0])
         n_cut = len(match[0]) - len(number)
         ends = [len(number), *(m.start() for m in reversed(list(re.finditer(r"[^0-9+(]+", number))))]

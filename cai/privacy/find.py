@@ -1,5 +1,6 @@
 """Personal items in a text, the detectors asked in turn, each after a cheap question: most texts have none."""
 
+import re
 from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
 
@@ -8,6 +9,8 @@ from cai.privacy.fold import fold
 from cai.privacy.items import KINDS, Found, Kind
 
 _SIGNS = (*keys.SAID, *contact.SIGNS_OF_EMAIL, *contact.SIGNS_OF_NAME)
+_ODD = re.compile(r"[^\w\s.,?!']")
+_WORDS = tuple(sign for sign in _SIGNS if not _ODD.search(sign))
 
 
 def is_bare(text: str) -> bool:
@@ -17,10 +20,10 @@ def is_bare(text: str) -> bool:
     plain = fold(text).text
     low = plain.lower()
     return not (
-        _has(low, _SIGNS)
+        _has(low, _SIGNS if _ODD.search(low) else _WORDS)
         or _is_long(low)
         or numbers.NEAR_DIGITS.search(plain)
-        or numbers.HAS_ACCOUNT.search(plain)
+        or numbers.HAS_ACCOUNT.search(low)
         or _has_address(plain)
     )
 
@@ -56,11 +59,10 @@ def _all(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
         yield from contact.emails(text)
     if "ip" in kinds and _has_address(text):
         yield from numbers.addresses(text)
-    has_number = numbers.NEAR_DIGITS.search(text) is not None
-    if "iban" in kinds and (has_number or numbers.HAS_ACCOUNT.search(text)):
+    runs = numbers.runs(text)
+    if "iban" in kinds and (runs or numbers.HAS_ACCOUNT.search(low)):
         yield from numbers.ibans(text)
-    if has_number:
-        yield from _numbers(text, kinds)
+    yield from (found for run in runs for found in _numbers(text, run, kinds))
     if "name" in kinds and _has(low, contact.SIGNS_OF_NAME):
         yield from contact.names(text)
 
@@ -77,10 +79,10 @@ def _has_address(text: str) -> bool:
     return (text.count(".") > 2 or text.count(":") > 1) and numbers.HAS_ADDRESS.search(text) is not None
 
 
-def _numbers(text: str, kinds: Collection[Kind]) -> Iterator[Found]:
-    if "card" in kinds:
-        yield from numbers.cards(text)
-    if "ssn" in kinds:
-        yield from numbers.ssns(text)
+def _numbers(text: str, run: numbers.Run, kinds: Collection[Kind]) -> Iterator[Found]:
+    if "card" in kinds and run.n_digits >= 12:
+        yield from numbers.cards(text, run)
+    if "ssn" in kinds and run.n_digits >= 9:
+        yield from numbers.ssns(text, run)
     if "phone" in kinds:
-        yield from contact.phones(text)
+        yield from contact.phones(text, run)

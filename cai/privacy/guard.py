@@ -51,7 +51,7 @@ class Guard:
         texts = [*(m.content for m in prompt.messages), *prompt.tags, prompt.expected or "", answer or ""]
         if is_bare("\n".join(texts)):
             return Guarded(prompt, answer, ())
-        found = [find(text) for text in texts]
+        found = [find(text) if text else [] for text in texts]
         if not any(found):
             return Guarded(prompt, answer, ())
         refused = self._count(found)

@@ -8,6 +8,9 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import product
+from string import ascii_uppercase
+from typing import NamedTuple
 
 from stdnum import iban, luhn, numdb
 from stdnum.us import ssn
@@ -17,8 +20,32 @@ from cai.privacy.items import Found
 
 NEAR_DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6}")
 """What cards, phone numbers and the like have, and most accounts: seven digits with little between them."""
-HAS_ACCOUNT = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[ \-]?[0-9]{2}[ \-.]{0,2}(?:[0-9]|[A-Za-z]{4})")
-"""How the others begin, those of Malta for one."""
+_RUN = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6,}+")
+_BEFORE, _AFTER = 4, 24
+"""What may belong to a number besides its digits: `+ (` before them, an extension after."""
+
+
+class Run(NamedTuple):
+    """Digits with little between them, at least seven. A number of the run starts before `end`."""
+
+    start: int
+    end: int
+    n_digits: int
+
+    def matches(self, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+        for match in pattern.finditer(text, self.start, self.end + _AFTER):
+            if match.start() < self.end:
+                yield match
+
+
+def runs(text: str) -> list[Run]:
+    """Where numbers may be, so that the rest of a text is not read for each kind of them."""
+    found: list[Run] = []
+    for match in _RUN.finditer(text):
+        start = max(found[-1].end if found else 0, match.start() - _BEFORE)
+        found.append(Run(start, match.end(), sum(map(str.isdecimal, match[0]))))
+    return found
+
 
 _SEP = r"[ .\-/_]{1,2}"
 _CARD = re.compile(
@@ -43,9 +70,9 @@ _SURE_LENGTHS = frozenset({14, 15, 16, 18, 19})
 """Of fewer digits there are too many article numbers: those need a word beside them that says it is a card."""
 
 
-def cards(text: str) -> Iterator[Found]:
+def cards(text: str, run: Run) -> Iterator[Found]:
     end = 0
-    for match in _CARD.finditer(text):
+    for match in run.matches(_CARD, text):
         if match.start() < end:
             continue
         shown = match["long"]
@@ -65,12 +92,34 @@ _REGISTRY = numdb.get("iban")
 
 
 @cache
+def _structure(country: str) -> tuple[tuple[int, str], ...]:
+    """How many digits (n), letters (a) or either (c) follow each other behind the check digits; () for no country."""
+    bban = _REGISTRY.info(country)[0][1].get("bban", "")
+    return tuple((int(n), kind) for n, kind in re.findall(r"([0-9]+)!([nac])", bban))
+
+
+@cache
 def _account(country: str) -> re.Pattern[str] | None:
-    """How accounts of a country are written, by SWIFT's registry; None where that has no such country."""
+    """How accounts of a country are written, by SWIFT's registry."""
     letters = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
-    structure = re.findall(r"([0-9]+)!([nac])", _REGISTRY.info(country)[0][1].get("bban", ""))
-    parts = [rf"(?:[ \-.]{{0,2}}{letters[kind]}){{{n}}}" for n, kind in structure]
+    parts = [rf"(?:[ \-.]{{0,2}}{letters[kind]}){{{n}}}" for n, kind in _structure(country)]
     return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
+
+
+def _lettered() -> Iterator[str]:
+    """Countries whose accounts need not have seven digits together."""
+    for country in map("".join, product(ascii_uppercase, repeat=2)):
+        shown = "nn" + "".join(kind * n for n, kind in _structure(country))
+        if len(shown) > 2 and "n" * 7 not in shown:
+            yield country
+
+
+_COUNTRY = "|".join(_lettered()).lower()
+HAS_ACCOUNT = re.compile(
+    r"[0-9](?=[0-9][ \-.]{0,2}(?:[0-9]{2}|[a-z]{4}))"
+    rf"(?:(?<=[a-z][0-9])(?<=(?:{_COUNTRY})[0-9])|(?<=[ \-][0-9])(?<=(?:{_COUNTRY})[ \-][0-9]))"
+)
+"""In small letters, the beginning of accounts that `NEAR_DIGITS` may miss, those of Malta for one."""
 
 
 def ibans(text: str) -> Iterator[Found]:
@@ -87,9 +136,9 @@ def ibans(text: str) -> Iterator[Found]:
 _SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}([- .]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
 
 
-def ssns(text: str) -> Iterator[Found]:
+def ssns(text: str, run: Run) -> Iterator[Found]:
     """Written with hyphens, or any other way after the words; never the numbers that were not given out."""
-    for match in _SSN.finditer(text):
+    for match in run.matches(_SSN, text):
         digits = re.sub(r"[^0-9]", "", match[0])
         meant = says(text, *match.span())
         if meant == "ssn" or (match[1] == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
