@@ -1,6 +1,5 @@
 """Personal items in a text, the detectors asked in turn, each after a cheap question: most texts have none."""
 
-import re
 from bisect import bisect
 from collections.abc import Collection, Iterator, Sequence
 
@@ -8,21 +7,28 @@ from cai.privacy import contact, keys, numbers
 from cai.privacy.fold import fold
 from cai.privacy.items import KINDS, Found, Kind
 
+_LETTERS, _DIGITS, _SPACE = b"abcdefghijklmnopqrstuvwxyz", b"0123456789", b" \t\n\r\v\f"
+_PLAIN = _LETTERS + _DIGITS + _SPACE + b".,?!'" + bytes(range(128, 256))
 _SIGNS = (*keys.SAID, *contact.SIGNS_OF_EMAIL, *contact.SIGNS_OF_NAME)
-_ODD = re.compile(r"[^\w\s.,?!']")
-_WORDS = tuple(sign for sign in _SIGNS if not _ODD.search(sign))
+_WORDS = tuple(sign for sign in _SIGNS if not sign.encode().translate(None, _PLAIN))
+_NO_DIGITS = bytes(set(range(256)) - {*_LETTERS, *_DIGITS})
+_AS_DIGITS = bytes(0x30 if code in _DIGITS else 0x61 for code in range(256))
+_AS_WORDS = bytes(0x20 if code in _SPACE else 0x61 for code in range(256))
+_WORD, _SEVEN, _NINE = b"a" * keys.SHORTEST, b"0" * 7, b"0" * 9
 
 
 def is_bare(text: str) -> bool:
     """Whether `find` need not be asked, of a text or of several with line ends between them: nothing in it is a sign of
-    an item. It takes a third of the time.
+    an item. Bytes are sorted into kinds, which takes a tenth of the time of patterns.
     """
     plain = fold(text).text
     low = plain.lower()
+    body = low.encode("utf-8", "replace")
+    digits = body.translate(_AS_DIGITS, _NO_DIGITS)
     return not (
-        _has(low, _SIGNS if _ODD.search(low) else _WORDS)
-        or _is_long(low)
-        or numbers.NEAR_DIGITS.search(plain)
+        _has(low, _SIGNS if body.translate(None, _PLAIN) else _WORDS)
+        or _WORD in body.translate(_AS_WORDS)
+        or (_SEVEN in digits and (_NINE in digits or contact.HAS_SHORT.search(plain)))
         or numbers.HAS_ACCOUNT.search(low)
         or _has_address(plain)
     )

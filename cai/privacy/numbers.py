@@ -18,8 +18,6 @@ from stdnum.us import ssn
 from cai.privacy.context import says
 from cai.privacy.items import Found
 
-NEAR_DIGITS = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6}")
-"""What cards, phone numbers and the like have, and most accounts: seven digits with little between them."""
 _RUN = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6,}+")
 _BEFORE, _AFTER = 4, 24
 """What may belong to a number besides its digits: `+ (` before them, an extension after."""
@@ -107,10 +105,10 @@ def _account(country: str) -> re.Pattern[str] | None:
 
 
 def _lettered() -> Iterator[str]:
-    """Countries whose accounts need not have seven digits together."""
+    """Countries whose accounts need not have nine digits together."""
     for country in map("".join, product(ascii_uppercase, repeat=2)):
         shown = "nn" + "".join(kind * n for n, kind in _structure(country))
-        if len(shown) > 2 and "n" * 7 not in shown:
+        if len(shown) > 2 and "n" * 9 not in shown:
             yield country
 
 
@@ -119,7 +117,7 @@ HAS_ACCOUNT = re.compile(
     r"[0-9](?=[0-9][ \-.]{0,2}(?:[0-9]{2}|[a-z]{4}))"
     rf"(?:(?<=[a-z][0-9])(?<=(?:{_COUNTRY})[0-9])|(?<=[ \-][0-9])(?<=(?:{_COUNTRY})[ \-][0-9]))"
 )
-"""In small letters, the beginning of accounts that `NEAR_DIGITS` may miss, those of Malta for one."""
+"""In small letters, the beginning of accounts that need not have so many digits together, those of Malta for one."""
 
 
 def ibans(text: str) -> Iterator[Found]:
