@@ -13,7 +13,7 @@ import yaml
 
 from cai.promotion import override_line, verdict_line
 from cai.records import Model
-from cai.registry import SHORT, Registry, counts, meta_of, scored_by, settings, table_versions
+from cai.registry import PERSONAL, SHORT, Registry, counts, meta_of, scored_by, settings, table_versions
 
 _WHAT = {
     "sft": "An SL-CAI model: fine-tuned on its own answers after they were critiqued and revised under a constitution.",
@@ -150,7 +150,12 @@ def _identity(registry: Registry, model: Model) -> Rows:
 
 def _data(model: Model) -> Rows:
     tables = ", ".join(f"{name}@{version}" for name, version in table_versions(model).items())
-    rows = [("table versions", tables), ("training set", model.inputs.get("data", "")), *counts(model).items()]
+    rows = [
+        ("table versions", tables),
+        ("training set", model.inputs.get("data", "")),
+        ("personal items in the prompts", model.inputs.get(PERSONAL, "")),
+        *counts(model).items(),
+    ]
     return tuple((name, value) for name, value in rows if value != "")
 
 

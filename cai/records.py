@@ -483,8 +483,8 @@ class Rollout:
 class Model:
     """A trained model and everything it came from. `run_id` is the run that trained it; later ones may have found it.
 
-    `inputs` are digests by name, and table versions as `tables/NAME`; `meta` is the directory's `meta.json` as it was
-    written (config, seed, code, versions, counts), so that the record outlives the directory.
+    `inputs` are digests by name, table versions as `tables/NAME`, and `personal` in words; `meta` is the directory's
+    `meta.json` as it was written (config, seed, code, versions, counts), so that the record outlives the directory.
     """
 
     model_digest: str

@@ -15,6 +15,8 @@ from cai.records import Evaluation, GateVerdict, Model, Override, Promotion, Run
 CHANNEL = "production"
 SHORT = 8
 """Digits of a digest that people are shown."""
+PERSONAL = "personal"
+"""Of `Model.inputs`: in words, the personal items in the prompts it was trained on and what became of them."""
 _MIN_PREFIX = 4
 
 

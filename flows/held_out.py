@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cai.config import Profile
 from cai.evaluation import Sets
 from cai.held_out import HeldOutGuard, Refusal, contaminations, held_out
+from cai.privacy import Guard
 from cai.records import Contamination, Dataset, EvaluationItem, Prompt, Reject, Revision
 from storage.annotations import gold_prompts
 from storage.evaluation_sets import read_sets
@@ -21,12 +22,16 @@ Refused = dict[str, Refusal]
 
 def guard_of(store: Store | None, profile: Profile | None) -> HeldOutGuard:
     """Everything that is held out, as it stands now: in the store, and what the profile measures with."""
-    measured = [] if profile is None else read_sets(profile.evaluation.prompts, profile.seed).prompts
+    measured = [] if profile is None else _measured(profile)
     if store is None:
         return HeldOutGuard(measured)
     gold = gold_prompts(store)
     measured += store.read(Prompt, "split = 'eval'")
     return HeldOutGuard(measured, gold, store.find_all(Prompt, gold).values())
+
+
+def _measured(profile: Profile) -> list[Prompt]:
+    return read_sets(profile.evaluation.prompts, profile.seed, Guard(profile.privacy)).prompts
 
 
 class Checked(NamedTuple):

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cai.config import PromptSource
+from cai.config import PrivacyConfig, PromptSource
 from cai.config.prompts import GENERATED
 from cai.held_out import HeldOutGuard
+from cai.privacy import Guard
 from cai.prompts.drafts import text_of
 from cai.records import Contamination, Prompt, Reject, digest
 from cai.smallworld import world
@@ -55,6 +56,7 @@ class Import(NamedTuple):
     batch_rows: int = BATCH_ROWS
     generated: Sequence[Prompt] = ()
     """Rows of the source `generated`."""
+    privacy: PrivacyConfig = PrivacyConfig()
 
 
 def run_import(
@@ -88,17 +90,19 @@ def _import(
     store: Store, wish: Import, take: Callable[[Batch], object], progress: Callable[[ImportReport], object]
 ) -> ImportReport:
     state = _State.open(wish.folder)
+    privacy = Guard(wish.privacy, state.report.personal)
     with closing(state.seen):
         for number, source in enumerate(wish.sources):
             if number < state.source:
                 continue
-            rows = _rows(source, wish, state.row)
+            rows = _rows(source, wish, state.row, privacy)
             for group in _groups(rows, wish.batch_rows):
-                batch = _checked(store, source, wish, group, state.seen)
+                batch = _checked(store, source, wish, group, state.seen, privacy)
                 if not wish.dry_run:
                     batch = _committed(store, batch)
                 take(batch)
                 state.report.count(len(group), *batch)
+                state.report.personal = privacy.tally()
                 state.note(number, state.row + len(group), group)
                 progress(state.report)
             state.note(number + 1, 0, [])
@@ -109,13 +113,13 @@ def _import(
 _Row = Parsed | Prompt | Reject
 
 
-def _rows(source: PromptSource, wish: Import, skip: int) -> Iterator[_Row]:
+def _rows(source: PromptSource, wish: Import, skip: int, privacy: Guard) -> Iterator[_Row]:
     if source.path == world.SOURCE:
         made = list(small_world(source, wish.split or "train", wish.seed))
         return iter(made[skip:])
     if source.path == GENERATED:
         return (Parsed(prompt, None, n, text_of(prompt.messages)) for n, prompt in enumerate(wish.generated[skip:], 1))
-    return parse(source, wish.seed, skip)
+    return parse(source, wish.seed, privacy, skip)
 
 
 def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
@@ -131,7 +135,9 @@ def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
         yield group
 
 
-def _checked(store: Store, source: PromptSource, wish: Import, group: Sequence[_Row], seen: SeenIds) -> Batch:
+def _checked(
+    store: Store, source: PromptSource, wish: Import, group: Sequence[_Row], seen: SeenIds, privacy: Guard
+) -> Batch:
     """What may be used of a batch, and why the rest may not. Writes nothing."""
     parsed = [row for row in group if isinstance(row, Parsed)]
     first: dict[str, str | None] = dict.fromkeys(seen.find([row.prompt.prompt_id for row in parsed]))
@@ -143,7 +149,7 @@ def _checked(store: Store, source: PromptSource, wish: Import, group: Sequence[_
             rows.append(row)
         elif (prompt := _placed(row.prompt, source, wish.split)) is None:
             continue
-        elif (repeated := duplicate(source, row, first)) is not None:
+        elif (repeated := duplicate(source, row, first, privacy)) is not None:
             rows.append(repeated)
         else:
             first[prompt.prompt_id] = prompt.expected
@@ -235,11 +241,14 @@ class _State:
             shutil.rmtree(self._folder)
 
 
-def import_folder(home: Path, sources: Sequence[PromptSource], split: Split | None, seed: int) -> Path:
+def import_folder(
+    home: Path, sources: Sequence[PromptSource], split: Split | None, seed: int, privacy: PrivacyConfig | None = None
+) -> Path:
     """Where the state of this import is kept: other files, other settings, another folder.
 
     Raises:
         DataError: a source is not there.
     """
     parts = [[source.model_dump(mode="json"), source_digest(source, split or "train", seed)] for source in sources]
-    return home / "imports" / digest("import", parts, split, seed)[:16]
+    policy = (privacy or PrivacyConfig()).model_dump(mode="json")
+    return home / "imports" / digest("import", parts, split, seed, policy)[:16]

@@ -33,6 +33,7 @@ from cai.plan.predict import (
 from cai.plan.sources import Probe, Replies, reasoning_of
 from cai.plan.stages import SEED, Stages, judges_of
 from cai.plan.tokens import open_counting
+from cai.privacy import Guard
 from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
@@ -125,9 +126,10 @@ async def _learnt(run: RunFolder, work: Work, counters: Counters, store: Store |
 def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Sequence[Prompt]) -> Work:
     """The prompts as the run will read them, and of each set a sample that depends on nothing but their text."""
     ids: dict[str, str] = {}
+    privacy = Guard(profile.privacy)
 
     def training() -> Iterator[Prompt]:
-        for row in read_sources(profile.prompts, "train", profile.seed, generated):
+        for row in read_sources(profile.prompts, "train", profile.seed, generated, privacy):
             if isinstance(row, Prompt) and row.prompt_id not in ids and guard.refusal(row) is None:
                 ids[row.prompt_id] = ""
                 yield row
@@ -140,10 +142,10 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Seq
     ids = {prompt_id: "" for prompt_id in ids if prompt_id not in repeated}
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
-    answered = (row for source in sources for row in read_answered(source, profile.seed, seen))
+    answered = (row for source in sources for row in read_answered(source, profile.seed, seen, privacy))
     unanswered = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
     helpful = _sampled((prompt for prompt in unanswered if guard.refusal(prompt) is None), n_sample)
-    asked = read_sets(profile.evaluation.prompts, profile.seed).asked()
+    asked = read_sets(profile.evaluation.prompts, profile.seed, privacy).asked()
     return Work(prompts, helpful, _sampled(iter(asked), n_sample))
 
 

@@ -8,10 +8,13 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from cai.models import read_meta
+from cai.privacy import in_words
 from cai.promotion import Overriding
 from cai.records import Model, Reject, Rollout, digest
+from cai.registry import PERSONAL
 from flows import shown
 from flows.report_curves import curves_of
+from flows.report_datasheet import personal_of
 from flows.rounds import at_round, round_of
 from flows.runs import now
 from flows.session import Session
@@ -25,13 +28,15 @@ def register(session: Session, name: str, path: str, made_by: str) -> dict[str, 
     trained_on = session.run.result("sft_set" if name == "sl_cai" else at_round("preferences", round_of(name)))
     assert trained_on is not None, "the set is derived before it is trained on"
     pinned = {f"tables/{table}": str(version) for table, version in trained_on["versions"].items()}
+    found = personal_of(session.run, ("prompts", "helpful"))
+    personal = {} if found is None else {PERSONAL: in_words(found) or "none found"}
     model = Model(
         model_digest=meta["model_digest"],
         name=name,
         stage=meta["stage"],
         path=path,
         parent_digest=meta["parent_digest"],
-        inputs=meta["inputs"] | pinned,
+        inputs=meta["inputs"] | pinned | personal,
         metrics=meta["metrics"],
         run_id=session.run.run_id,
         created_at=now(),

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from cai.privacy import KINDS, NAMES, Tally, added
 from cai.records import PreferencePair, Prompt
-from cai.report.data import Datasheet, LabelCount, LabelQuality, RejectCount, Source
+from cai.report.data import Datasheet, LabelCount, LabelQuality, PersonalCount, RejectCount, Source
 from cai.smallworld import world
+from flows.runs import RunFolder
 
 N_TAGS = 8
 ORIGINS = {"ai": "feedback model", "human": "people", "verifier": "verifier"}
@@ -18,10 +20,24 @@ def datasheet(
     pairs: Sequence[PreferencePair],
     rejects: Sequence[RejectCount],
     labels: LabelQuality | None,
+    personal: Tally | None = None,
 ) -> Datasheet:
-    """`used`: what for → the prompts."""
+    """`used`: what for → the prompts. `personal`: items found at import; None where the imports did not look."""
     sources = tuple(source for use, prompts in used.items() for source in _sources(use, prompts))
-    return Datasheet(sources, tuple(_labels(pairs)), tuple(_limits(sources, pairs, rejects, labels)))
+    limits = tuple(_limits(sources, pairs, rejects, labels))
+    return Datasheet(sources, tuple(_labels(pairs)), limits, None if personal is None else tuple(_personal(personal)))
+
+
+def personal_of(run: RunFolder, steps: Sequence[str] = ("prompts", "helpful", "evaluate")) -> Tally | None:
+    """Personal items in what these steps of the run have read; None where none of them looked."""
+    results = [result for step in steps if (result := run.result(step)) is not None and "personal" in result]
+    return added(*(result["personal"] for result in results)) if results else None
+
+
+def _personal(tally: Tally) -> Iterator[PersonalCount]:
+    for kind in KINDS:
+        if n := tally.get(kind):
+            yield PersonalCount(NAMES[kind], n.get("redact", 0), n.get("reject", 0), n.get("keep", 0))
 
 
 def _sources(use: str, prompts: Sequence[Prompt]) -> Iterator[Source]:

@@ -38,7 +38,7 @@ from flows.label_quality import labels_of
 from flows.rejected import made_by, own_rejects
 from flows.report_chains import chains, turns
 from flows.report_curves import curves, reliability
-from flows.report_datasheet import datasheet
+from flows.report_datasheet import datasheet, personal_of
 from flows.report_measured import measurements
 from flows.report_rollouts import Rows, frontier, read_rollouts
 from flows.rounds import at_round
@@ -100,7 +100,7 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         pairs=tuple(_pairs(store, prompts, spread([i for i in pair_ids if i in pairs], N_PAIRS), pairs)),
         n_pairs=len(pair_ids),
         samples=tuple(_samples(run, store)),
-        datasheet=datasheet(_used(run, store, prompts), list(pairs.values()), rejects, labels),
+        datasheet=datasheet(_used(run, store, prompts), list(pairs.values()), rejects, labels, personal_of(run)),
         cards=tuple(_cards(run, store)),
     )
 

@@ -22,6 +22,7 @@ from cai.config.prompts import GENERATED
 from cai.critique import run_chains
 from cai.errors import DataError
 from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
+from cai.privacy import Guard
 from cai.records import (
     Comparison,
     Prompt,
@@ -62,8 +63,9 @@ def import_prompts(session: Session) -> dict[str, Any]:
 
     guard = guard_of(session.store, run.profile)
     generated = written(run, session.store)
-    wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated)
-    kinds = Counter(run_import(session.store, wish, take).kinds)
+    wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated, privacy=run.profile.privacy)
+    imported = run_import(session.store, wish, take)
+    kinds = Counter(imported.kinds)
     if run.profile.near_duplicates == "reject":
         repeated = near_duplicates.rejects_of(near_duplicates.repeats_of(session.store, ids))
         session.store.append(repeated)
@@ -85,6 +87,7 @@ def import_prompts(session: Session) -> dict[str, Any]:
         "n_rejected": len(rejected),
         "n_shards": session.n_shards(),
         "kinds": dict(kinds),
+        "personal": imported.personal,
     }
 
 
@@ -126,7 +129,8 @@ async def helpful(session: Session) -> dict[str, Any]:
     ids: list[str] = []
     prompt_ids: list[str] = []
     not_imported: list[str] = []
-    rows = chain.from_iterable(read_answered(source, run.profile.seed, seen) for source in config.prompts)
+    privacy = Guard(run.profile.privacy)
+    rows = chain.from_iterable(read_answered(source, run.profile.seed, seen, privacy) for source in config.prompts)
     guard = guard_of(session.store, run.profile)
     for group in in_groups(rows, SHARD):
         fit, repeats = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
@@ -142,7 +146,7 @@ async def helpful(session: Session) -> dict[str, Any]:
     run.save_ids("helpful-prompts", prompt_ids)
     run.save_ids("rejected-helpful", not_imported)
     n_in = len(prompt_ids) + len(not_imported)
-    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids)}
+    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids), "personal": privacy.tally()}
 
 
 async def _replies(session: Session, rows: Sequence[Answered], sampling: SamplingConfig) -> list[Response]:
@@ -238,7 +242,8 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     run = session.run
     if (promoted := gating.promoted_model(run)) is not None:
         models = models | {gating.PROMOTED: promoted}
-    named = read_sets(run.profile.evaluation.prompts, run.profile.seed)
+    privacy = Guard(run.profile.privacy)
+    named = read_sets(run.profile.evaluation.prompts, run.profile.seed, privacy)
     sets = untrained(named, dict.fromkeys(run.trained_on(), run.run_id), session.store)
     prompts = sets.asked()
     session.store.append([*sets.prompts, *sets.items, *sets.rejects])
@@ -274,6 +279,7 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
         "rates": to_json(measured.rates),
         "win_rates": win_rates_to_json(measured.win_rates),
         "gate": None if judged is None else gate.to_json(judged),
+        "personal": privacy.tally(),
         **probed.to_json(),
     }
 

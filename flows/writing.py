@@ -187,6 +187,7 @@ async def _write(
         rows_of,
         known=store.read(Prompt, "split = 'train'"),
         guard=guard_of(store, profile),
+        privacy=profile.privacy,
         seed=profile.seed,
         max_concurrency=writes.max_concurrency,
         progress=on_progress,

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
 from cai.config import EvaluationSource
+from cai.privacy import REASON, Guard, refusal
 from cai.records import EvaluationItem, ItemKind, Message, Prompt
 from storage import twins, xstest
 from storage.dialogues import BadRow, answer_of, check_unicode, expected_of, messages_of
@@ -32,6 +33,31 @@ class Entry(NamedTuple):
     @property
     def prompts(self) -> tuple[Prompt, ...]:
         return (self.prompt,) if self.twin is None else (self.prompt, self.twin)
+
+
+def guarded(entry: Entry, guard: Guard) -> Entry:
+    """The entry with its prompts as a run may see them; what names them, its item, names these.
+
+    Raises:
+        BadRow: the policy rejects one of them.
+    """
+    prompt, twin = _guarded(entry.prompt, guard), entry.twin and _guarded(entry.twin, guard)
+    item = entry.item
+    if item is None or (prompt is entry.prompt and twin is entry.twin):
+        return Entry(prompt, item, twin)
+    changed = {entry.prompt.prompt_id: prompt.prompt_id}
+    if twin is not None and entry.twin is not None:
+        changed[entry.twin.prompt_id] = twin.prompt_id
+    named = {name: value for name, value in asdict(item).items() if name not in ("item_id", "set", "kind", "prompt_id")}
+    named |= {name: changed.get(named[name], named[name]) for name in ("cluster", "twin_id")}
+    return Entry(prompt, EvaluationItem.make(item.set, item.kind, prompt.prompt_id, **named), twin)
+
+
+def _guarded(prompt: Prompt, guard: Guard) -> Prompt:
+    clean, _, refused = guard.prompt(prompt)
+    if refused:
+        raise BadRow(REASON, refusal(refused), clean.prompt_id)
+    return clean
 
 
 def asked_in(value: Value | BadRow) -> str:

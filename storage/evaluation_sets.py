@@ -17,12 +17,13 @@ from typing import Any
 from cai.config import EvaluationSource
 from cai.errors import ConfigError, DataError
 from cai.evaluation import SMALLWORLD_SET, Sets
+from cai.privacy import Guard
 from cai.records import EvaluationItem, ItemKind, Prompt, Reject
 from cai.smallworld import world
 from cai.splits import split_of
 from storage import twins
 from storage.dialogues import COLUMNS, BadRow
-from storage.evaluation_rows import ASKS, HARMBENCH, OPINIONS, PAIRS, READERS, XSTEST, Entry, Value, asked_in
+from storage.evaluation_rows import ASKS, HARMBENCH, OPINIONS, PAIRS, READERS, XSTEST, Entry, Value, asked_in, guarded
 from storage.imports import check_length, drawn, reject_of
 from storage.rows import Columns, Row, reader
 
@@ -30,8 +31,11 @@ _NEEDED = {"xstest": XSTEST, "harmbench": HARMBENCH}
 _OTHERS = ("kind", "expected", "cluster", "subset", "category", "tags", "twin", "opinion", "ContextString", "rejected")
 
 
-def read_sets(sources: Sequence[EvaluationSource], seed: int) -> Sets:
+def read_sets(sources: Sequence[EvaluationSource], seed: int, guard: Guard | None = None) -> Sets:
     """The rows of all sources. A prompt may be an item of several sets, once of each; without an item it is there once.
+
+    `guard` does to prompts what it does to those of an import, so that the same text has the same id in both. What
+    items are scored by (`better` and `worse`, `expected`) stays as the file has it.
 
     Raises:
         ConfigError: a setting is missing that the format needs.
@@ -40,9 +44,10 @@ def read_sets(sources: Sequence[EvaluationSource], seed: int) -> Sets:
     prompts: dict[str, Prompt] = {}
     items: dict[str, EvaluationItem] = {}
     rejects: list[Reject] = []
+    guard = guard or Guard()
     for source in sources:
         for entry in (
-            _smallworld(source, seed) if source.path == world.SOURCE else _entries(source, seed, prompts, items)
+            _smallworld(source, seed) if source.path == world.SOURCE else _entries(source, seed, prompts, items, guard)
         ):
             if isinstance(entry, Reject):
                 rejects.append(entry)
@@ -65,7 +70,7 @@ def _smallworld(source: EvaluationSource, seed: int) -> Iterator[Entry]:
 
 
 def _entries(
-    source: EvaluationSource, seed: int, prompts: dict[str, Prompt], items: dict[str, EvaluationItem]
+    source: EvaluationSource, seed: int, prompts: dict[str, Prompt], items: dict[str, EvaluationItem], guard: Guard
 ) -> Iterator[Entry | Reject]:
     read = reader(Path(source.path), _columns(source))
     rows = read()
@@ -76,12 +81,12 @@ def _entries(
     shared = twins.questions([text for row in read() if (text := asked_in(row.value))]) if name == "sycophancy" else {}
     for row in chain([first], rows) if source.limit is None else drawn(read, source.limit, seed):
         try:
-            entry = _entry(source, name, row, shared)
+            entry = guarded(_entry(source, name, row, shared), guard)
             check_length(entry.prompt.messages, source.max_chars)
             if source.eval_share is None or split_of(entry.prompt.prompt_id, source.eval_share) == "eval":
                 yield _unmet(entry, prompts, items)
         except BadRow as bad:
-            yield reject_of(source, row, bad)
+            yield reject_of(source, row, bad, guard)
 
 
 def _entry(source: EvaluationSource, name: str, row: Row, shared: dict[str, str]) -> Entry:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from cai.privacy import Tally
 from cai.records import Contamination, Prompt, Reject
 
 MAX_TAGS = 1_000
@@ -30,6 +31,8 @@ class ImportReport:
     kinds: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     turns: Counter[str] = field(default_factory=Counter)
+    personal: Tally = field(default_factory=dict)
+    """Personal items in all rows that were read, and what became of them."""
 
     @property
     def n_rejected(self) -> int:
@@ -62,7 +65,8 @@ class ImportReport:
 
     @staticmethod
     def from_json(body: dict[str, Any]) -> "ImportReport":
-        read: dict[str, Any] = {key: Counter(v) if isinstance(v, dict) else v for key, v in body.items()}
+        counted = {f.name for f in fields(ImportReport) if f.default_factory is Counter}
+        read: dict[str, Any] = {name: Counter(value) if name in counted else value for name, value in body.items()}
         return ImportReport(**read)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast, get_args
 from cai.config import AnySource, PromptSource
 from cai.config.prompts import GENERATED
 from cai.errors import ConfigError, DataError
+from cai.privacy import REASON, Guard, refusal
 from cai.records import Message, Prompt, PromptKind, Reject, digest, seed_from
 from cai.smallworld import world
 from cai.splits import Split, split_of
@@ -46,10 +47,14 @@ Seen = dict[str, str | None]
 
 
 def read_sources(
-    sources: Sequence[PromptSource], split: Split, seed: int, generated: Sequence[Prompt] = ()
+    sources: Sequence[PromptSource],
+    split: Split,
+    seed: int,
+    generated: Sequence[Prompt] = (),
+    guard: Guard | None = None,
 ) -> Iterator[Prompt | Reject]:
     """The rows of all sources, one after the other; a prompt met before, in whichever file, is a reject. `generated`
-    are the rows of the source of that name.
+    are the rows of the source of that name; `guard` see `parse`.
 
     Raises:
         ConfigError: `smallworld` without a limit.
@@ -64,7 +69,7 @@ def read_sources(
             yield from (row for row in generated if row.prompt_id not in seen)
             seen |= {row.prompt_id: None for row in generated}
             continue
-        for row in read_prompts(source, seed, seen):
+        for row in read_prompts(source, seed, seen, guard):
             if isinstance(row, Reject):
                 yield row
             elif source.eval_share is None:
@@ -84,12 +89,16 @@ def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Promp
     return iter(world.prompts(split, source.limit, seed))
 
 
-def read_prompts(source: PromptSource, seed: int, seen: Seen | None = None) -> Iterator[Prompt | Reject]:
+def read_prompts(
+    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+) -> Iterator[Prompt | Reject]:
     """The prompts of a file in its order, as `read_answered` does."""
-    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen))
+    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen, guard))
 
 
-def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> Iterator[Answered | Reject]:
+def read_answered(
+    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+) -> Iterator[Answered | Reject]:
     """The prompts of a file in its order; a row that gives none gives a `Reject` of stage `import`.
 
     Args:
@@ -97,16 +106,21 @@ def read_answered(source: PromptSource, seed: int, seen: Seen | None = None) -> 
             and more.
         seed: what `limit` draws by.
         seen: prompts that count as duplicates; grows as prompts are read. Share one among several sources.
+        guard: see `parse`.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
     """
-    known = {} if seen is None else seen
-    return _once(source, parse(source, seed), known)
+    known, guard = {} if seen is None else seen, guard or Guard()
+    return _once(source, parse(source, seed, guard), known, guard)
 
 
-def parse(source: PromptSource, seed: int, skip: int = 0) -> Iterator[Parsed | Reject]:
-    """Every row of a file but the first `skip`, in its order, whether its prompt came before or not."""
+def parse(source: PromptSource, seed: int, guard: Guard, skip: int = 0) -> Iterator[Parsed | Reject]:
+    """Every row of a file but the first `skip`, in its order, whether its prompt came before or not.
+
+    `guard` does about personal items what its policy says, and counts them: neither a prompt nor a reject has what it
+    hides, and ids, duplicates and the side of a split are of what is left.
+    """
     columns = _columns(source)
     read = dataset_reader(source.path, columns) if is_dataset(source.path) else reader(Path(source.path), columns)
     rows = read()
@@ -114,7 +128,7 @@ def parse(source: PromptSource, seed: int, skip: int = 0) -> Iterator[Parsed | R
     if first is None:
         raise DataError(f"{source.path} has no rows; expected at least one prompt in it")
     chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
-    return _convert(source, islice(chosen, skip, None))
+    return _convert(source, islice(chosen, skip, None), guard)
 
 
 def _columns(source: PromptSource) -> Columns:
@@ -133,18 +147,20 @@ def drawn(rows: Callable[[], Iterator[Row]], limit: int, seed: int) -> Iterator[
     return (row for index, row in enumerate(rows()) if index in chosen)
 
 
-def _once(source: PromptSource, rows: Iterator[Parsed | Reject], seen: Seen) -> Iterator[Answered | Reject]:
+def _once(
+    source: PromptSource, rows: Iterator[Parsed | Reject], seen: Seen, guard: Guard
+) -> Iterator[Answered | Reject]:
     for row in rows:
         if isinstance(row, Reject):
             yield row
-        elif (repeated := duplicate(source, row, seen)) is not None:
+        elif (repeated := duplicate(source, row, seen, guard)) is not None:
             yield repeated
         else:
             seen[row.prompt.prompt_id] = row.prompt.expected
             yield Answered(row.prompt, row.answer)
 
 
-def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None]) -> Reject | None:
+def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None], guard: Guard) -> Reject | None:
     """Why a prompt does not count a second time; None where it is the first."""
     prompt = row.prompt
     if prompt.prompt_id not in seen:
@@ -153,10 +169,10 @@ def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None])
     if prompt.expected not in (None, first := seen[prompt.prompt_id]):
         reason = "conflicting_expected"
         detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
-    return reject_of(source, row, BadRow(reason, detail, prompt.prompt_id))
+    return reject_of(source, row, BadRow(reason, detail, prompt.prompt_id), guard)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Reject]:
+def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterator[Parsed | Reject]:
     name = source_name(source)
     for row in rows:
         try:
@@ -171,10 +187,13 @@ def _convert(source: PromptSource, rows: Iterator[Row]) -> Iterator[Parsed | Rej
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
             licence, origin, kind = _stated(source, row.value)
             prompt = Prompt.make(messages, name, licence, tags, expected=expected, origin=origin, kind=kind)
+            prompt, answer, refused = guard.prompt(prompt, answer)
+            if refused:
+                raise BadRow(REASON, refusal(refused), prompt.prompt_id)
             if source.eval_share is not None:
                 prompt = replace(prompt, split=split_of(prompt.prompt_id, source.eval_share))
         except BadRow as bad:
-            yield reject_of(source, row, bad)
+            yield reject_of(source, row, bad, guard)
         else:
             yield Parsed(prompt, answer, row.number, row.raw)
 
@@ -215,11 +234,13 @@ def source_name(source: PromptSource) -> str:
     return source.path if source.path.startswith(HUB) else Path(source.path).name
 
 
-def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow) -> Reject:
-    """A row that gives nothing, with what is wrong with it."""
-    text = row.raw.encode("utf-8", "replace").decode("utf-8")
+def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -> Reject:
+    """A row that gives nothing, with what is wrong with it, and without what `guard` hides."""
+    raw = row.raw.encode("utf-8", "replace").decode("utf-8")
+    text = guard.raw(raw)
     parents = (source.path, str(row.number), digest(text))
-    detail = f"{source.path}, row {row.number}: {bad.detail}".encode("utf-8", "replace").decode("utf-8")
+    said = guard.detail(bad.detail, raw)
+    detail = f"{source.path}, row {row.number}: {said}".encode("utf-8", "replace").decode("utf-8")
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cai.errors import DataError
 from cai.monitoring.exchanges import Exchange
+from cai.privacy import Guard
 from cai.records import Prompt, Reject, Response, Score, digest
 from storage.dialogues import BadRow, answer_of, messages_of
 from storage.rows import MAX_ROW_CHARS, Columns, Row, json_row, reader
@@ -31,12 +32,14 @@ def read_exchanges(path: str, stdin: io.TextIOBase | None = None) -> Iterator[Ex
     """
     columns = Columns(_PROMPTS, f"expected {' or '.join(_PROMPTS)}", named=((ANSWER, ANSWER),), others=("tags",))
     rows = _lines_of(stdin or sys.stdin) if path == STDIN else reader(Path(path), columns)()
+    guard = Guard()
     for row in rows:
         try:
             yield _exchange(row)
         except BadRow as bad:
-            parents = (path, str(row.number), digest(row.raw.encode("utf-8", "replace").decode()))
-            detail = f"{path}, row {row.number}: {bad.detail}".encode("utf-8", "replace").decode()
+            raw = row.raw.encode("utf-8", "replace").decode()
+            parents = (path, str(row.number), digest(guard.raw(raw)))
+            detail = f"{path}, row {row.number}: {guard.detail(bad.detail, raw)}".encode("utf-8", "replace").decode()
             yield Reject.make("monitor", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail)
 
 

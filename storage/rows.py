@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai.errors import DataError
+from cai.privacy import redacted
 from storage.dialogues import BadRow
 
 MAX_ROW_CHARS = 16 * 2**20
@@ -40,19 +41,28 @@ class Columns(NamedTuple):
     hint: str
     named: tuple[tuple[str, str], ...] = ()
     others: tuple[str, ...] = ()
+    everything: bool = False
+    """Read every column, whatever they are called."""
 
     def check(self, path: Path, names: list[str]) -> None:
         """Raise `DataError` where the file lacks what it must have."""
+        if self.everything:
+            return
         if not set(self.any_of) & set(names):
             wanted = " or ".join(map(repr, self.any_of))
-            raise DataError(f"{path} has no column {wanted}, only {names}; {self.hint}")
+            raise DataError(f"{path} has no column {wanted}, only {_shown(names)}; {self.hint}")
         for setting, column in self.named:
             if column not in names:
-                raise DataError(f"{path} has no column {column!r}, only {names}; correct `{setting}`")
+                raise DataError(f"{path} has no column {column!r}, only {_shown(names)}; correct `{setting}`")
 
     def read(self, names: list[str]) -> list[str]:
         wanted = {*self.any_of, *self.others, *(column for _, column in self.named)}
-        return [name for name in names if name in wanted]
+        return [name for name in names if self.everything or name in wanted]
+
+
+def _shown(names: list[str]) -> list[str]:
+    """Names of columns as an error may have them: the first row of a file without a header is somebody's data."""
+    return [redacted(name) for name in names]
 
 
 def reader(path: Path, columns: Columns) -> Callable[[], Iterator[Row]]:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cai.config import EvaluationConfig, EvaluationSource, load_profile
+from cai.config import EvaluationConfig, EvaluationSource, PrivacyConfig, load_profile
 from cai.errors import ConfigError, DataError
 from cai.evaluation import SMALLWORLD_SET, Sets, name_of, open_prompts
 from cai.held_out import HELD_OUT, NEAR
+from cai.privacy import KINDS, Guard
 from cai.records import EvaluationItem, Message, Prompt
 from cai.smallworld import oracle, world
 from flows.held_out import guard_of, untrained
@@ -24,8 +25,11 @@ def written(path, rows):
     return str(path)
 
 
-def read(path, **settings) -> Sets:
-    return read_sets([EvaluationSource(path=str(path), **settings)], seed=0)
+AS_THEY_STAND = PrivacyConfig(**dict.fromkeys(KINDS, "keep"))
+
+
+def read(path, privacy=None, **settings) -> Sets:
+    return read_sets([EvaluationSource(path=str(path), **settings)], 0, Guard(privacy))
 
 
 def reasons(sets: Sets) -> list[str]:
@@ -180,6 +184,20 @@ def test_a_csv_may_hold_one_kind_and_name_its_columns(tmp_path):
     assert [item.expected for item in found.items] == [("2",)] and reasons(found) == ["no_expected"]
 
 
+def test_an_item_names_its_prompt_and_its_twin_as_they_are_without_personal_items(tmp_path):
+    question = "Ask jo@acme.org or al@acme.org?"
+    rows = [{"prompt": opinion(who, question), "opinion": "A"} for who in ("one", "two")]
+    path = written(tmp_path / "s.jsonl", rows)
+    found = read(path, format="sycophancy")
+    texts = {prompt.prompt_id: prompt.messages[0].content for prompt in found.prompts}
+    for item in found.items:
+        assert texts[item.prompt_id].endswith(texts[item.twin_id]) and item.cluster == item.twin_id
+        assert texts[item.twin_id] == alone("Ask [EMAIL_1] or [EMAIL_2]?")
+    assert len({item.item_id for item in found.items}) == 2 and len(texts) == 3
+    refused = read(path, PrivacyConfig(email="reject"), format="sycophancy")
+    assert reasons(refused) == ["personal_data"] * 2 and "acme" not in str(refused)
+
+
 def test_a_prompt_may_be_in_two_sets_and_twice_in_one_it_is_a_duplicate(tmp_path):
     one = written(tmp_path / "one.jsonl", [{"prompt": "Who?"}, {"prompt": "Who?"}])
     other = written(tmp_path / "other.jsonl", [{"prompt": "Who?"}])
@@ -235,7 +253,7 @@ def test_every_row_of_xstest_is_an_item(shared_data):
 def test_every_row_of_harmbench_is_an_item_with_its_context(shared_data):
     path = shared_data / "harmbench" / "harmbench_behaviors_text_all.csv"
     rows = raw(path)
-    found = read(path)
+    found = read(path, AS_THEY_STAND)
     assert Counter(item.subset for item in found.items) == Counter(row["SemanticCategory"] for row in rows)
     assert {item.kind for item in found.items} == {"harmful"} and len(found.items) == 400 and found.rejects == []
     tags = Counter(tag for p in found.prompts for tag in p.tags if tag in ("standard", "contextual", "copyright"))

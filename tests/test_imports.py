@@ -14,14 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cai.config import PromptSource
+from cai.config import PrivacyConfig, PromptSource
 from cai.errors import DataError
+from cai.privacy import KINDS, Guard
 from cai.records import Message, Prompt, Reject
 from storage.imports import Answered, read_answered, read_prompts
 from storage.rows import MAX_ROW_CHARS
 from storage.store import Store
 
 DATA = Path(os.environ.get("CAI_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+AS_THEY_STAND = Guard(PrivacyConfig(**dict.fromkeys(KINDS, "keep")))
 
 
 def shared(name: str) -> Path:
@@ -31,7 +33,7 @@ def shared(name: str) -> Path:
 
 
 def imported(path: Path, seed: int = 0, **settings):
-    return list(read_prompts(PromptSource(path=str(path), **settings), seed))
+    return list(read_prompts(PromptSource(path=str(path), **settings), seed, None, AS_THEY_STAND))
 
 
 def written(tmp_path: Path, name: str, body: str | bytes) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from benchmarks.adaptive_red_team import arm, planted
-from cai.config import GenerateConfig, Quota
+from cai.config import GenerateConfig, PrivacyConfig, Quota
 from cai.constitution import Constitution, Principle
 from cai.engines.scripted import ScriptedEngine
 from cai.errors import ConfigError, ConstitutionError, EngineDied
@@ -50,7 +50,16 @@ class Campaign:
     """One campaign over scripted engines; `ledger` outlives a kill as the tables do."""
 
     def __init__(
-        self, reply=some_words, *, choices=harmful, failures=None, ledger=None, known=(), held_out=(), **config
+        self,
+        reply=some_words,
+        *,
+        choices=harmful,
+        failures=None,
+        ledger=None,
+        known=(),
+        held_out=(),
+        privacy=None,
+        **config,
     ):
         self.engine = ScriptedEngine(reply, choices, failures=failures)
         self.ledger = ledger or MemoryLedger()
@@ -58,7 +67,7 @@ class Campaign:
         self.config = GenerateConfig(**settings | config)
         self.writer = Writer(
             self.config, CONSTITUTION, "c1", self.open, self.rows_of, known=known, guard=HeldOutGuard(held_out),
-            seed=0, max_concurrency=4,
+            privacy=privacy, seed=0, max_concurrency=4,
         )  # fmt: skip
 
     async def open(self):
@@ -214,6 +223,20 @@ def test_what_is_of_no_use_is_a_reject_with_its_reason_and_asked_for_again_hotte
     assert rejects["held_out_prompt"].text == held and held not in [
         p.messages[0].content for p in done.ledger.rows(Prompt)
     ]
+
+
+@pytest.mark.parametrize(("action", "left"), [("redact", "mail [EMAIL_1] about"), ("reject", None)])
+def test_personal_items_that_a_writer_writes_are_in_no_prompt_and_no_reject(action, left):
+    def reply(messages, sampling, seed):
+        return f"mail jo.smith@acme.org about {some_words(messages, sampling, seed)}"
+
+    done = Campaign(reply, tried=(), privacy=PrivacyConfig(email=action)).run()
+    prompts, rejects = done.ledger.rows(Prompt), done.ledger.rows(Reject)
+    assert "acme" not in f"{prompts}{rejects}"
+    if left is None:
+        assert not prompts and {row.reason for row in rejects} == {"personal_data"}
+    else:
+        assert prompts and all(left in prompt.messages[0].content for prompt in prompts)
 
 
 def test_a_prompt_that_the_home_has_already_is_not_new():

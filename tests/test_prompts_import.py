@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from cai.cli import door
-from cai.config import EvaluationSource, PromptSource
+from cai.config import EvaluationSource, PrivacyConfig, PromptSource
 from cai.errors import ConfigError, DataError
 from cai.held_out import HeldOutGuard
+from cai.privacy import Guard
 from cai.records import Message, Prompt, Reject, digest
 from cai.splits import split_error, split_of
 from flows.importing import Import, import_folder, run_import
@@ -51,6 +52,16 @@ def rejected(home: Path) -> Counter:
     return Counter(row.reason for row in Store(home).read(Reject))
 
 
+NAMES = {"user": "Human", "assistant": "Assistant"}
+
+
+def as_stored(dialogue: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """A dialogue without the personal items in it."""
+    roles = {name: role for role, name in NAMES.items()}
+    prompt = Prompt.make([Message(roles[who], text) for who, text in dialogue], "")
+    return tuple((NAMES[m.role], m.content) for m in Guard().prompt(prompt).prompt.messages)
+
+
 # The real transcripts; every count is worked out here, by other means
 
 
@@ -70,11 +81,12 @@ def test_every_turn_of_every_dialogue_is_kept_and_the_report_says_so(tmp_path, s
                 merged.append((who, "\n\n".join(filter(None, [before, said.strip()]))))
             else:
                 merged.append((who, said.strip()))
-        kept[tuple(merged)] = kept.get(tuple(merged), 0) + 1
+        dialogue = as_stored(merged)
+        kept[dialogue] = kept.get(dialogue, 0) + 1
     said = command(tmp_path, path, "--licence", "MIT", "--origin", "anthropics/hh-rlhf", "--kind", "harmful")
     stored = Store(tmp_path).read(Prompt)
-    names = {"user": "Human", "assistant": "Assistant"}
-    assert {tuple((names[m.role], m.content) for m in prompt.messages) for prompt in stored} == set(kept)
+    assert {tuple((NAMES[m.role], m.content) for m in prompt.messages) for prompt in stored} == set(kept)
+    assert any("[PHONE_1]" in text for dialogue in kept for _, text in dialogue) and said["personal"]["phone"]
     assert (said["n_rows"], said["n_prompts"], said["n_stored"]) == (2312, len(kept), len(kept))
     assert said["rejects"] == {"duplicate_prompt": 2312 - len(kept)} == dict(rejected(tmp_path))
     turns = Counter(sum(who == "Human" for who, _ in dialogue) for dialogue in kept)
@@ -140,13 +152,18 @@ def everything(home: Path) -> list[list[dict]]:
 
 def test_killed_anywhere_the_same_import_ends_with_the_tables_and_report_of_one_that_was_not(tmp_path):
     """Doubles within a batch, across batches and across files; bad rows; prompts that are held out."""
-    texts = [f"question number {n % 130}?" for n in range(150)] + ["", "What is held out: number 7?"]
+
+    def question(n: int) -> str:
+        return f"question number {n}?{f' Mail q{n}@acme.org!' if n % 10 == 0 else ''}"
+
+    texts = [question(n % 130) for n in range(150)] + ["", "What is held out: number 7?"]
     one = jsonl(tmp_path / "one.jsonl", *({"prompt": text, "expected": "x"} for text in texts))
-    two = jsonl(tmp_path / "two.jsonl", *({"prompt": f"question number {n}?"} for n in range(100, 200)))
+    two = jsonl(tmp_path / "two.jsonl", *({"prompt": question(n)} for n in range(100, 200)))
     files = f"{one},{two}"
     report, n_batches = imported_batches(files, tmp_path / "whole")
     expected = everything(tmp_path / "whole")
     assert n_batches == 7
+    assert report["personal"] == {"email": {"redact": 25}, "rows": {"redact": 25}} and "@" not in str(expected)
     assert [len(rows) for rows in expected] == [200, 20 + 1 + 1 + 30, 1]
     for moment in ("before", "between tables", "before it is noted"):
         home = tmp_path / moment
@@ -164,9 +181,10 @@ def test_an_import_goes_on_only_with_the_same_files_and_settings(tmp_path):
     assert import_folder(tmp_path, [source], "train", 0) == first
     others = [import_folder(tmp_path, [source], "eval", 0)]
     others.append(import_folder(tmp_path, [source.model_copy(update={"licence": "MIT"})], "train", 0))
+    others.append(import_folder(tmp_path, [source], "train", 0, PrivacyConfig(email="keep")))
     jsonl(path, {"prompt": "b"})
     others.append(import_folder(tmp_path, [source], "train", 0))
-    assert len({first, *others}) == 4
+    assert len({first, *others}) == 5
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path):
@@ -337,7 +355,8 @@ def test_each_tag_is_held_out_in_the_stated_share_as_far_as_a_hash_can(tmp_path)
 
 
 def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
-    path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"question {n % 180}?"} for n in range(200)))
+    """Prompts are told apart, and put on a side, by what is left of them without personal items."""
+    path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"question {n % 180}? q{n}@acme.org"} for n in range(200)))
     source = PromptSource(path=str(path), eval_share=0.2)
     sides = {}
     for split in ("train", "eval"):

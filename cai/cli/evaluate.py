@@ -158,10 +158,11 @@ def _sets(models: Models, store: "Store", profile: "Profile") -> "Sets":
     Raises:
         DataError: there is nothing.
     """
+    from cai.privacy import Guard
     from flows.held_out import untrained
     from storage.evaluation_sets import read_sets
 
-    named = read_sets(profile.evaluation.prompts, profile.seed)
+    named = read_sets(profile.evaluation.prompts, profile.seed, Guard(profile.privacy))
     sets = untrained(named, _trained_on(models, store), store)
     store.append([*sets.prompts, *sets.items, *sets.rejects])
     if sets.rejects:

@@ -10,6 +10,7 @@ COMMANDS: dict[str, Lazy] = {
         "cai.cli.prompts_generate", "command", "Have a model write prompts, and vary what draws out harm."
     ),
     "dedup": Lazy("cai.cli.prompts_dedup", "command", "Find prompts that repeat others in other words."),
+    "scan": Lazy("cai.cli.prompts_scan", "command", "Personal items in files or tables, by kind; shows none of them."),
     "stats": Lazy("cai.cli.prompts_stats", "command", "What prompts cover, how diverse they are, what is mastered."),
 }
 

@@ -54,7 +54,7 @@ N_TAGS = 15
 @click.option(
     "--profile",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Keep out what this profile measures with, too.",
+    help="Keep out what this profile measures with, too; its `privacy` says what becomes of personal items.",
 )
 @click.option("--dry-run", is_flag=True, help="Read everything and report; write nothing.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -83,7 +83,8 @@ def command(
     \b
     What comes last from the assistant is an answer and is left out; every turn before it is kept. A conversation that
     then does not end in a user turn, an empty one, a longer one than --max-chars, one met before, and one that repeats
-    a held-out prompt are rejects: `cai sql rejects` and `cai sql contaminations` say which.
+    a held-out prompt are rejects: `cai sql rejects` and `cai sql contaminations` say which. E-mail addresses, phone
+    numbers, keys and the like get placeholders, or what the profile's `privacy` says.
 
     Killed anywhere, the same command goes on where it was. Done twice, it changes nothing.
 
@@ -93,7 +94,7 @@ def command(
       cai prompts import questions.csv --column question --kind helpful --eval-share 0.05
       cai prompts import hf:owner/name@train --dry-run
     """
-    from cai.config import load_profile
+    from cai.config import PrivacyConfig, load_profile
     from flows.held_out import guard_of
     from flows.importing import Import, import_folder, run_import
     from storage.store import Store
@@ -101,9 +102,11 @@ def command(
     sources = [_source(path, tags, settings) for path in files]
     sides = None if settings["eval_share"] is not None else split
     store = Store(home)
-    guard = guard_of(store, None if profile is None else load_profile(profile))
-    folder = None if dry_run else import_folder(home, sources, sides, seed)
-    wish = Import(sources, guard, sides, seed, folder, dry_run)
+    settings_of = None if profile is None else load_profile(profile)
+    guard = guard_of(store, settings_of)
+    privacy = PrivacyConfig() if settings_of is None else settings_of.privacy
+    folder = None if dry_run else import_folder(home, sources, sides, seed, privacy)
+    wish = Import(sources, guard, sides, seed, folder, dry_run, privacy=privacy)
     before = store.counts()["prompts"]
     report = run_import(store, wish, progress=_progress())
     body = report.to_json() | {"n_stored_before": before, "n_stored": store.counts()["prompts"], "dry_run": dry_run}
@@ -137,6 +140,8 @@ def _progress() -> "Callable[[ImportReport], None]":
 
 def _text(report: "ImportReport", body: dict[str, Any], eval_share: float | None) -> str:
     """What to know at the end of an import."""
+    from cai.privacy import in_words
+
     done = "would come in" if body["dry_run"] else "in the import"
     lines = [
         f"{report.n_rows:,} rows: {report.n_prompts:,} prompts {done}, {report.n_rejected:,} rejects",
@@ -144,6 +149,8 @@ def _text(report: "ImportReport", body: dict[str, Any], eval_share: float | None
     ]
     if report.n_contaminations:
         lines.append(f"{report.n_contaminations:,} repeats of held-out prompts kept out; `cai sql contaminations`")
+    if report.personal:
+        lines.append(f"personal items: {in_words(report.personal)}")
     counted = [
         ("rejects, by reason", "reason", report.rejects),
         ("prompts, by turns of the user", "turns", _in_order(report.turns)),

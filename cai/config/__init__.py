@@ -9,6 +9,7 @@ from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, Probe
 from cai.config.generate import GenerateConfig, Quota
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, Objective, PeopleConfig, PreferencesConfig, RankingConfig, ReasoningConfig
+from cai.config.privacy import Action, PrivacyConfig
 from cai.config.profile import SHIPPED, Profile, found, load_profile
 from cai.config.prompts import AnySource, EvaluationSource, PromptSource, replace_sources
 from cai.config.rewards import (
@@ -26,6 +27,7 @@ from cai.config.rl import DPOConfig, GRPOConfig, PolicyConfig, PPOConfig, RLConf
 from cai.config.training import RewardModelConfig, SFTConfig
 
 __all__ = [
+    "Action",
     "AnyRewardTerm",
     "AnySource",
     "CandidatesConfig",
@@ -50,6 +52,7 @@ __all__ = [
     "PolicyConfig",
     "Positive",
     "PreferencesConfig",
+    "PrivacyConfig",
     "ProbesConfig",
     "ProcessTerm",
     "Profile",

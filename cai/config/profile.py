@@ -12,6 +12,7 @@ from cai.config.evaluation import EvaluationConfig, GateConfig
 from cai.config.generate import GenerateConfig
 from cai.config.generation import CandidatesConfig, ChainsConfig, HelpfulConfig, RLPromptsConfig
 from cai.config.labels import FeedbackConfig, PeopleConfig, PreferencesConfig
+from cai.config.privacy import PrivacyConfig
 from cai.config.prompts import GENERATED, MasteredConfig, PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
 from cai.config.training import RewardModelConfig, SFTConfig
@@ -28,6 +29,7 @@ class Profile(Config):
     constitution: Path
     engine: EngineConfig = EngineConfig()
     prompts: tuple[PromptSource, ...]
+    privacy: PrivacyConfig = PrivacyConfig()
     generate: GenerateConfig = GenerateConfig()
     """How prompts are written by `cai prompts generate`; a run only reads those, where `prompts` names `generated`."""
     near_duplicates: Literal["reject", "keep"] = "reject"

@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from cai.asks import Asker, OnProgress, in_window
 from cai.candidates import respond
-from cai.config import GenerateConfig
+from cai.config import GenerateConfig, PrivacyConfig
 from cai.config.prompts import GENERATED
 from cai.constitution import Constitution
 from cai.engines.base import Opens
 from cai.held_out import HeldOutGuard
 from cai.labels.fence import delimiter, neutralise
+from cai.privacy import REASON, Guard, refusal
 from cai.prompts.cells import Cell, meaning_of
 from cai.prompts.drafts import Useless, messages_of, text_of
 from cai.prompts.likeness import Like
@@ -92,6 +93,7 @@ class Writer:
         *,
         known: Iterable[Prompt],
         guard: HeldOutGuard,
+        privacy: PrivacyConfig | None = None,
         seed: int,
         max_concurrency: int,
         progress: OnProgress | None = None,
@@ -99,7 +101,7 @@ class Writer:
         self.outcomes: list[Outcome] = []
         self.n_asked = self.n_reused = 0
         self._config, self._constitution, self._campaign = config, constitution, campaign
-        self._engine, self._rows_of, self._guard = engine, rows_of, guard
+        self._engine, self._rows_of, self._guard, self._privacy = engine, rows_of, guard, Guard(privacy)
         self._seed, self._width, self._progress = seed, max_concurrency, progress
         self._seen, self._own = Seen(), dict[str, Prompt]()
         self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
@@ -189,9 +191,8 @@ class Writer:
             read = useless
         if isinstance(read, Useless):
             ask = request.asked.prompt_id
-            reject = Reject.make(
-                STAGE, read.reason, prompt_id=ask, parents=parents, detail=read.detail, text=draft.text
-            )
+            text = self._privacy.raw(draft.text)
+            reject = Reject.make(STAGE, read.reason, prompt_id=ask, parents=parents, detail=read.detail, text=text)
             ledger.add(reject)
             return reject
         self._kept.add(read.prompt_id)
@@ -211,7 +212,9 @@ class Writer:
             return read
         kind, tag, topic = plan.cell
         tags = (tag, *([topic] if topic else []))
-        return Prompt.make(read, GENERATED, self._config.licence, tags, origin=self._campaign, kind=kind)
+        made = Prompt.make(read, GENERATED, self._config.licence, tags, origin=self._campaign, kind=kind)
+        prompt, _, refused = self._privacy.prompt(made)
+        return Useless(REASON, refusal(refused)) if refused else prompt
 
     def _useless(self, prompt: Prompt) -> Useless | None:
         """Why a prompt that can be read is not kept: it is held out, or says nothing new."""

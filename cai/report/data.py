@@ -207,6 +207,16 @@ class LabelCount:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonalCount:
+    """Personal items of one kind in the rows that were read, by what the profile does about them."""
+
+    kind: str
+    n_redacted: int
+    n_rejected: int
+    n_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class Datasheet:
     """What the models of the run learnt from and were measured with."""
 
@@ -214,6 +224,8 @@ class Datasheet:
     labels: tuple[LabelCount, ...] = ()
     limits: tuple[str, ...] = ()
     """What the record says against the data, a sentence each."""
+    personal: tuple[PersonalCount, ...] | None = None
+    """None: nobody looked for any."""
 
 
 @dataclass(frozen=True, slots=True)

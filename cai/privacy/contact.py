@@ -1,0 +1,142 @@
+"""E-mail addresses, phone numbers, and names where the words before them say that they are names."""
+
+import re
+from collections.abc import Iterator
+
+import phonenumbers
+
+from cai.privacy.context import says
+from cai.privacy.items import Found
+from cai.privacy.numbers import Run
+
+_LOCAL = r"[\w.%+'\-]"
+_DOMAIN = r"(?:[\w\-]+\.)+(?:xn--[a-zA-Z0-9\-]{2,59}|[^\W\d_]{2,24})(?![\w(])"
+_EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@{_DOMAIN}")
+_ENCODED = re.compile(rf"(?<![\w.+'\-])[\w.+'\-]++(?:%40|&#0*64;|&#x0*40;|&commat;|\\u0040){_DOMAIN}", re.IGNORECASE)
+_QUOTED = re.compile(rf'"[^"\s@]{{1,64}}"@{_DOMAIN}')
+_DOT = r"(?:\.| ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot )"
+_SPELT_OUT = re.compile(
+    rf"(?<!{_LOCAL})(?P<local>{_LOCAL}++(?:(?: dot | ?[\[({{<]dot[\])}}>] ?)[\w\-]++){{0,4}}+)"
+    r"(?P<at> ?[\[({<] ?(?:at|@|arroba) ?[\])}>] ?| at | @ ?| ?@ )"
+    rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
+    re.IGNORECASE,
+)
+SIGNS_OF_EMAIL = tuple(
+    "@|%40|&#064;|&#64;|&#x40;|&commat;|\\u0040| dot |dot]|dot)|dot}|[at|(at|{at|<at|[ at|( at|{ at|arroba".split("|")
+)
+_TOPS = frozenset(
+    "com org net edu gov info biz io co uk de fr es nl eu ru ch ca au jp cn br pl se dk fi cz gr hu pt ie nz za mx ar "
+    "tr kr sg hk il ae ro ua fm tv app dev online".split()
+)
+"""Those that are no words: "look at the dot in the middle" is no address."""
+
+
+def emails(text: str) -> Iterator[Found]:
+    """Addresses as they are written, and as they are spelt out: `name [at] host [dot] com`."""
+    for match in (*_EMAIL.finditer(text), *_QUOTED.finditer(text), *_ENCODED.finditer(text)):
+        start = match.start() + len(match[0]) - len(match[0].lstrip("'.-+%"))
+        if text[start] != "@" and not (text[start:].startswith("git@") and text[match.end() : match.end() + 1] == ":"):
+            yield Found("email", start, match.end(), text[start : match.end()].lower())
+    for match in _SPELT_OUT.finditer(text):
+        in_brackets = match["at"].strip()[:1] in tuple("[({<")
+        is_said = "dot" in match["domain"].lower() and match["top"].lower() in _TOPS
+        looks_local = re.search(r"[0-9._]", match["local"]) is not None and match["at"].strip() == "@"
+        if in_brackets or is_said or (looks_local and match["top"].lower() in _TOPS):
+            written = re.sub(r" ?[\[({<]? ?(?:dot|\.) ?[\])}>]? ?", ".", f"{match['local']}@{match['domain']}".lower())
+            yield Found("email", *match.span(), written)
+
+
+_NOT_BEFORE = r"(?<![A-Za-z0-9_$£€#/])(?<![0-9][-.,:])(?<![A-Za-z]-)"
+_NOT_AFTER = r"(?![A-Za-z0-9_%€£]|[-.,:/][0-9])"
+_GAP = r"[ .\-/()]{0,3}"
+_ABROAD = re.compile(
+    rf"(?<![A-Za-z0-9_+])(?:\(?\+ ?\(?|\(?(?:00|011)[ \-.]?(?=[1-9])\(?)[0-9](?:{_GAP}[0-9]){{6,15}}(?![A-Za-z0-9_])"
+)
+_FAMILIAR = re.compile(
+    _NOT_BEFORE + r"(?:"
+    r"(?P<us>(?:1[ .\-]{1,2})?(?:\([2-9][0-9]{2}\)[ .\-]{0,2}|[2-9][0-9]{2}[.\-/ ]{1,3})"
+    r"[2-9][0-9]{2}[.\- ]{1,3}[0-9]{4})"
+    r"|(?P<br>(?:\([1-9][0-9]\) ?|[1-9][0-9] )9?[0-9]{4}-[0-9]{4})"
+    r"|(?P<cn>1[3-9][0-9][ \-][0-9]{4}[ \-][0-9]{4})"
+    r"|(?P<ru>8[ \-]?\(?[3-9][0-9]{2}\)?[ \-]?[0-9]{3}-[0-9]{2}-[0-9]{2})"
+    r"|(?P<in>[6-9][0-9]{4}[ \-][0-9]{5})"
+    rf")(?P<ext>,? ?(?:x|ext\.?|extension) ?[0-9]{{1,6}})?{_NOT_AFTER}",
+    re.IGNORECASE,
+)
+_TRUNK = re.compile(rf"{_NOT_BEFORE}(?<![0-9] )\(?0[1-9](?:{_GAP}[0-9]){{7,10}}{_NOT_AFTER}(?! [0-9])")
+_TRUNK_REGIONS = "GB DE FR IT AU NL JP KR IN CH AT SE BE ZA IE NZ TR FI ID MY VN TH EG NG PK IL".split()
+_ANY = re.compile(rf"{_NOT_BEFORE}\(?[0-9](?:{_GAP}[0-9]){{6,13}}{_NOT_AFTER}")
+_DATED = re.compile(
+    r"\(?(?:(?:19|20)[0-9]{2}[-./ ]?[01][0-9][-./ ]?[0-3][0-9](?:[ .\-]+[0-9]{2,6})?"
+    r"|[0-3]?[0-9][-./ ][0-3]?[0-9][-./ ](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2} ?[-/ ] ?(?:19|20)[0-9]{2})"
+)
+_SHAPES = (
+    r"(?:[2-9][0-9]{2}[ .\-]?[0-9]{4}|[0-9]{4}[ .\-]?[0-9]{4}|[0-9]{2}(?:[ .\-][0-9]{2}){3}"
+    r"|[0-9]{3}[ .\-][0-9]{2}[ .\-][0-9]{3})"
+)
+_LOCAL_SHAPE = re.compile(_SHAPES)
+HAS_SHORT = re.compile(rf"[+]|(?<![0-9]){_SHAPES}(?![0-9])")
+"""What a number of less than nine digits has."""
+
+
+def phones(text: str, run: Run) -> Iterator[Found]:
+    """International numbers; national ones that have the form of a country; any other where a word says it is one."""
+    yield from _abroad(text, run)
+    for match in run.matches(_FAMILIAR, text) if run.n_digits >= 10 else ():
+        kind, shown = match.lastgroup if match["ext"] is None else "us", match[0]
+        by_spaces = kind in ("us", "in") and not set("-.()/") & set(shown)
+        region = (kind or "us").upper()
+        if says(text, *match.span()) == "counter" or (by_spaces and not _is_valid(shown, region)):
+            continue
+        yield Found("phone", *match.span(), _digits(shown.split("x")[0])[-10:])
+    for match in run.matches(_TRUNK, text) if run.n_digits >= 9 else ():
+        meant = says(text, *match.span())
+        grouped = not match[0].isdigit()
+        if meant == "phone" or (grouped and meant != "counter" and any(_is_valid(match[0], r) for r in _TRUNK_REGIONS)):
+            yield Found("phone", *match.span(), _digits(match[0])[-10:])
+    for match in run.matches(_ANY, text):
+        if _is_long(match[0]) and not _DATED.fullmatch(match[0]) and says(text, *match.span()) == "phone":
+            yield Found("phone", *match.span(), _digits(match[0])[-10:])
+
+
+def _abroad(text: str, run: Run) -> Iterator[Found]:
+    """Cut back group by group while a number beside the phone's was taken for its end."""
+    for match in run.matches(_ABROAD, text):
+        number = re.sub(r"\A[( ]*(?:\+|00|011)", "+", match[0])
+        n_cut = len(match[0]) - len(number)
+        ends = [len(number), *(m.start() for m in reversed(list(re.finditer(r"[^0-9+(]+", number))))]
+        fit = next((end for end in ends if len(_digits(number[:end])) >= 7 and _is_valid(number[:end], None)), None)
+        if fit is None and "+" in match[0] and 8 <= len(_digits(number)) <= 15 and number[1:].lstrip(" (")[0] != "0":
+            fit = len(number)
+        if fit is not None:
+            yield Found("phone", match.start(), match.start() + n_cut + fit, _digits(number[:fit])[-10:])
+
+
+def _is_valid(shown: str, region: str | None) -> bool:
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(shown, region))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def _is_long(shown: str) -> bool:
+    n = len(_digits(shown))
+    return n >= 9 or (n in (7, 8) and _LOCAL_SHAPE.fullmatch(shown.lstrip("(")) is not None)
+
+
+def _digits(shown: str) -> str:
+    return re.sub(r"[^0-9]", "", shown)
+
+
+_WORD = r"[A-ZÀ-ÖØ-ÞŁŚŻČŠŽ][^\W\d_]+(?:['\-][^\W\d_]+)*"
+_NAMED = re.compile(
+    r"(?:(?i:\bmy (?:full |first |last |real )?name(?: is|'s) |\b(?:i am|i'm) called |\b(?:signed|sincerely),\s+)"
+    rf"|\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\.? )(?P<name>{_WORD}(?: {_WORD}){{0,2}})"
+)
+SIGNS_OF_NAME = ("name", "called ", "signed,", "sincerely,", "mr", "ms", "miss ", "dr", "prof")
+
+
+def names(text: str) -> Iterator[Found]:
+    """After a title, or after somebody says that it is a name. A name in passing is not found."""
+    for match in _NAMED.finditer(text):
+        yield Found("name", *match.span("name"), match["name"].lower())

@@ -1,0 +1,180 @@
+"""What a profile does about personal items: texts redacted or rejected before anything is stored, and counted.
+
+A placeholder is numbered within its dialogue, so that the same address is the same placeholder wherever it returns.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from cai.config.privacy import PrivacyConfig
+from cai.privacy.find import find, is_bare
+from cai.privacy.items import KINDS, NAMES, Found, Kind
+from cai.records import Message, Prompt
+
+REASON = "personal_data"
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([ntrbf\"'/\\]))")
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": " ", "f": " "}
+
+Tally = dict[str, dict[str, int]]
+"""Items by kind and by what was done: `{"email": {"redact": 3}}`, with `{"rows": {…}}` for the prompts that had any."""
+
+
+class Guarded(NamedTuple):
+    """A prompt as it may be stored, and its answer. `refused`: the kinds for which it may not be."""
+
+    prompt: Prompt
+    answer: str | None
+    refused: tuple[Kind, ...]
+
+
+class Guard:
+    """Applies a policy (the defaults where there is none) and counts what it found: one for each import, which begins
+    with the `tally` so far.
+    """
+
+    def __init__(
+        self, policy: PrivacyConfig | None = None, tally: Mapping[str, Mapping[str, int]] | None = None
+    ) -> None:
+        self._policy = policy or PrivacyConfig()
+        self._counts: Counter[tuple[str, str]] = Counter(
+            {(kind, action): n for kind, actions in (tally or {}).items() for action, n in actions.items()}
+        )
+
+    def prompt(self, prompt: Prompt, answer: str | None = None) -> Guarded:
+        """The prompt and its answer with placeholders, the id made anew from what is left.
+
+        Its kinds to `redact` and to `reject` are replaced, for a reject is a stored row too.
+        """
+        texts = [*(m.content for m in prompt.messages), *prompt.tags, prompt.expected or "", answer or ""]
+        if is_bare("\n".join(texts)):
+            return Guarded(prompt, answer, ())
+        found = [find(text) if text else [] for text in texts]
+        if not any(found):
+            return Guarded(prompt, answer, ())
+        refused = self._count(found)
+        replaced = _replaced(texts, found, self._policy.hidden())
+        if replaced == texts:
+            return Guarded(prompt, answer, refused)
+        n = len(prompt.messages)
+        messages = tuple(Message(m.role, text) for m, text in zip(prompt.messages, replaced, strict=False))
+        clean = replace(
+            prompt,
+            prompt_id=Prompt.make(messages, "").prompt_id,
+            messages=messages,
+            tags=tuple(replaced[n:-2]),
+            expected=None if prompt.expected is None else replaced[-2],
+        )
+        return Guarded(clean, None if answer is None else replaced[-1], refused)
+
+    def raw(self, text: str) -> str:
+        """A row of a file as a reject may have it. Escaped characters (JSON) are read where they hide an item."""
+        hidden = self._policy.hidden()
+        plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
+        if is_bare(f"{plain}\n{text}" if plain is not text else text):
+            return text
+        return redacted(plain, hidden) if find(plain, hidden) else redacted(text, hidden)
+
+    def detail(self, detail: str, raw: str) -> str:
+        """Why a row was rejected, without what it quotes (`…, got 'the row'`) where the row holds what is hidden: a
+        quotation is cut somewhere, and half a key tells much of it.
+        """
+        return detail if self.raw(raw) == raw else redacted(detail.partition(", got ")[0])
+
+    def tally(self) -> Tally:
+        """The counts up to now, with every kind that was found."""
+        tally: Tally = {}
+        for (kind, action), n in sorted(self._counts.items()):
+            tally.setdefault(kind, {})[action] = n
+        return tally
+
+    def _count(self, found: Sequence[Sequence[Found]]) -> tuple[Kind, ...]:
+        kinds = [item.kind for items in found for item in items]
+        actions = {kind: self._policy.action(kind) for kind in set(kinds)}
+        self._counts.update((kind, actions[kind]) for kind in kinds)
+        worst = next(action for action in ("reject", "redact", "keep") if action in actions.values())
+        self._counts["rows", worst] += 1
+        return tuple(kind for kind in KINDS if actions.get(kind) == "reject")
+
+
+def redacted(text: str, kinds: Collection[Kind] = KINDS) -> str:
+    """One text with a placeholder for each item."""
+    return _replaced([text], [find(text, kinds)], kinds)[0]
+
+
+def masked(text: str, found: Found, n_around: int = 30) -> str:
+    """An item in its place with what stands around it, on one line; neither it nor another one can be read."""
+    hidden = _Placeholders()
+    start, end = max(0, found.start - n_around), found.end + n_around
+    parts, place = [], start
+    for each in find(text):
+        if each.end > start and each.start < end:
+            parts += [text[place : each.start], hidden(each)]
+            place = each.end
+    line = "".join([*parts, text[place:end]])
+    return " ".join("".join(c if c.isprintable() else " " for c in line).split())
+
+
+class _Placeholders:
+    """Names by order of appearance: the first e-mail address of a dialogue is `[EMAIL_1]` throughout."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[Kind, str], int] = {}
+        self._n: Counter[Kind] = Counter()
+
+    def __call__(self, found: Found) -> str:
+        key = (found.kind, found.same)
+        if key not in self._numbers:
+            self._n[found.kind] += 1
+            self._numbers[key] = self._n[found.kind]
+        return f"[{found.kind.upper()}_{self._numbers[key]}]"
+
+
+def _replaced(texts: Sequence[str], found: Sequence[Sequence[Found]], kinds: Collection[Kind]) -> list[str]:
+    placeholder = _Placeholders()
+    return [_with(text, items, kinds, placeholder) for text, items in zip(texts, found, strict=True)]
+
+
+def _with(text: str, found: Sequence[Found], kinds: Collection[Kind], placeholder: Callable[[Found], str]) -> str:
+    parts, place = [], 0
+    for item in found:
+        if item.kind in kinds:
+            parts += [text[place : item.start], placeholder(item)]
+            place = item.end
+    return "".join([*parts, text[place:]]) if parts else text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if code := match[1] or match[2]:
+        char = chr(int(code, 16))
+        return " " if "\ud800" <= char <= "\udfff" else char
+    return _ESCAPED.get(match[3], match[3])
+
+
+def in_words(tally: Mapping[str, Mapping[str, int]]) -> str:
+    """`e-mail addresses: 3 redacted; names: 2 kept`; "" where nothing was found."""
+    done = {"redact": "redacted", "reject": "rejected", "keep": "kept"}
+    return "; ".join(
+        f"{NAMES[kind]}: {', '.join(f'{n:,} {done[action]}' for action, n in tally[kind].items())}"
+        for kind in KINDS
+        if kind in tally
+    )
+
+
+def added(*tallies: Mapping[str, Mapping[str, int]]) -> Tally:
+    """The sum of the tallies of several imports."""
+    total: Tally = {}
+    for tally in tallies:
+        for kind, actions in tally.items():
+            for action, n in actions.items():
+                total.setdefault(kind, {}).setdefault(action, 0)
+                total[kind][action] += n
+    return total
+
+
+def refusal(kinds: Sequence[Kind]) -> str:
+    """Why a prompt is a reject, for reading."""
+    held = ", ".join(NAMES[kind] for kind in kinds)
+    return f"it holds {held}, which the profile rejects; `privacy` there says what else may be done"

@@ -1,0 +1,27 @@
+"""What is looked for, and where it was found."""
+
+from typing import NamedTuple
+
+from cai.config.privacy import KINDS, Kind
+
+__all__ = ["KINDS", "NAMES", "Found", "Kind"]
+
+NAMES: dict[Kind, str] = {
+    "email": "e-mail addresses",
+    "phone": "phone numbers",
+    "card": "payment cards",
+    "iban": "bank accounts (IBAN)",
+    "key": "keys and tokens",
+    "ip": "IP addresses",
+    "ssn": "US social security numbers",
+    "name": "names",
+}
+
+
+class Found(NamedTuple):
+    """One item: `text[start:end]`. Two of one kind are the same item where `same` is, however they are written."""
+
+    kind: Kind
+    start: int
+    end: int
+    same: str

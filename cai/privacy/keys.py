@@ -1,0 +1,150 @@
+"""Keys and tokens: those with a prefix that their maker has published, and whatever is given as a secret.
+
+The prefixes are those that issuers document so that leaked keys can be found.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from cai.privacy.items import Found
+
+SAID = (
+    "passw",
+    "pwd",
+    "passp",
+    "passc",
+    "contrase",
+    "secret",
+    "token",
+    "key",
+    "bearer",
+    "basic ",
+    " -u ",
+    "--user",
+    "://",
+    "-----begin",
+)
+SHORTEST = 16
+"""A text has none where it has none of these words, and no word of so many characters."""
+_FORMATS = (
+    r"(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|AROA)[A-Z0-9]{16}(?![A-Z0-9])",  # AWS
+    r"gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{36,255}",
+    r"gl(?:pat|ptt|dt|rt|cbt|ft|soat|agent|oas|imt)-[A-Za-z0-9_\-.]{20,300}",
+    r"xox[abeoprs](?:\.xox[bp])?-[A-Za-z0-9\-]{10,250}|xapp-[0-9]-[A-Za-z0-9\-]{20,250}",  # Slack
+    r"[srp]k_(?:live|test)_[A-Za-z0-9]{16,250}|whsec_[A-Za-z0-9+/=]{24,100}",  # Stripe
+    r"AIza[A-Za-z0-9_\-]{35}|ya29\.[A-Za-z0-9_\-]{20,500}",  # Google
+    r"GOCSPX-[A-Za-z0-9_\-]{28}|1//0[A-Za-z0-9_\-]{40,200}",
+    r"sk-(?:[a-z]{2,10}[0-9]{0,2}-){0,3}[A-Za-z0-9_\-]{20,250}",  # OpenAI, Anthropic, OpenRouter and others
+    r"hf_[A-Za-z0-9]{30,50}|gsk_[A-Za-z0-9]{40,60}|xai-[A-Za-z0-9]{60,100}|pplx-[A-Za-z0-9]{40,60}|r8_[A-Za-z0-9]{37}",
+    r"npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_\-]{50,250}|rubygems_[a-f0-9]{48}|dckr_(?:pat|oat)_[A-Za-z0-9_\-]{20,60}",
+    r"do[opr]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|hv[sbr]\.[A-Za-z0-9_\-]{24,300}|[A-Za-z0-9]{14}\.atlasv1\.[\w\-=]{60,70}",
+    r"SG\.[A-Za-z0-9_\-]{16,32}\.[A-Za-z0-9_\-]{16,64}|key-[a-f0-9]{32}|[a-f0-9]{32}-us[0-9]{1,2}|SK[a-f0-9]{32}",
+    r"sq0[a-z]{3}-[A-Za-z0-9_\-]{22,43}|EAAA[A-Za-z0-9_\-]{56,64}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}",
+    r"[0-9]{8,10}:AA[A-Za-z0-9_\-]{32,35}|[MNO][A-Za-z0-9_\-]{23,27}\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{27,45}",
+    r"lin_api_[A-Za-z0-9]{32,60}|ntn_[A-Za-z0-9]{40,60}|ATATT3[A-Za-z0-9_\-=]{100,250}|ATCTT3[A-Za-z0-9_\-=]{100,250}",
+    r"NRAK-[A-Z0-9]{27}|sntry[su]_[A-Za-z0-9+/=_\-]{40,300}|PMAK-[a-f0-9]{24}-[a-f0-9]{34}|gl(?:sa|c)_[A-Za-z0-9+/=_]{32,300}",
+    r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_\-.]{32,64}|sb[ps]_[a-f0-9]{40}|sb_secret_[\w\-]{20,60}|sl\.[A-Za-z0-9_\-]{130,160}",
+    r"EAA[A-Za-z0-9]{80,400}|secret_[A-Za-z0-9]{43}|AGE-SECRET-KEY-1[A-Z0-9]{58}|AC[a-f0-9]{32}|figd_[\w\-]{40}",
+    r"eyJ[A-Za-z0-9_\-]{8,4000}\.eyJ[A-Za-z0-9_\-]{4,8000}(?:\.[A-Za-z0-9_\-]{0,4000})?",  # a JSON Web Token, RFC 7519
+)
+_KNOWN = re.compile(rf"(?:{'|'.join(_FORMATS)})")
+_TOKEN = re.compile(r"(?<![A-Za-z0-9_\-])[A-Za-z0-9][A-Za-z0-9_\-.:+/=]{15,}+")
+_WITHIN = re.compile(r"[:=/.]")
+_HOOK = re.compile(
+    r"hooks\.slack\.com/(?:services|workflows)/[A-Za-z0-9/]{20,120}|discord(?:app)?\.com/api/webhooks/[0-9]{1,20}/[\w\-]{30,120}"
+)
+_PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
+_PEM_BODY = re.compile(r"(?:\s|\\[nr]|[A-Za-z0-9+/=:,\-]{16,200}+(?=\s|\\|\Z)){0,200}+")
+_LONGEST_PEM = 20_000
+_HEADER = re.compile(r"\b(?:bearer|basic|token)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-.~+/]{16,4000}={0,2})", re.IGNORECASE)
+_URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
+_OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
+_SAID = re.compile(
+    r"(?P<name>pass(?:word|wd|phrase|code)?|pwd|passwort|contrase[nñ]a|secret|token|(?:api|access|private|secret|account|"
+    r"shared|auth|encryption|signing|master|client)[_\- ]?(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
+    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
+    r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(r"pass|pwd|contrase", re.IGNORECASE)
+_ENOUGH = 3.0
+"""Bits a character: random hex has 3.5 or more from 20 characters on, words and dotted names less."""
+
+
+def keys(text: str) -> Iterator[Found]:
+    yield from _pems(text)
+    for pattern in (_HOOK, _URL, _OPTION):
+        for match in pattern.finditer(text):
+            yield _found(match, "value" if "value" in pattern.groupindex else 0)
+    for token in _TOKEN.finditer(text):
+        yield from _known(text, token.start(), token.end())
+    for match in _HEADER.finditer(text):
+        if _is_random(match["value"]):
+            yield _found(match, "value")
+    for match in _SAID.finditer(text):
+        is_password = _PASSWORD.search(match["name"]) is not None
+        value = match["value"].rstrip("." if is_password else ".!?:")
+        if _is_password(value) if is_password else _is_random(value):
+            yield Found("key", match.start("value"), match.start("value") + len(value), value)
+
+
+def _found(match: re.Match[str], group: str | int) -> Found:
+    return Found("key", *match.span(group), match[group])
+
+
+def _known(text: str, start: int, end: int) -> Iterator[Found]:
+    """Keys in one run of characters that keys are made of: at its start, or after what divides names from values."""
+    place = start
+    while place < end:
+        match = _KNOWN.match(text, place, end)
+        if match is not None and len(set(match[0])) >= 8:
+            yield Found("key", *match.span(), match[0])
+            place = match.end()
+        divider = _WITHIN.search(text, place, end)
+        if divider is None:
+            return
+        place = divider.end()
+
+
+def _pems(text: str) -> Iterator[Found]:
+    """To the end of the block, or as far as it looks like one where it was cut off."""
+    last, close = 0, _PEM_END.search(text)
+    for match in _PEM.finditer(text):
+        if match.start() < last:
+            continue
+        if close is not None and close.start() < match.end():
+            close = _PEM_END.search(text, match.end())
+        if close is not None and close.end() - match.start() < _LONGEST_PEM:
+            last = close.end()
+        else:
+            body = _PEM_BODY.match(text, match.end())
+            last = match.end() if body is None else len(text[: body.end()].rstrip())
+        yield Found("key", match.start(), last, text[match.start() : last])
+
+
+def _is_random(value: str) -> bool:
+    """16 characters or more, with digits among letters, that a language would not have in such numbers."""
+    return (
+        len(value) >= 16
+        and any(c.isdigit() for c in value)
+        and any(c.isalpha() for c in value)
+        and bits(value) >= _ENOUGH
+    )
+
+
+def _is_password(value: str) -> bool:
+    letters = any(c.isalpha() for c in value)
+    return (
+        letters
+        and (any(c.isdigit() for c in value) or any(c in "!@#$%^&*" for c in value[1:-1]))
+        and len(set(value)) > 3
+    )
+
+
+def bits(value: str) -> float:
+    """Shannon entropy of the characters, bits each."""
+    n = len(value)
+    return -sum(count / n * math.log2(count / n) for count in Counter(value).values())

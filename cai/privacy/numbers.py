@@ -1,0 +1,163 @@
+"""Numbers that a checksum or a registry of lengths vouches for: payment cards, IBANs, US social security numbers, IPs.
+
+Card ranges are ISO/IEC 7812 issuer prefixes as the schemes publish them; IBAN lengths and structures are those of the
+SWIFT registry, by way of python-stdnum.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from string import ascii_uppercase
+from typing import NamedTuple
+
+from stdnum import iban, luhn, numdb
+from stdnum.us import ssn
+
+from cai.privacy.context import says
+from cai.privacy.items import Found
+
+_RUN = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6,}+")
+_BEFORE, _AFTER = 4, 24
+"""What may belong to a number besides its digits: `+ (` before them, an extension after."""
+
+
+class Run(NamedTuple):
+    """Digits with little between them, at least seven. A number of the run starts before `end`."""
+
+    start: int
+    end: int
+    n_digits: int
+
+    def matches(self, pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+        for match in pattern.finditer(text, self.start, self.end + _AFTER):
+            if match.start() < self.end:
+                yield match
+
+
+def runs(text: str) -> list[Run]:
+    """Where numbers may be, so that the rest of a text is not read for each kind of them."""
+    found: list[Run] = []
+    for match in _RUN.finditer(text):
+        start = max(found[-1].end if found else 0, match.start() - _BEFORE)
+        found.append(Run(start, match.end(), sum(map(str.isdecimal, match[0]))))
+    return found
+
+
+_SEP = r"[ .\-/_]{1,2}"
+_CARD = re.compile(
+    rf"(?<![0-9])(?<![0-9][.,])(?=(?P<long>[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{3}}|"
+    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|[0-9]{{4}}{_SEP}[0-9]{{6}}{_SEP}[0-9]{{4,5}}|"
+    r"[0-9]{12,19})(?![0-9]))"
+)
+_CARD_AS_FOUR = re.compile(rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}")
+_ISSUERS = re.compile(
+    r"(?:4(?:.{12}|.{15}|.{18})"  # Visa
+    r"|5[1-5].{14}|2(?:22[1-9]|2[3-9].|[3-6]..|7[01].|720).{12}"  # Mastercard
+    r"|3[47].{13}"  # American Express
+    r"|(?:6011|64[4-9].|65..).{12,15}"  # Discover
+    r"|3(?:0[0-5]|[689].).{11,16}"  # Diners Club
+    r"|35(?:2[89]|[3-8].).{12,15}"  # JCB
+    r"|(?:62|81).{14,17}"  # UnionPay
+    r"|220[0-4].{12,15}"  # Mir
+    r"|(?:60|82|508.).{12,14}"  # RuPay
+    r"|(?:5018|5020|5038|5[67]..|58[09].|63[0-9]{2}|67[0-9]{2}).{8,15})"  # Maestro
+)
+_SURE_LENGTHS = frozenset({14, 15, 16, 18, 19})
+"""Of fewer digits there are too many article numbers: those need a word beside them that says it is a card."""
+
+
+def cards(text: str, run: Run) -> Iterator[Found]:
+    end = 0
+    for match in run.matches(_CARD, text):
+        if match.start() < end:
+            continue
+        shown = match["long"]
+        shorter = _CARD_AS_FOUR.match(shown)
+        for each in (shown, shorter[0] if shorter else shown):
+            digits = re.sub(r"[^0-9]", "", each)
+            if _ISSUERS.fullmatch(digits) and len(set(digits)) > 1 and luhn.is_valid(digits):
+                meant = says(text, match.start(), match.start() + len(each))
+                if meant == "card" or (len(digits) in _SURE_LENGTHS and (each != digits or meant != "counter")):
+                    end = match.start() + len(each)
+                    yield Found("card", match.start(), end, digits)
+                    break
+
+
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
+_REGISTRY = numdb.get("iban")
+
+
+@cache
+def _structure(country: str) -> tuple[tuple[int, str], ...]:
+    """How many digits (n), letters (a) or either (c) follow each other behind the check digits; () for no country."""
+    bban = _REGISTRY.info(country)[0][1].get("bban", "")
+    return tuple((int(n), kind) for n, kind in re.findall(r"([0-9]+)!([nac])", bban))
+
+
+@cache
+def _account(country: str) -> re.Pattern[str] | None:
+    """How accounts of a country are written, by SWIFT's registry."""
+    letters = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
+    parts = [rf"(?:[ \-.]{{0,2}}{letters[kind]}){{{n}}}" for n, kind in _structure(country)]
+    return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
+
+
+def _lettered() -> Iterator[str]:
+    """Countries whose accounts need not have nine digits together."""
+    for country in map("".join, product(ascii_uppercase, repeat=2)):
+        shown = "nn" + "".join(kind * n for n, kind in _structure(country))
+        if len(shown) > 2 and "n" * 9 not in shown:
+            yield country
+
+
+_COUNTRY = "|".join(_lettered()).lower()
+HAS_ACCOUNT = re.compile(
+    r"[0-9](?=[0-9][ \-.]{0,2}(?:[0-9]{2}|[a-z]{4}))"
+    rf"(?:(?<=[a-z][0-9])(?<=(?:{_COUNTRY})[0-9])|(?<=[ \-][0-9])(?<=(?:{_COUNTRY})[ \-][0-9]))"
+)
+"""In small letters, the beginning of accounts that need not have so many digits together, those of Malta for one."""
+
+
+def ibans(text: str) -> Iterator[Found]:
+    """The structure first: of words with two letters and two digits at their start, few go on like an account."""
+    for start in _IBAN.finditer(text):
+        account = _account(start[0].upper())
+        match = None if account is None else account.match(text, start.start())
+        if match is None or text[match.end() : match.end() + 1].isalnum():
+            continue
+        if iban.is_valid(match[0].replace(".", ""), check_country=False):
+            yield Found("iban", *match.span(), re.sub(r"[^A-Z0-9]", "", match[0].upper()))
+
+
+_SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}([- .]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
+
+
+def ssns(text: str, run: Run) -> Iterator[Found]:
+    """Written with hyphens, or any other way after the words; never the numbers that were not given out."""
+    for match in run.matches(_SSN, text):
+        digits = re.sub(r"[^0-9]", "", match[0])
+        meant = says(text, *match.span())
+        if meant == "ssn" or (match[1] == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
+            yield Found("ssn", *match.span(), digits)
+
+
+HAS_ADDRESS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
+_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}|:)?(?![\w:])")
+_VERSIONED = re.compile(r"(?:version|release|build|firmware|driver|section|chapter|oid|v)[ .:]{0,2}\Z", re.IGNORECASE)
+_UNICAST = ipaddress.ip_network("2000::/3")
+
+
+def addresses(text: str) -> Iterator[Found]:
+    """Public addresses: those of a private network, of this machine and of documentation are nobody's."""
+    for match in (*_IPV4.finditer(text), *_IPV6.finditer(text)):
+        try:
+            address = ipaddress.ip_address(match[0])
+        except ValueError:
+            continue
+        versioned = _VERSIONED.search(text, max(0, match.start() - 12), match.start())
+        if address.is_global and not versioned and (address.version == 4 or address in _UNICAST):
+            yield Found("ip", *match.span(), address.compressed)

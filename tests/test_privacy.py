@@ -1,0 +1,190 @@
+"""Detectors of personal items, and what a policy does to one dialogue."""
+
+import gzip
+import json
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks import privacy as benchmark
+from benchmarks import privacy_held_back, privacy_items
+from cai.config import PrivacyConfig
+from cai.privacy import Guard, added, find, in_words, masked, redacted
+from cai.records import Message, Prompt
+
+CARD, IBAN, MAIL = "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32", "jo.smith@acme.org"
+GITHUB = "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"
+
+
+def kinds(text: str) -> list[str]:
+    return [found.kind for found in find(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"write to {MAIL}, now", "write to [EMAIL_1], now"),
+        ("jo [at] acme [dot] org", "[EMAIL_1]"),
+        ("see ?to=jo%40acme.org", "see ?to=[EMAIL_1]"),
+        ("call +44 20 7946 0958 or (415) 555-0123.", "call [PHONE_1] or [PHONE_2]."),
+        ("my number is 4155550123", "my number is [PHONE_1]"),
+        ("his cell is (555-3476)", "his cell is [PHONE_1])"),
+        (f"{CARD} 12/27", "[CARD_1] 12/27"),
+        (f"to {IBAN} today", "to [IBAN_1] today"),
+        (f"TOKEN={GITHUB}", "TOKEN=[KEY_1]"),
+        ("password: hunter22!", "password: [KEY_1]"),
+        ("postgres://app:s3cr3t@db/main", "postgres://app:[KEY_1]@db/main"),
+        ("a -----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY----- b", "a [KEY_1] b"),
+        ("from 81.44.2.9:8080", "from [IP_1]:8080"),
+        ("219-09-9998", "[SSN_1]"),
+        ("Dr. Ada King and my name is Jo", "Dr. [NAME_1] and my name is [NAME_2]"),
+    ],
+)
+def test_an_item_leaves_its_placeholder_and_nothing_of_itself(text, left):
+    assert redacted(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4111 1111 1111 1112",  # Luhn
+        "GB83 WEST 1234 5698 7654 32",  # mod 97
+        "666-12-3456",  # never given out
+        "order number 4155550123",
+        "invoice 4111111111111111 of 2023-10-12, 12:30:45",
+        "version 81.44.2.9, and 192.168.1.1, and 127.0.0.1",
+        "ISBN 978-3-16-148410-0 costs $1,234,567.89",
+        "the password is wrong and the token expired",
+        "look at the dot in the middle, meet me @ the bar",
+        "my name is not important",
+    ],
+)
+def test_what_looks_alike_is_left_alone(text):
+    assert redacted(text) == text
+
+
+@pytest.mark.parametrize("form", privacy_items.UNICODE)
+def test_the_same_digits_in_another_script_or_with_unseen_characters_are_the_same_item(form):
+    shown = privacy_items.UNICODE[form]("4111 1111-1111 1111".replace("-", " " if "hyphen" not in form else "-"))
+    (found,) = find(f"é {shown} é")
+    assert (found.kind, found.same) == ("card", "4111111111111111")
+    assert redacted(f"é {shown} é") == "é [CARD_1] é"
+
+
+def test_each_kind_is_looked_for_only_when_it_is_asked_for():
+    text = f"{MAIL} {CARD}"
+    assert [found.kind for found in find(text, ("card",))] == ["card"] and kinds(text) == ["email", "card"]
+
+
+def test_no_text_takes_long_to_read():
+    """Each of these is slow for a pattern that tries again at every place, or goes back as far as it came."""
+    n = 30_000
+    repeated = [
+        "a",
+        "1",
+        "1 ",
+        "a.",
+        "a@",
+        "a@a.",
+        "a dot ",
+        "-",
+        "eyJ",
+        "eyJa.",
+        "://a:",
+        "-----BEGIN PRIVATE KEY-----\n",
+    ]
+    repeated += [
+        "+1 ",
+        "0",
+        "01 ",
+        "4111 ",
+        "GB82",
+        "GB 82 ",
+        ":",
+        "::",
+        "a:",
+        "1.1.",
+        "password is ",
+        "Mr. A ",
+        "[at] a",
+        "%40",
+    ]
+    for part in [*repeated, "ſ\u200b", "key=", '"a', "-u a:", "sk-", "0171 2", "a [dot] "]:
+        for tail in ("", "@", "!"):
+            size = 5 * n if "dot" in part else n  # words cost less than characters
+            text = (part * (size // len(part) + 1))[:size] + tail
+            started = time.process_time()
+            find(text)
+            assert time.process_time() - started < 1.0, f"{part!r} over and over, then {tail!r}"
+
+
+def test_recall_and_false_alarms_keep_their_limits():
+    """What `python -m benchmarks.privacy` prints in full, with other seeds."""
+    for held_back in (False, True):
+        rng = random.Random(17 + held_back)
+        planted = list(benchmark.planted_rows(rng, held_back))
+        found = sum(benchmark.is_covered(row, find(row.text, benchmark.PATTERNED)) for row in planted)
+        assert len(planted) == 1_000 and found >= 980
+    rng = random.Random(5)
+    texts = [privacy_items.look_alike(rng) for _ in range(2_000)]
+    assert sum(bool(find(text, benchmark.PATTERNED)) for text in texts) <= 20
+
+
+def test_a_benchmark_that_leaves_a_character_does_not_count_the_item_as_found():
+    row = benchmark.Row(f"a {MAIL}", "planted", privacy_items.Planted("email", "", MAIL), (2, 2 + len(MAIL)))
+    (found,) = find(row.text)
+    assert benchmark.is_covered(row, [found])
+    assert not benchmark.is_covered(row, [found._replace(end=found.end - 1)])
+    assert privacy_held_back.MAKERS.keys() == privacy_items.MAKERS.keys()
+
+
+def test_public_dialogues_hold_what_was_counted_there_by_hand(shared_data: Path):
+    """Each of these was looked at: all are what they are said to be, though made up by the model for the most part."""
+    with gzip.open(shared_data / "hh-rlhf" / "harmless-base-test.jsonl.gz", "rt", encoding="utf-8") as file:
+        dialogues = [json.loads(line)["chosen"] for line in file]
+    items = {(each.kind, each.same) for text in dialogues for each in find(text, benchmark.PATTERNED)}
+    assert Counter(kind for kind, _ in items) == {"phone": 12, "email": 5}
+
+
+# A policy
+
+
+def dialogue(*contents: str, **settings) -> Prompt:
+    roles = ("user", "assistant") * len(contents)
+    return Prompt.make(
+        [Message(role, text) for role, text in zip(roles, contents, strict=False)], "a.jsonl", **settings
+    )
+
+
+def test_the_same_item_has_the_same_number_throughout_a_dialogue_however_it_is_written():
+    prompt = dialogue(f"mail {MAIL} and b@c.org", "JO.SMITH@acme.org?", "no, b@c.org", tags=(MAIL,), expected="b@c.org")
+    clean, answer, refused = Guard(PrivacyConfig()).prompt(prompt, f"sent to {MAIL}")
+    assert [m.content for m in clean.messages] == ["mail [EMAIL_1] and [EMAIL_2]", "[EMAIL_1]?", "no, [EMAIL_2]"]
+    assert (clean.tags, clean.expected, answer, refused) == (("[EMAIL_1]",), "[EMAIL_2]", "sent to [EMAIL_1]", ())
+    assert clean.prompt_id == Prompt.make(clean.messages, "").prompt_id != prompt.prompt_id
+
+
+def test_a_dialogue_without_items_is_the_same_object():
+    prompt = dialogue("how are you?")
+    guard = Guard(PrivacyConfig())
+    assert guard.prompt(prompt).prompt is prompt and guard.tally() == {}
+
+
+def test_every_kind_has_the_action_that_the_profile_gives_it():
+    guard = Guard(PrivacyConfig(email="keep", card="reject", name="redact"))
+    clean, _, refused = guard.prompt(dialogue(f"{MAIL}, {CARD}, my name is Ada"))
+    assert clean.messages[0].content == f"{MAIL}, [CARD_1], my name is [NAME_1]"
+    assert refused == ("card",)
+    guard.prompt(dialogue(MAIL))
+    counts = {"card": {"reject": 1}, "email": {"keep": 2}, "name": {"redact": 1}, "rows": {"reject": 1, "keep": 1}}
+    assert guard.tally() == counts and Guard(PrivacyConfig(), counts).tally() == counts
+    assert added(counts, {"email": {"keep": 1}})["email"] == {"keep": 3}
+    assert in_words(counts) == "e-mail addresses: 2 kept; payment cards: 1 rejected; names: 1 redacted"
+
+
+def test_an_example_shows_neither_the_item_nor_its_neighbour():
+    text = f"either {MAIL} or {CARD}"
+    assert {masked(text, found) for found in find(text)} == {"either [EMAIL_1] or [CARD_1]"}
