@@ -10,14 +10,15 @@ import pytest
 LONGEST = (
     "test_demo",
     "test_without",
-    "test_serve",
-    "test_kills",
-    "test_deploy",
-    "test_ray",
     "test_cli",
     "test_launch",
     "test_training_resume",
     "test_runs",
+    "test_serve",
+    "test_kills",
+    "test_deploy",
+    "test_approvals",
+    "test_ray",
 )
 
 
@@ -27,7 +28,9 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files first: run by several processes, whatever is left then fills the time beside them."""
+    """The longest files first: run by several processes, whatever is left then fills the time beside them. Those that
+    wait for servers come when the demos, which take both cores, are over.
+    """
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 

@@ -82,8 +82,8 @@ def client_of(served: Served) -> Iterator[SyncPrefectClient]:
         EventsWorker.drain_all(timeout=5)
 
 
-def until(holds, within_s: float = 60.0):
-    """What `holds` returns, once it is something."""
+def until(holds, within_s: float = 180.0):
+    """What `holds` returns, once it is something. Processes start slowly beside two demos."""
     deadline = time.monotonic() + within_s
     while not (value := holds()):
         assert time.monotonic() < deadline, "it did not come to be"
@@ -196,4 +196,4 @@ def in_state(client, flow_run_id, name: str):
         assert state.name == name or not state.is_final(), state
         return state if state.name == name else None
 
-    return until(found, 90)
+    return until(found)

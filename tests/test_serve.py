@@ -151,7 +151,7 @@ def test_what_needs_the_accelerator_never_overlaps_and_what_does_not_goes_on_bes
         for flow_run_id in (remote, far):
             until(lambda i=flow_run_id: api.read_flow_run(i).state.is_completed())
     for flow_run_id in (heavy, other):
-        until(lambda i=flow_run_id: api.read_flow_run(i).state.is_final(), 120)
+        until(lambda i=flow_run_id: api.read_flow_run(i).state.is_final())
     first, second = sorted(at_work(api, i) for i in (heavy, other))
     assert first[1] <= second[0], "the second began before the first had ended"
     first, second = sorted(at_work(api, i) for i in (remote, far))
@@ -236,7 +236,7 @@ def test_serve_that_is_killed_takes_all_with_it_and_the_next_one_settles_its_run
     run_id = slow_at_work(api, folder)
     served.process.kill()
     served.process.wait()
-    until(lambda: not processes(str(folder / "home")))
+    until(lambda: not processes(str(folder / "home")), 60)
     served.process = start(served.command, folder)
     until(lambda: api.read_flow_run(run_id).state.is_final())
     assert not steps_of(folder, "slow")
