@@ -1,5 +1,8 @@
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +19,6 @@ from cai.training import sft
 from cai.training.chat import IGNORED, encode_replies, load_tokenizer
 from cai.training.command import run
 from cai.training.jobs import SFTJob
-from cai.training.libraries import without_vllm
 
 
 @pytest.fixture(scope="module")
@@ -187,11 +189,10 @@ def test_a_model_without_a_usable_chat_template_is_refused(tmp_path, model):
 
 
 def test_trl_is_imported_without_vllm():
-    import importlib.util
-    import sys
-
-    if "vllm" in sys.modules:
-        pytest.skip("another test has loaded vllm in this process")
-    with without_vllm():
-        assert importlib.util.find_spec("vllm") is None
-    assert "vllm" not in sys.modules
+    """In a process of its own: another test may have loaded it here."""
+    code = (
+        "import importlib.util, sys; from cai.training.libraries import without_vllm\n"
+        "with without_vllm(): assert importlib.util.find_spec('vllm') is None\n"
+        "assert 'vllm' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=True)
