@@ -62,7 +62,7 @@ class PlantedPolicy:
         return Generation(said, "stop", 1, len(said.split()))
 
     async def choose(self, messages: Sequence[Message], options: Sequence[str]) -> Choice:
-        raise NotImplementedError
+        raise AssertionError("the planted policy answers; the oracle judges it, and nobody asks it to choose")
 
     async def load(self, model: Path | str) -> None: ...
 
