@@ -242,14 +242,15 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import torch.distributed
 from accelerate.state import AcceleratorState
 
 from cai.training.command import run
 from cai.training.jobs import load_job
 
-os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"  # the launcher's has met once, and would not again
-for path in map(Path, sys.argv[1:]):
-    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
+of_this = {"rank": int(os.environ["RANK"]), "world_size": int(os.environ["WORLD_SIZE"])}
+for path in map(Path, sys.argv[1:]):  # the launcher's store has met once, and would not again; a port could be taken
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}.store", **of_this)
     stage = import_module(f"cai.training.{path.stem}").STAGE
     run(stage, load_job(path, stage.kind))
     AcceleratorState._reset_state(reset_partial_state=True)  # the next job is another command, in real life
