@@ -31,7 +31,7 @@ from cai.intervals import Rate, bootstrap_mean, paired_difference
 from cai.ledger import MemoryLedger
 from cai.prompts.cells import quotas_of
 from cai.prompts.reading import SmallWorldReading
-from cai.prompts.rounds import Generated, Policy, run_rounds
+from cai.prompts.rounds import Campaign, Generated, Policy, run_rounds
 from cai.prompts.writing import Writer
 from cai.records import Ledger, Message, Sampling, digest
 from cai.smallworld.answers import comply, refuse
@@ -117,7 +117,7 @@ async def arm(name: str, seed: int, quota: int, spots: frozenset[Combo]) -> Arm:
     )  # fmt: skip
     policy = Policy(policy_engine, SmallWorldReading(), 64)
     quotas = quotas_of(config, constitution)
-    made = await run_rounds(config, quotas, writer, policy, rows_of, campaign=campaign, seed=seed)
+    made = await run_rounds(Campaign(campaign, config, quotas, writer, policy, rows_of, seed))
     return _arm(made, spots)
 
 

@@ -20,7 +20,7 @@ from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
 from cai.prompts.reading import JudgeReading, Reading, SmallWorldReading
-from cai.prompts.rounds import Generated, Policy, Round, run_rounds
+from cai.prompts.rounds import Campaign, Generated, Policy, Round, run_rounds
 from cai.prompts.text import CELLS, ROUNDS, cell_rows, round_rows
 from cai.prompts.writing import Tally, Writer, tallies
 from cai.records import Ledger, Prompt, Rating, Reject, Response, digest
@@ -198,9 +198,8 @@ async def _write(
     tried_on = Policy(opens(profile.engine, policy), reading, width) if config.tried else None
     try:
         with ledger:
-            made = await run_rounds(
-                config, quotas, writer, tried_on, rows_of, campaign=campaign, seed=profile.seed, on_round=on_round
-            )
+            asked_for = Campaign(campaign, config, quotas, writer, tried_on, rows_of, profile.seed)
+            made = await run_rounds(asked_for, on_round)
     finally:
         await slot.close()
     return Made(campaign, made, tallies(writer.outcomes), writer.n_asked, writer.n_reused, config.elicited_from)

@@ -13,12 +13,12 @@ from cai.engines.scripted import ScriptedEngine
 from cai.errors import ConfigError, ConstitutionError, EngineDied
 from cai.held_out import HeldOutGuard
 from cai.ledger import MemoryLedger
+from cai.prompts import rounds
 from cai.prompts.cells import Cell, quotas_of, spread
 from cai.prompts.drafts import Useless, messages_of, text_of
 from cai.prompts.likeness import Tried
 from cai.prompts.novelty import Seen
 from cai.prompts.reading import JudgeReading
-from cai.prompts.rounds import Policy, run_rounds
 from cai.prompts.text import ask_rows, cell_rows, round_rows
 from cai.prompts.writing import Writer, tallies
 from cai.records import Attempt, Message, Prompt, Reject, Response
@@ -77,11 +77,10 @@ class Campaign:
         return self.ledger
 
     def run(self):
-        policy = Policy(self.open, JudgeReading(CONSTITUTION, self.open, 4), 4) if self.config.tried else None
+        policy = rounds.Policy(self.open, JudgeReading(CONSTITUTION, self.open, 4), 4) if self.config.tried else None
         quotas = quotas_of(self.config, CONSTITUTION)
-        self.made = asyncio.run(
-            run_rounds(self.config, quotas, self.writer, policy, self.rows_of, campaign="c1", seed=0)
-        )
+        campaign = rounds.Campaign("c1", self.config, quotas, self.writer, policy, self.rows_of, 0)
+        self.made = asyncio.run(rounds.run_rounds(campaign))
         return self
 
     def rows(self):

@@ -52,30 +52,32 @@ class Policy(NamedTuple):
     max_concurrency: int
 
 
+class Campaign(NamedTuple):
+    """What is to be written, by whom, and where its rows are kept. Without a policy nothing is tried."""
+
+    name: str
+    config: GenerateConfig
+    quotas: Quotas
+    writer: Writer
+    policy: Policy | None
+    rows_of: RowsOf
+    seed: int
+
+
 class Find(NamedTuple):
     prompt: Prompt
     cell: Cell
 
 
-async def run_rounds(
-    config: GenerateConfig,
-    quotas: Quotas,
-    writer: Writer,
-    policy: Policy | None,
-    rows_of: RowsOf,
-    *,
-    campaign: str,
-    seed: int,
-    on_round: Callable[[Round], None] = lambda _: None,
-) -> Generated:
-    """Write the quotas; try them; then vary what drew out harm, round after round. Without a policy nothing is tried.
+async def run_rounds(campaign: Campaign, on_round: Callable[[Round], None] = lambda _: None) -> Generated:
+    """Write the quotas; try them; then vary what drew out harm, round after round.
 
     Ends after `config.rounds` adaptive rounds, at one that finds fewer than `config.least_new` new weak spots, or with
     the budget. Rows found are not asked for again.
     """
-    rounds = Rounds(config, quotas, writer, policy, rows_of, campaign, seed)
+    config, rounds = campaign.config, Rounds(campaign)
     stopped = "all rounds were done"
-    for number in range(1 + (config.rounds if policy is not None else 0)):
+    for number in range(1 + (config.rounds if campaign.policy is not None else 0)):
         done = await rounds.one(number)
         on_round(done)
         if rounds.budget() == 0:
@@ -90,21 +92,11 @@ async def run_rounds(
 class Rounds:
     """What one round leaves for the next."""
 
-    def __init__(
-        self,
-        config: GenerateConfig,
-        quotas: Quotas,
-        writer: Writer,
-        policy: Policy | None,
-        rows_of: RowsOf,
-        campaign: str,
-        seed: int,
-    ) -> None:
+    def __init__(self, campaign: Campaign) -> None:
         self.attempts: list[Attempt] = []
         self.prompts: dict[str, Prompt] = {}
         self.done: list[Round] = []
-        self._config, self._quotas, self._writer, self._policy = config, quotas, writer, policy
-        self._rows_of, self._campaign, self._seed = rows_of, campaign, seed
+        self._campaign, self._config, self._writer = campaign, campaign.config, campaign.writer
         self._finds: dict[str, Find] = {}
         self._spots = Seen()
         self._tried = Tried()
@@ -117,7 +109,7 @@ class Rounds:
 
     async def one(self, number: int) -> Round:
         before = self._writer.n_asked
-        written = await (self._fill(self._quotas, number) if number == 0 else self._adapt(number))
+        written = await (self._fill(self._campaign.quotas, number) if number == 0 else self._adapt(number))
         attempts = await self._try(written)
         n_spots = self._learn(written, attempts)
         tried = [row for row in attempts if row.unscored != NOT_TRIED]
@@ -154,7 +146,8 @@ class Rounds:
 
     async def _adapt(self, number: int) -> list[Written]:
         """A round as large as the first was in the kinds that are tried: some of it new, the rest varies finds."""
-        tried = Quotas({cell: n for cell, n in self._quotas.items() if cell.kind in self._config.tried})
+        quotas = self._campaign.quotas
+        tried = Quotas({cell: n for cell, n in quotas.items() if cell.kind in self._config.tried})
         n = tried.total()
         n_varied = min(n - round(self._config.explore * n), self._config.per_find * len(self._finds))
         made = await self._fill(spread(n - n_varied, list(tried), list(tried.values())), number)
@@ -164,7 +157,7 @@ class Rounds:
         """`n` variations of finds, drawn by how often variations of them were finds in turn."""
         made: list[Written] = []
         for attempt, temperature in enumerate(self._config.temperatures):
-            rng = random.Random(digest("parents", self._campaign, number, attempt))
+            rng = random.Random(digest("parents", self._campaign.name, number, attempt))
             for wave in _waves(self._parents(n - len(made), rng)):
                 made += await self._wave(wave[: self.budget()], temperature, number)
         return made
@@ -196,11 +189,11 @@ class Rounds:
 
     async def _try(self, written: Sequence[Written]) -> list[Attempt]:
         """An attempt for each prompt, by the policy's responses to it; those of other kinds are not tried."""
-        config, policy = self._config, self._policy
+        config, policy = self._config, self._campaign.policy
         prompts = {each.prompt.prompt_id: each.prompt for each in written if each.plan.cell.kind in config.tried}
         by_prompt: dict[str, list[tuple[Response, float | Unscored]]] = defaultdict(list)
         read, policy_digest = Read([], ""), ""
-        ledger = self._rows_of(list(prompts))
+        ledger = self._campaign.rows_of(list(prompts))
         if policy is not None and prompts:
             engine = await policy.engine()
             policy_digest = engine.model_digest
@@ -210,7 +203,7 @@ class Rounds:
                 ledger=ledger,
                 sampling=config.response.sampling(),
                 k=config.samples,
-                seed=self._seed,
+                seed=self._campaign.seed,
                 stage="attempt",
                 max_concurrency=policy.max_concurrency,
             )
@@ -241,9 +234,9 @@ class Rounds:
         kind, tag, topic = each.plan.cell
         parents = each.plan.shown if each.plan.parent is None else (each.plan.parent,)
         return Attempt(
-            attempt_id=Attempt.make_id(self._campaign, each.draft_id, policy_digest, response_ids, reading),
+            attempt_id=Attempt.make_id(self._campaign.name, each.draft_id, policy_digest, response_ids, reading),
             prompt_id=each.prompt.prompt_id,
-            campaign=self._campaign,
+            campaign=self._campaign.name,
             round=each.round,
             kind=kind,
             tag=tag,
