@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("launch_jobs")
+
 LONGEST = (
     "test_demo",
     "test_without",
     "test_cli",
+    "test_training_retries",
     "test_launch",
     "test_training_resume",
-    "test_runs",
+    "test_runs_resumed",
     "test_serve",
     "test_kills",
     "test_deploy",
     "test_approvals",
     "test_ray",
+    "test_engines_openai_vllm",
 )
 
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 from cai.labels.page import app, serve
 from cai.labels.page.queue import Pair, make_queue
 from cai.labels.page.sitting import Person, Sitting
@@ -43,6 +45,11 @@ def home_with(path: Path, *groups: list[Record]) -> Store:
     return store
 
 
+def seven_pairs(path: Path) -> Store:
+    """Five that a judge compared, and two of gold."""
+    return home_with(path, *map(rows_of, range(5)), *(rows_of(n, 1.0) for n in (8, 9)))
+
+
 def sitting_over(store: Store, shelf=None, share: float = 0.25, objective: str = "", who: str = WHO) -> Sitting:
     pairs, gold = labelling.stored_pairs(store).pairs, labelling.gold(store, objective)
     queue = make_queue(pairs, gold, annotator=who, gold_share=share)
@@ -68,6 +75,11 @@ class Served:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/{self.token}/"
+
+
+def post(page: Served, number: int, **form: str) -> httpx.Response:
+    headers = {"origin": f"http://127.0.0.1:{page.port}"}
+    return httpx.post(f"{page.url}pair/{number}", data=form, headers=headers)
 
 
 @contextmanager

@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import storage_rows as rows
 from click.testing import CliRunner
+from scripted_run import CONSTITUTION, export, run_to_preferences, write_profile
 
 from cai.cli import tables as cli
-from cai.config import PromptSource
+from cai.config import PromptSource, load_profile
 from cai.errors import DataError, StorageError
-from cai.records import Message, Prompt
+from cai.records import Message, PreferencePair, Prompt
 from cai.training.rows import read_prompts as read_training_prompts
+from flows.runs import create_run
 from storage.exports import export_preferences, export_prompts, export_sft
 from storage.imports import read_prompts
 from storage.store import Store
@@ -209,3 +212,28 @@ def test_the_command_writes_what_it_says(store, tmp_path):
     assert "2 rows" in run("sft", tmp_path / "s.parquet", "--ids", tmp_path / "ids").stdout
     assert "4 rows" in run("prompts", tmp_path / "q.parquet").stdout
     assert isinstance(run("prompts", tmp_path / "q.parquet", "--split", "eval").exception, DataError)
+
+
+# of one run, as the command writes them
+
+
+@pytest.fixture
+def profile(tmp_path):
+    return partial(write_profile, tmp_path)
+
+
+def test_the_rows_of_one_run_can_be_exported_alone(tmp_path, profile):
+    home, other = tmp_path / "home", CONSTITUTION.replace("kinder", "more kind")
+    first, second = run_to_preferences(home, profile()), run_to_preferences(home, profile(constitution=other))
+    pairs = {run.run_id: export(home, "preferences", run) for run in (first, second)}
+    assert sum(map(len, pairs.values())) == len(Store(home).read(PreferencePair)) > len(pairs[first.run_id])
+    assert {row["pair_id"] for row in pairs[second.run_id]} == set(second.ids("preferences"))
+    assert {row["revision_id"] for row in export(home, "sft", first)} == set(first.ids("last-revisions-0"))
+    assert len(export(home, "prompts", first)) == 40
+
+
+def test_a_run_that_is_not_so_far_has_nothing_to_export(tmp_path, profile):
+    run = create_run(load_profile(profile()), tmp_path / "home")
+    Store(run.home).append([Prompt.make([Message("user", "hello")], "test")])
+    with pytest.raises(DataError, match="has not made all its preferences yet"):
+        export(run.home, "preferences", run)

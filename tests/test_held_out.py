@@ -13,7 +13,7 @@ from cai.cli.evaluate import _trained_on
 from cai.config import load_profile
 from cai.errors import DataError
 from cai.evaluation import Sets
-from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, words_in
+from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, held_out, words_in
 from cai.mixing import mix_prompts
 from cai.records import Contamination, Message, Model, Prompt, Reject
 from cai.smallworld import world
@@ -138,6 +138,15 @@ def test_the_small_world_keeps_all_its_prompts():
     """Its held-out requests are near to those of training by design, and other requests all the same."""
     guard = HeldOutGuard(world.prompts("eval", 1000))
     assert [p for p in world.prompts("train", 1600) if guard.refusal(p)] == []
+
+
+def test_a_prompt_that_was_trained_on_is_a_reject_and_so_is_what_its_file_got_wrong():
+    one, other = asked(ASKED), asked(LONG)
+    bad = Reject.make("import", "bad_json")
+    kept, rejects = held_out([one, bad, other], {other.prompt_id: "run-1"})
+    assert kept == [one]
+    assert [(r.stage, r.reason) for r in rejects] == [("import", "bad_json"), ("evaluate", "trained_on")]
+    assert rejects[1].parent_ids == ("run-1", other.prompt_id)
 
 
 # In a run
