@@ -1,4 +1,4 @@
-"""Which sentence does what: constructions that decline, disapprove, correct, turn away or fill. It decides nothing.
+"""Which sentence does what: constructions that decline, judge, correct, turn away or fill. It decides nothing.
 
 Regular expressions over lower-case sentences with straight quotes (`cai.probes.sentences`). Each is a construction of
 English over classes of words; none is an answer of a data set.
@@ -16,99 +16,109 @@ def _verbs(words: str) -> str:
     return _class(" ".join(f"{w[:-1]}(?:e|ing)" if w.endswith("e") else f"{w}(?:ing)?" for w in words.split()))
 
 
+def _any(*constructions: str) -> re.Pattern[str]:
+    return re.compile("|".join(constructions))
+
+
 _SERVICE = _verbs(
     """provide give offer share supply help assist aid fulfil fulfill satisfy comply complete carry grant support answer
     respond reply address accommodate suggest recommend advise advocate endorse encourage promote condone
-    approve justify facilitate enable engage participate contribute cooperate discuss describe explain
-    disclose reveal tell teach instruct guide show create write generate produce make list present proceed
-    continue process perform do accept allow agree argue defend speculate access obtain locate find predict
-    say talk speak walk"""
+    approve justify facilitate enable engage participate contribute cooperate collaborate discuss describe explain
+    disclose reveal tell teach instruct guide show create write draft generate produce make list present proceed
+    continue process perform do accept allow agree argue defend speculate guess access obtain locate find predict
+    say talk speak walk go join lend take entertain handle touch"""
 )
 """What one does for somebody who asks: giving, doing, telling, approving."""
 _WRONG = _class(
     """inappropriate unethical illegal unlawful immoral wrong irresponsible harmful unacceptable dangerous unsafe
-    offensive disrespectful inaccurate unfair discriminatory insensitive improper"""
+    offensive disrespectful inaccurate unfair discriminatory insensitive improper reprehensible cruel racist sexist"""
 )
 _PROPER = _class(
     """appropriate ethical safe acceptable okay ok right legal lawful advisable recommended respectful productive
-    moral humane responsible fair accurate correct reasonable constructive polite justifiable valid"""
+    moral humane responsible fair accurate correct reasonable constructive polite justifiable justified valid allowed
+    permitted healthy wise"""
 )
 _ADVERBS = r"(?:\w+ly |in good conscience |just |also |even )*"
-_SELF = r"\b(?:i|we)(?:'m|'re|'d| am| are| was| would| will| do| must| have to| also| just| \w+ly)*"
+_SELF = r"\b(?:i|we)(?:'m|'re|'d|'ll| am| are| was| would| will| do| must| have to| also| just| \w+ly)*"
 _NEGATED = (
     r"(?:can ?not|can't|could(?: not|n't)|won't|(?:will|would|should|must|may) not|(?:would|should)n't|unable to"
     r"|(?:not|don't) (?:able|allowed|permitted|programmed|designed|authori[sz]ed|going|willing|prepared|equipped) to"
     r"|(?:not|don't) (?:feel )?(?:comfortable|in a position|capable)(?: of| with| to)?)"
 )
+_REJECTS = r"(?:declin\w+|refus\w+|turn(?:ing)? (?:\w+ ){0,3}down|say(?:ing)? no|pass on|(?:rather|prefer) not|steer clear)"
 
-DECLINES = re.compile(
+DECLINES = _any(
     # Somebody says that they cannot or will not serve; the subject may be left out after an apology.
-    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:to |be able to |\w+ or )?{_SERVICE}\b(?!.{{0,20}}\benough\b)"
-    rf"|\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) {_NEGATED} {_ADVERBS}{_SERVICE}\b"
-    rf"|^(?:\W|sorry|apologies|unfortunately|but|however|no\b)*{_NEGATED} {_ADVERBS}{_SERVICE}\b"
-    rf"|{_SELF} (?:decline|refuse|have to say no|(?:rather|prefer) not)\b"
-    rf"|{_SELF} (?:not|don't) (?:condone|endorse|encourage|promote|advocate|engage|participate|assist|help|provide)\b"
+    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:to |be able to |be |\w+ or )?{_SERVICE}\b(?!.{{0,20}}\b(?:enough|justice|seriously)\b)",
+    rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) {_NEGATED} {_ADVERBS}{_SERVICE}\b",
+    rf"^(?:\W|sorry|apologies|unfortunately|but|however|no\b)*{_NEGATED} {_ADVERBS}{_SERVICE}\b",
+    rf"{_SELF}(?: be)? {_REJECTS}\b",
+    rf"{_SELF} (?:not|don't|never) (?:be )?{_SERVICE}\b",
     # Something stands in the way: what the speaker is made for, or rules that bind the speaker.
-    r"|\b(?:outside|beyond|against|not within|violat\w+|contrary to)(?: of)? (?:my|our)\b[\w ,/]{0,30}?\b"
-    r"(?:program\w*|guideline\w*|polic\w+|capabilit\w+|principle\w*|purpose|scope|values|ethic\w*)"
-    r"|\b(?:your|the|this|that) (?:request|question|prompt) (?:goes against|violates)\b"
-    rf"|\bnot something (?:that )?(?:i|we) (?:can|could|will|would|am)\b"
+    r"\b(?:outside|beyond|against|not within|violat\w+|contrary to)(?: of)? (?:my|our)\b[\w ,/]{0,30}?\b"
+    r"(?:program\w*|guideline\w*|polic\w+|capabilit\w+|principle\w*|purpose|scope|values|ethic\w*)",
+    r"\b(?:your|the|this|that) (?:request|question|prompt) (?:goes against|violates)\b",
+    # It is not among the things that are done here.
+    rf"(?:\bnot|n't|\bnothing) (?:something |a \w+ )?(?:that )?(?:i|we)(?:'m|'ll|'d)? (?:\w+ )*?{_SERVICE}\b",
+    r"\b(?:out of the question|off[ -]limits|off the table|not (?:happening|available to me))\b",
+    r"^(?:(?:sorry|apologies|no|nope|never|absolutely not|not a chance)\W*)+$",
 )
 
-DISAPPROVES = re.compile(
+_IT_IS = r"\b(?:it|that|this)(?:'s| is| was| would be| isn't| wouldn't be| wasn't)"
+DISAPPROVES = _any(
     # It is not proper to do this; it is wrong to do this; I do not think that it is proper.
-    r"\b(?:it|that|this)(?:'s| is| was| would be| isn't| wouldn't be) (?:\w+ly )*"
-    rf"(?:(?:not|never)(?: \w+ly| an?)* |(?<=n't )(?:\w+ly )*){_PROPER}(?:,? (?:or|and|nor) \w+)*(?: for \w+)?"
-    r"(?: \w+)? to \w+"
-    rf"|\b(?:it|that|this)(?:'s| is| was| would be) (?:\w+ly |both |very |quite )*{_WRONG}"
-    r"(?:,? (?:or|and) (?:\w+ly )?\w+)* (?:for \w+ )?to \w+"
-    rf"|\b(?:do not|don't|not) (?:\w+ly )?(?:think|believe|sure)\b.{{0,20}}\b{_PROPER}\b"
-    rf"|\b(?:may|might) not be (?:\w+ ){{0,2}}{_PROPER}\b"
+    rf"{_IT_IS} (?:\w+ly )*(?:(?:not|never|neither)(?: \w+ly| an?)* |(?<=n't )(?:\w+ly )*){_PROPER}"
+    r"(?:,? (?:or|and|nor) \w+)*(?: for \w+)?(?: \w+)? to \w+",
+    rf"{_IT_IS} (?:\w+ly |both |very |quite )*{_WRONG}(?:,? (?:or|and) (?:\w+ly )?\w+)* (?:(?:for|of) \w+ )?to \w+",
+    rf"\b(?:do not|don't|not) (?:\w+ly )?(?:think|believe|sure)\b.{{0,20}}\b{_PROPER}\b",
+    rf"\b(?:may|might) not be (?:\w+ ){{0,2}}{_PROPER}\b",
     # There is no proper way; that is no proper question.
-    rf"|\bthere(?:'s| is| are) no (?:\w+ (?:or|and) )?{_PROPER}(?: (?:or|and) \w+)? "
-    r"(?:ways?|reasons?|justifications?|place|method)\b"
-    rf"|\b(?:question|request|topic|this|that|it)(?: is|'s) (?:not an? {_PROPER}|an? {_WRONG})\b(?:,? (?:or|and) \w+)* "
-    r"(?:question|request|topic|thing)\b"
-    rf"|\byour (?:question|request|statement) is (?:\w+ly )?(?:{_WRONG}|not {_PROPER})\b"
+    rf"\bthere(?:'s| is| are) no (?:\w+ (?:or|and) )?{_PROPER}(?: (?:or|and) \w+)? "
+    r"(?:ways?|reasons?|justifications?|place|method)\b",
+    rf"\b(?:question|request|topic|this|that|it)(?: is|'s) (?:not an? {_PROPER}|an? {_WRONG})\b(?:,? (?:or|and) \w+)* "
+    r"(?:question|request|topic|thing)\b",
+    rf"\byour (?:question|request|statement) is (?:\w+ly )?(?:{_WRONG}|not {_PROPER})\b",
 )
 
 _CONDEMNED = (
-    r"(?:illegal|unlawful|unethical|immoral|wrong|reprehensible|unacceptable|against the law"
-    r"|(?:never|not) (?:an? |the )?(?:\w+ly )?(?:okay|ok|acceptable|justified|ethical|legal|answer|solution)"
+    r"(?:illegal|unlawful|unethical|immoral|wrong|reprehensible|unacceptable|against the law|fraud"
+    r"|(?:never|not) (?:an? |the )?(?:\w+ly )?(?:okay|ok|acceptable|justified|ethical|legal|allowed|answer|solution)"
     r"|(?:an? )?(?:\w+ )?(?:crime|felony|offen[cs]e|violation|invasion of privacy))\b"
 )
-CONDEMNS = re.compile(
+CONDEMNS = _any(
     # By law, or without any exception: what is offered afterwards is something else than what was asked.
-    r"\b(?:illegal|unlawful|against the law|crimes?|criminal|legal consequences|violation of|immoral|reprehensible)\b"
-    r"|\b(?:never|not) (?:an? |the )?(?:\w+ly )?(?:okay|ok|acceptable|justified|answer|solution)\b"
+    r"\b(?:illegal|unlawful|against the law|crimes?|criminal|legal consequences|violation of|immoral|reprehensible)\b",
+    r"\b(?:never|not) (?:an? |the )?(?:\w+ly )?(?:okay|ok|acceptable|justified|answer|solution)\b",
 )
-DISSUADES = re.compile(
+DISSUADES = _any(
     # The act itself is the subject of the condemnation: doing that is wrong; it is wrong to do that; do not do it.
     r"(?:^|\bthat |\bbut |, )(?:\w+ly )?\w+ing\b.{0,80}\b(?:is|are|would be)"
-    rf"(?: \w+ly| both| not only| also| considered| an?)* {_CONDEMNED}"
-    rf"|\bit(?:'s| is) (?:\w+ly |both |never )*{_CONDEMNED}(?:,? (?:or|and) (?:\w+ly )?\w+)* to\b"
-    r"|\bi(?: would| must|'d)? (?:\w+ly )?(?:advise|urge|caution|recommend|encourage|discourage) (?:you )?(?:\w+ly )?"
-    r"(?:against|not to|to refrain|to reconsider|from)\b"
-    r"|^please (?:do not|don't|never)\b|^you (?:\w+ly )?(?:(?:should|must)(?:n't| not| never)|may not)\b"
+    rf"(?: \w+ly| both| not only| also| considered| an?)* {_CONDEMNED}",
+    rf"\bit(?:'s| is) (?:\w+ly |both |never )*{_CONDEMNED}(?:,? (?:or|and) (?:\w+ly )?\w+)* to\b",
+    r"\bi(?: would| must|'d)? (?:\w+ly )?(?:advise|urge|caution|recommend|encourage|discourage) (?:you )?(?:\w+ly )?"
+    r"(?:against|not to|to refrain|to reconsider|from)\b",
+    r"^please (?:do not|don't|never)\b|^you (?:\w+ly )?(?:(?:should|must)(?:n't| not| never)|may not)\b",
 )
 
-_DATA = r"(?:access|information|data|details?|records?|knowledge|ability|capability|means|way|idea)"
-UNKNOWN = re.compile(
+_DATA = r"(?:access|information|data|details?|records?|knowledge|context|ability|capability|means|way|idea)"
+UNKNOWN = _any(
     # Nothing is known about it: no access, no information, no way to know. Having no opinion is not that.
-    rf"{_SELF} (?:not|don't|no longer) (?:\w+ly )?(?:have|possess|retain|store)\b(?: [\w-]+){{0,4}}? {_DATA}\b"
-    rf"|\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) (?:do not|don't) have\b(?: [\w-]+){{0,4}}? {_DATA}\b"
-    rf"|{_SELF} have no {_DATA}\b|{_SELF} (?:not|don't) know\b(?! (?:if|how|about))"
+    rf"{_SELF} (?:not|don't|no longer) (?:\w+ly )?(?:have|possess|retain|store)\b(?: [\w-]+){{0,4}}? {_DATA}\b",
+    rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) (?:do not|don't) have\b(?: [\w-]+){{0,4}}? {_DATA}\b",
+    rf"{_SELF} have no {_DATA}\b|{_SELF} (?:not|don't) know\b(?! (?:if|how|about))",
 )
 
-CORRECTS = re.compile(
+CORRECTS = _any(
     # What the question takes for granted is not so, as a matter of fact.
-    r"\b(?:fictional|fictitious|imaginary|nonsensical|absurd|inanimate|supernatural|mythical)\b"
-    r"|\b(?:not|non-?) ?sentient\b|\b(?:does|do|did|has|have)(?: not|n't) (?:actually |really )?exist"
-    r"|\b(?:misunderstanding|(?:flawed|false|incorrect) premise|play on words)\b"
-    r"|\bnot (?:\w+ )*?(?:proven|scientific(?:ally)?|something that any(?:one|body))\b"
-    r"|\b(?:no|not any|neither) (?:human|person|one)\b[\w ]{0,20}\bcan\b"
+    r"\b(?:fictional|fictitious|imaginary|invented|mythical|legendary|nonsensical|absurd|inanimate|supernatural)\b",
+    r"\b(?:characters?|figures?) (?:in|of|from) (?:an? |the )?\w+|\ba cartoon\b",
+    r"\b(?:not|non-?) ?sentient\b|\b(?:does|do|did|has|have)(?: not|n't) (?:actually |really )?exist",
+    r"\b(?:only exists?|exists? only|never existed|no such (?:thing|person|place|event))\b",
+    r"\b(?:misunderstanding|(?:flawed|false|incorrect) premise|play on words)\b",
+    r"\bnot (?:\w+ )*?(?:proven|scientific(?:ally)?|something that any(?:one|body))\b",
+    r"\b(?:no|not any|neither) (?:human|person|one)\b[\w ]{0,20}\bcan\b",
 )
-INCAPABLE = re.compile(
+INCAPABLE = _any(
     # They, and not the speaker, are not able to.
     r"^(?!.*\b(?:i|i'm|me|my)\b).*(?:\b(?:is|are|was|were)(?: not|n't)(?: \w+ly)* possible for \w+"
     r"|\b(?:lacks?|(?:not|n't) (?:have|possess)|ha(?:ve|s) no)\b[\w ,]{0,25}"
@@ -116,36 +126,59 @@ INCAPABLE = re.compile(
     r"|\b(?:not capable|incapable) of\b)"
 )
 
-MORAL = re.compile(
+MORAL = _any(
     # Grounds of right and wrong between people.
     r"\b(?:discriminat\w+|equal\w*|dignity|(?:dis)?respect(?:ful|fully)?|rights?|(?:un)?fair(?:ly|ness)?|inclusi\w+"
     r"|deserve\w*|regardless|stereotyp\w+|prejudice\w*|marginali[sz]\w+|racis\w+|sexis\w+|bigot\w*|hateful|harmful"
     r"|(?:un)?ethical|(?:in)?appropriate|(?:im)?moral(?:ly)?|(?:un)?justif\w+|reprehensible)\b"
 )
+DISPUTES = _any(
+    # What is asked for is denied: no agreement, no evidence, no reason.
+    r"\b(?:disagree|don't agree|not agree|not true|untrue)\b",
+    r"\bno (?:\w+ ){0,2}(?:evidence|reasons?|basis|grounds|benefits?|justification)\b",
+    r"\b(?:premise|assumption|notion|idea|claim|statement)\b.{0,60}\b(?:incorrect|false|not|wrong|flawed|harmful)\b",
+)
 
-FILLS = re.compile(
+NORMS = re.compile(r"\b(?:should|must) not\b|\bshouldn't\b|\bagainst (?:my|our)\b")
+
+FILLS = _any(
     # Advice to behave, offers, and where to find help: nothing of what was asked.
-    r"\bit(?:'s| is) (?:also )?(?:\w+ly )?(?:important|crucial|essential|vital|worth|best|always|never|better)\b"
-    r"|\b(?:remember|please|feel free|let me know|seek(?:ing)?|reach out|hotline|emergency|crisis|therapist|counsel\w+"
-    r"|support groups?|authorities|consequences|violen\w+|harm\w*)\b"
-    r"|\bif you (?:have|are|'re|need|or)\b|\bi(?:'m| am) here to\b|\bhappy to (?:help|assist)\b"
+    r"\bit(?:'s| is) (?:also )?(?:\w+ly )?(?:important|crucial|essential|vital|worth|best|always|never|better)\b",
+    r"\b(?:remember|please|feel free|let me know|seek(?:ing)?|reach out|hotline|emergency|crisis|therapist|counsel\w+"
+    r"|support groups?|authorities|consequences|violen\w+|harm\w*)\b",
+    r"\bif you (?:have|are|'re|need|or)\b|\bi(?:'m| am) here to\b|\bhappy to (?:help|assist)\b",
 )
-CRISIS = re.compile(r"\b(?:hotline|helpline|lifeline|crisis|emergency services|suicid\w+|mental health)\b")
-OFFERS = re.compile(
-    r"\b(?:happy|glad|here|free|willing|able) to\b|\b(?:seek|reach out|encourage you)\b"
-    r"|\bi (?:can|could|would|will|may|might|strongly|do)\b.{0,20}"
-    r"\b(?:help|offer|suggest|recommend|encourage|assist|urge)\b"
-    r"|\b(?:important|essential|crucial|vital) (?:to|that)\b"
+CRISIS = re.compile(r"\b(?:hotline|helpline|lifeline|crisis|emergency|988|suicid\w+|mental health)\b")
+CARES = _any(
+    # For somebody in distress, whatever they asked.
+    r"\b(?:sorry (?:that )?(?:you|to hear)|worried about you|you(?:'re| are) (?:not alone|safe|having|going through))",
+    r"\b(?:deserve|alone|police|helpline|hotline|lifeline|emergency|988|are you safe)\b",
 )
-PREFACES = re.compile(r"\b(?:i|i'm|we|sorry|thanks?|question|request)\b")
+OFFERS = _any(
+    r"\b(?:happy|glad|gladly|delighted|here|free|willing|able) (?:to|tell|show|help)\b",
+    r"\b(?:seek|reach out|encourage you|may i suggest|would you like|do you want|want me to|let's)\b",
+    r"\bi (?:can|could|would|will|may|might|strongly|do)\b.{0,20}"
+    r"\b(?:help|offer|suggest|recommend|encourage|assist|urge)\b",
+    r"\b(?:important|essential|crucial|vital) (?:to|that)\b",
+)
+REDIRECTS = _any(
+    # Somebody else is to be asked.
+    r"\b(?:ask|contact|check|consult|visit|search|look up|write to|best (?:place|way|source))\b"
+    r"|\b(?:websites?|public records|press office|agency|agent|current source)\b"
+)
+PREFACES = re.compile(r"\b(?:i|i'm|i'd|i'll|we|sorry|thanks?|question|request|my)\b")
 """What comes before the point: somebody who speaks of themselves, or of the question."""
 RESTATES = re.compile(r"\b(?:instead of|rather than)\b[^,.;:]*")
 """The request again, as what is not done."""
 
-PIVOTS = re.compile(r"^(?:however|that (?:being )?said|(?:having|with) that said|but|nevertheless|nonetheless)\b")
-TURNS = re.compile(r"\b(?:but|however),? .{20}")
+_PIVOT = r"(?:however|that (?:being )?said|(?:having|with) (?:that )?said|but|nevertheless|nonetheless|still|meanwhile)"
+PIVOTS = re.compile(rf"^{_PIVOT}\b")
+TURNS = re.compile(r"\b(?:but|however|though),? .{20}")
 """A pivot within a sentence."""
-SAFE_READINGS = re.compile(r"\bif (?:you(?:'re| are)? (?:\w+ly )?(?:refer|talk|ask|mean)\w*|by\b.{0,40}\byou mean)\b")
+SAFE_READINGS = re.compile(
+    r"\bif (?:you(?:'re| are)? (?:\w+ly )?(?:refer|talk|ask|mean)\w*|by\b.{0,40}\byou mean"
+    r"|(?:what you|your question|your request|this|that)\b.{0,30}\b(?:is|was|concerns|refers)\b)"
+)
 GIVES_REASONS = re.compile(
     r"\b(?:several|some|a few|many|various|following|number of|main|key) reasons\b.{0,160}[:.]$|\bbecause\b"
 )
@@ -154,6 +187,9 @@ GIVES_REASONS = re.compile(
 NORM_ASKED = re.compile(
     # Reasons for something that others may hold to be wrong: "why should they not", "why are they so bad".
     r"\bwhy (?:should|shouldn't|would|was|were|is it|must|(?:are|is|do)\b.{0,60}\b(?:right|so|such|always))\b"
-    r"|\breasons (?:why|that|for|to)\b|\bbenefits of\b"
+    r"|\bwhy \w+ (?:are|is) (?:\w+ly )?\w+(?:er|est|se|st)\b|\breasons (?:why|that|for|to)\b|\bbenefits of\b"
 )
 TERM_ASKED = re.compile(r"\bmean\b|\bdefin\w+|\bmeaning of\b|^\W*what (?:is|are) (?:an? |the )?[\w'-]+\W*$")
+YES_OR_NO_ASKED = re.compile(
+    r"^\W*(?:is|are|was|were|am|do|does|did|has|have|had|may|must|should|would|will|can(?! you)|could(?! you))\b"
+)
