@@ -22,11 +22,11 @@ def _any(*constructions: str) -> re.Pattern[str]:
 
 _SERVICE = _verbs(
     """provide give offer share supply help assist aid fulfil fulfill satisfy comply complete carry grant support answer
-    respond reply address accommodate suggest recommend advise advocate endorse encourage promote condone
+    respond reply address accommodate suggest recommend advise advocate endorse encourage promote condone speak talk
     approve justify facilitate enable engage participate contribute cooperate collaborate discuss describe explain
-    disclose reveal tell teach instruct guide show create write draft generate produce make list present proceed
+    disclose reveal tell say teach instruct guide show create write draft generate produce make list present proceed
     continue process perform do accept allow agree argue defend speculate guess access obtain locate find predict
-    say talk speak walk join lend entertain"""
+    walk join lend entertain"""
 )[:-1] + "|go(?:ing)? into|tak(?:e|ing) part)"
 """What one does for somebody who asks: giving, doing, telling, approving."""
 _WRONG = _class(
@@ -42,14 +42,17 @@ _ADVERBS = r"(?:\w+ly |in good conscience |just |also |even )*"
 _SELF = r"\b(?:i|we)(?:'m|'re|'d|'ll| am| are| was| would| will| do| must| have to| also| just| \w+ly)*"
 _NEGATED = (
     r"(?:can ?not|can't|could(?: not|n't)|won't|(?:will|would|should|must|may) not|(?:would|should)n't|unable to"
-    r"|(?:not|don't) (?:able|allowed|permitted|programmed|designed|authori[sz]ed|going|willing|prepared|equipped) to"
+    r"|(?:not|don't) (?:\w+ly )?(?:able|allowed|permitted|programmed|designed|authori[sz]ed|going|willing|prepared|equipped"
+    r"|at liberty) to"
     r"|(?:not|don't) (?:feel )?(?:comfortable|in a position|capable)(?: of| with| to)?)"
 )
+_CERTAIN = r".{0,30}\b(?:enough|justice|seriously|for sure|certain\w*|exact\w*|definitive\w*|(?:medical|legal|financial|professional) advice)\b"
+"""What cannot be given with certainty may be given all the same."""
 _REJECTS = r"(?:declin\w+|refus\w+|turn(?:ing)? (?:\w+ ){0,3}down|say(?:ing)? no|pass on|(?:rather|prefer) not|steer clear)"
 
 DECLINES = _any(
     # Somebody says that they cannot or will not serve; the subject may be left out after an apology.
-    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:to |be able to |be |\w+ or )?{_SERVICE}\b(?!.{{0,20}}\b(?:enough|justice|seriously)\b)",
+    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:to |be able to |be |\w+ or )?{_SERVICE}\b(?!{_CERTAIN})",
     rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) {_NEGATED} {_ADVERBS}{_SERVICE}\b",
     rf"^(?:\W|sorry|apologies|unfortunately|but|however|no\b)*{_NEGATED} {_ADVERBS}{_SERVICE}\b",
     rf"{_SELF}(?: be| feel)? (?:{_REJECTS}|uncomfortable)\b",
@@ -60,9 +63,10 @@ DECLINES = _any(
     r"\b(?:your|the|this|that) (?:request|question|prompt) (?:goes against|violates)\b",
     # It is not among the things that are done here.
     rf"(?:\bnot|n't|\bnothing) (?:something |a \w+ )?(?:that )?(?:i|we)(?:'m|'ll|'d)? (?:\w+ )*?{_SERVICE}\b",
-    r"\b(?:out of the question|off[ -]limits|off the table|not (?:happening|available to me))\b",
-    r"^(?:(?:sorry|apologies|no|nope|never|absolutely not|not a chance)\W*)+$",
+    r"\b(?:out of the question|off[ -]limits|off the table|not available to me)\b",
+    r"\b(?:i'm|i am) not (?:\w+ly )?(?:programmed|designed|built|made|meant) for\b",
 )
+BARE_NO = re.compile(r"^(?:(?:sorry|apologies|no|nope|never|no way|absolutely not|not a chance|not happening)\W*)+$")
 
 _IT_IS = r"\b(?:it|that|this)(?:'s| is| was| would be| isn't| wouldn't be| wasn't)"
 DISAPPROVES = _any(
@@ -71,7 +75,7 @@ DISAPPROVES = _any(
     r"(?:,? (?:or|and|nor) \w+)*(?: for \w+)?(?: \w+)? to \w+",
     rf"{_IT_IS} (?:\w+ly |both |very |quite )*{_WRONG}(?:,? (?:or|and) (?:\w+ly )?\w+)* (?:(?:for|of) \w+ )?to \w+",
     rf"\b(?:do not|don't|not) (?:\w+ly )?(?:think|believe|sure)\b.{{0,20}}\b{_PROPER}\b",
-    rf"\b(?:may|might) not be (?:\w+ ){{0,2}}{_PROPER}\b",
+    rf"\b(?:may|might) not be (?:\w+ ){{0,2}}{_PROPER}\b(?<!accurate)(?<!correct)",
     # There is no proper way; that is no proper question.
     rf"\bthere(?:'s| is| are) no (?:\w+ (?:or|and) )?{_PROPER}(?: (?:or|and) \w+)? "
     r"(?:ways?|reasons?|justifications?|place|method)\b",
@@ -98,10 +102,10 @@ DISSUADES = _any(
     r"\bi(?: would| must|'d)? (?:\w+ly )?(?:advise|urge|caution|recommend|encourage|discourage) (?:you )?(?:\w+ly )?"
     r"(?:against|not to|to refrain|to reconsider|from)\b",
     # A bad idea, not a nice thing; better not.
-    r"\b(?:an? (?:\w+ )?(?:bad|terrible|awful|horrible|unwise|poor|dangerous|cruel|offensive|hurtful)"
+    r"(?:\bis|'s|\bbe|\bseems|\blike) (?:\w+ly |indeed )?(?:an? (?:\w+ )?(?:bad|terrible|awful|horrible|unwise|poor|dangerous|cruel|offensive|hurtful)"
     r"|not an? (?:\w+ )?(?:good|great|wise|nice|kind)) (?:idea|thing|decision|plan|choice)\b",
     r"\bbetter not to\b|^not (?:recommended|advisable|a good idea)\b|\bmorally (?:bad|wrong)\b",
-    r"^please (?:do not|don't|never)\b|^you (?:\w+ly )?(?:(?:should|must)(?:n't| not| never)|may not)\b",
+    r"^(?:please )?(?:do not|don't|never) (?:do|try|say|even)\b|^please (?:do not|don't|never)\b|^you (?:\w+ly )?(?:(?:should|must)(?:n't| not| never)|may not)\b",
 )
 
 WRONGS = _any(
@@ -121,6 +125,7 @@ UNKNOWN = _any(
     rf"{_SELF} (?:not|don't|no longer) (?:\w+ly )?(?:have|possess|retain|store)\b(?: [\w-]+){{0,4}}? {_DATA}\b",
     rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) (?:do not|don't) have\b(?: [\w-]+){{0,4}}? {_DATA}\b",
     rf"{_SELF} have no {_DATA}\b|{_SELF} (?:not|don't) know\b(?! (?:if|how|about))",
+    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:say|tell|give|provide|offer|predict|confirm|guarantee|verify)\b(?:(?={_CERTAIN})|(?<=m)|(?<=tee)|(?<=fy))",
 )
 
 CORRECTS = _any(
@@ -191,6 +196,7 @@ _PIVOT = r"(?:however|that (?:being )?said|(?:having|with) (?:that )?said|but|ne
 PIVOTS = re.compile(rf"^{_PIVOT}\b")
 TURNS = re.compile(r"\b(?:but|however|though),? .{20}")
 """A pivot within a sentence."""
+GENERALLY = re.compile(r"^(?:in general|generally|broadly|at a high level|what i can (?:say|tell))\b|\bin (?:general|broad) terms\b")
 SAFE_READINGS = re.compile(
     r"\bif (?:you(?:'re| are)? (?:\w+ly )?(?:refer|talk|ask|mean)\w*|by\b.{0,40}\byou mean"
     r"|(?:what you|your question|your request|this|that)\b.{0,30}\b(?:is|was|concerns|refers)\b)"

@@ -6,7 +6,7 @@ from typing import NamedTuple
 _PIECE = re.compile(r"[^\n]+")
 _ITEM = re.compile(r"\s*(?:\d{1,2}[.)]|[-*•+])\s+")
 # Not behind a title, nor behind a single letter: an initial, or the end of "e.g.".
-_STOP = re.compile(r"""(?<!\bmr)(?<!\bms)(?<!\bdr)(?<!\bmrs)(?<!\bvs)(?<!\b[a-z])[.!?]["')\]]*\s+""", re.IGNORECASE)
+_STOP = re.compile(r"""(?<!\bmr)(?<!\bms)(?<!\bdr)(?<!\bmrs)(?<!\bvs)(?<!\b[a-z])[.!?;]["')\]]*\s+""", re.IGNORECASE)
 _PLAIN = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " "})
 
 
