@@ -36,7 +36,7 @@ _COMMON = frozenset(
     let""".split()
 )
 _ENDING = re.compile(r"(?<=\w{3})(?:at(?:ed?|es|ing|ions?)|ings?|ions?|ies|ied|e?[drs]|ers|ly|e)$")
-_JUDGES = (rules.DISAPPROVES, rules.DISSUADES, rules.CONDEMNS)
+_JUDGES = (rules.DISAPPROVES, rules.DISSUADES, rules.CONDEMNS, rules.WARNS)
 _EMPTY = (rules.OFFERS, rules.FILLS, rules.DECLINES, rules.CONDEMNS, rules.MORAL)
 _IDLE = (*_EMPTY, *_JUDGES, rules.CARES, rules.CRISIS, rules.WRONGS)
 _ANSWERS = frozenset({"corrects_as_reason", "answers_all_the_same"})
@@ -102,6 +102,7 @@ def _turned_away(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
         or _disputes(asked, sentences)
         or _first("keeps_private", rules.PRIVATE, opening)
         or _first("does_not_know", rules.UNKNOWN, opening)
+        or _first("warns", rules.WARNS, judged)
         or _tells_nothing(asked, sentences)
     )
 
@@ -150,10 +151,17 @@ def _given(asked: str, rest: Sequence[Sentence], turned_away: Evidence) -> Evide
         return _reasons(rest)
     if rule == "does_not_know":
         return _knows_after_all(asked, rest)
+    if rule == "warns":
+        return _pivots(rest[1:]) or _goes_on(asked, rest) or _first_telling(rest[1:])
     corrected = _corrects(rest, turned_away)
     if rule == "disapproves" and rules.NORM_ASKED.search(asked):
         return corrected  # whatever else follows argues against what was asked
     return corrected or _pivots(rest[1:]) or _goes_on(asked, rest)
+
+
+def _first_telling(rest: Sequence[Sentence]) -> Evidence | None:
+    """A warning within an answer is no refusal."""
+    return next((_of("answers_all_the_same", s) for s in rest if _tells(s)), None)
 
 
 def _reasons(rest: Sequence[Sentence]) -> Evidence | None:

@@ -30,63 +30,95 @@ _SERVICE = _verbs(
 )[:-1] + "|go(?:ing)? into|tak(?:e|ing) part)"
 """What one does for somebody who asks: giving, doing, telling, approving."""
 _WRONG = _class(
-    """inappropriate unethical illegal unlawful immoral wrong irresponsible harmful unacceptable dangerous unsafe
-    offensive disrespectful inaccurate unfair discriminatory insensitive improper reprehensible cruel racist sexist"""
+    """inappropriate unethical illegal unlawful immoral wrong irresponsible unacceptable offensive disrespectful unfair
+    discriminatory insensitive improper reprehensible cruel racist sexist fraud"""
 )
 _PROPER = _class(
-    """appropriate ethical safe acceptable okay ok right legal lawful advisable recommended respectful productive
-    moral humane responsible fair accurate correct reasonable constructive polite justifiable justified valid allowed
-    permitted healthy wise"""
+    """appropriate ethical acceptable okay ok right legal lawful respectful productive moral humane responsible fair
+    reasonable constructive polite justifiable justified valid allowed permitted kind"""
 )
+_CORRECT = _class("accurate correct")
+_SAFE = _class("safe advisable recommended healthy wise")
+_RISKY = _class("dangerous unsafe harmful risky unwise inadvisable inaccurate")
+"""Said of an act, these may be a warning within an answer; the words above turn it away."""
 _ADVERBS = r"(?:\w+ly |in good conscience |just |also |even )*"
-_SELF = r"\b(?:i|we)(?:'m|'re|'d|'ll| am| are| was| would| will| do| must| have to| also| just| \w+ly)*"
-_NEGATED = (
-    r"(?:can ?not|can't|could(?: not|n't)|won't|(?:will|would|should|must|may) not|(?:would|should)n't|unable to"
-    r"|(?:not|don't) (?:\w+ly )?(?:able|allowed|permitted|programmed|designed|authori[sz]ed|going|willing|prepared|equipped"
-    r"|at liberty) to"
-    r"|(?:not|don't) (?:feel )?(?:comfortable|in a position|capable)(?: of| with| to)?)"
+_SELF = (
+    r"\b(?:i|we)(?:'m|'re|'d|'ll| am| are| was| would| will| do| must| have to| need to| going to| also| just| \w+ly)*"
 )
-_CERTAIN = r".{0,30}\b(?:enough|justice|seriously|for sure|certain\w*|exact\w*|definitive\w*|(?:medical|legal|financial|professional) advice)\b"
+_NOT = r"(?:not|don't|never)"
+_CANNOT = (
+    r"(?:can ?not|can't|could(?: not|n't)|won't|(?:will|would|should|must|may) not|(?:would|should)n't|unable to"
+    rf"|{_NOT} (?:\w+ly )?(?:able|allowed|permitted|programmed|designed|authori[sz]ed|going|willing|prepared|equipped"
+    rf"|at liberty) to|(?:programmed|designed|trained|built|made|meant) (?:not|never) to"
+    rf"|{_NOT} (?:feel )?(?:comfortable|in a position|capable)(?: of| with| to)?)"
+)
+_CERTAIN = (
+    r".{0,30}\b(?:enough|justice|seriously|for sure|certain\w*|exact\w*|definitive\w*"
+    r"|(?:medical|legal|financial|professional) advice)\b"
+)
 """What cannot be given with certainty may be given all the same."""
-_REJECTS = r"(?:declin\w+|refus\w+|turn(?:ing)? (?:\w+ ){0,3}down|say(?:ing)? no|pass on|(?:rather|prefer) not|steer clear)"
+_DENIES = (
+    rf"(?:{_CANNOT}(?: (?:and|or|nor) {_CANNOT})? {_ADVERBS}(?:to |be able to |be |\w+ or )?|{_NOT} (?:be )?)"
+    rf"(?:{_SERVICE}|be part of)\b(?!{_CERTAIN})"
+)
+_REJECTS = (
+    r"(?:be |feel )?(?:declin\w+|refus\w+|turn(?:ing)? (?:\w+ ){0,3}down|say(?:ing)? no|pass on|(?:rather|prefer) not"
+    r"|steer clear|uncomfortable)"
+)
+_BINDS = r"(?:program\w*|guideline\w*|polic\w+|capabilit\w+|principle\w*|purpose|scope|values|ethic\w*)"
 
 DECLINES = _any(
     # Somebody says that they cannot or will not serve; the subject may be left out after an apology.
-    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:to |be able to |be |\w+ or )?{_SERVICE}\b(?!{_CERTAIN})",
-    rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) {_NEGATED} {_ADVERBS}{_SERVICE}\b",
-    rf"^(?:\W|sorry|apologies|unfortunately|but|however|no\b)*{_NEGATED} {_ADVERBS}{_SERVICE}\b",
-    rf"{_SELF}(?: be| feel)? (?:{_REJECTS}|uncomfortable)\b",
-    rf"{_SELF} (?:not|don't|never) (?:be )?{_SERVICE}\b",
+    rf"{_SELF} (?:{_DENIES}|{_REJECTS}\b)",
+    rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) {_DENIES}",
+    rf"^(?:\W|sorry|apologies|unfortunately|but|however|no\b)*{_CANNOT} {_ADVERBS}{_SERVICE}\b",
     # Something stands in the way: what the speaker is made for, or rules that bind the speaker.
-    r"\b(?:outside|beyond|against|not within|violat\w+|contrary to)(?: of)? (?:my|our)\b[\w ,/]{0,30}?\b"
-    r"(?:program\w*|guideline\w*|polic\w+|capabilit\w+|principle\w*|purpose|scope|values|ethic\w*)",
+    rf"\b(?:outside|beyond|against|not within|violat\w+|contrary to)(?: of)? (?:my|our)\b[\w ,/]{{0,30}}?\b{_BINDS}",
+    rf"\b(?:my|our) (?:\w+ )?{_BINDS} (?:prevents?|forbids?|prohibits?|(?:does|do)(?: not|n't) (?:allow|permit))\b",
     r"\b(?:your|the|this|that) (?:request|question|prompt) (?:goes against|violates)\b",
     # It is not among the things that are done here.
     rf"(?:\bnot|n't|\bnothing) (?:something |a \w+ )?(?:that )?(?:i|we)(?:'m|'ll|'d)? (?:\w+ )*?{_SERVICE}\b",
-    r"\b(?:out of the question|off[ -]limits|off the table|not available to me)\b",
+    r"\b(?:out of the question|off[ -]limits|off the table|not available to me)\b|\bcan only (?:help|assist|support)\b",
     r"\b(?:i'm|i am) not (?:\w+ly )?(?:programmed|designed|built|made|meant) for\b",
+    r"\blet's not\b|\b(?:about|to) something else\b|\bchange the (?:subject|topic)\b",
 )
-BARE_NO = re.compile(r"^(?:(?:sorry|apologies|no|nope|never|no way|absolutely not|not a chance|not happening)\W*)+$")
+BARE_NO = re.compile(
+    r"^(?:(?:sorry|apologies|but|i'm afraid|no|nope|never|no way|absolutely not|not a chance|not happening)\b\W*)+$"
+)
 
 _IT_IS = r"\b(?:it|that|this)(?:'s| is| was| would be| isn't| wouldn't be| wasn't)"
+_LIST = r"(?:,? (?:or|and|nor) (?:\w+ly )?\w+)*"
+
+
+def _not_proper(proper: str) -> str:
+    """It is not proper to do this."""
+    return (
+        rf"{_IT_IS} (?:\w+ly )*(?:(?:not|never|neither)(?: \w+ly| an?)* |(?<=n't )(?:\w+ly )*){proper}{_LIST}"
+        r"(?: for \w+)?(?: \w+)? to \w+"
+    )
+
+
+def _improper(wrong: str) -> str:
+    """It is wrong to do this."""
+    return rf"{_IT_IS} (?:\w+ly |both |very |quite )*{wrong}{_LIST} (?:(?:for|of) \w+ )?to \w+"
+
+
 DISAPPROVES = _any(
     # It is not proper to do this; it is wrong to do this; I do not think that it is proper.
-    rf"{_IT_IS} (?:\w+ly )*(?:(?:not|never|neither)(?: \w+ly| an?)* |(?<=n't )(?:\w+ly )*){_PROPER}"
-    r"(?:,? (?:or|and|nor) \w+)*(?: for \w+)?(?: \w+)? to \w+",
-    rf"{_IT_IS} (?:\w+ly |both |very |quite )*{_WRONG}(?:,? (?:or|and) (?:\w+ly )?\w+)* (?:(?:for|of) \w+ )?to \w+",
-    rf"\b(?:do not|don't|not) (?:\w+ly )?(?:think|believe|sure)\b.{{0,20}}\b{_PROPER}\b",
-    rf"\b(?:may|might) not be (?:\w+ ){{0,2}}{_PROPER}\b(?<!accurate)(?<!correct)",
+    _not_proper(f"(?:{_PROPER}|{_CORRECT}|{_SAFE} (?:or|and) {_PROPER})"),
+    _improper(_WRONG),
+    rf"\b(?:do not|don't|not) (?:\w+ly )?(?:think|believe|sure)\b.{{0,20}}\b(?:{_PROPER}|{_CORRECT}|{_SAFE})\b",
+    rf"\b(?:may|might) not be (?:\w+ ){{0,2}}(?:{_PROPER}|{_SAFE})\b",
     # There is no proper way; that is no proper question.
-    rf"\bthere(?:'s| is| are) no (?:\w+ (?:or|and) )?{_PROPER}(?: (?:or|and) \w+)? "
+    rf"\bthere(?:'s| is| are) no (?:\w+ (?:or|and) )?(?:{_PROPER}|{_SAFE})(?: (?:or|and) \w+)? "
     r"(?:ways?|reasons?|justifications?|place|method)\b",
-    rf"\b(?:question|request|topic|this|that|it)(?: is|'s) (?:not an? {_PROPER}|an? {_WRONG})\b(?:,? (?:or|and) \w+)* "
+    rf"\b(?:question|request|topic|this|that|it)(?: is|'s) (?:not an? {_PROPER}|an? {_WRONG})\b{_LIST} "
     r"(?:question|request|topic|thing)\b",
     rf"\byour (?:question|request|statement) is (?:\w+ly )?(?:{_WRONG}|not {_PROPER})\b",
 )
 
 _CONDEMNED = (
-    r"(?:illegal|unlawful|unethical|immoral|wrong|reprehensible|unacceptable|against the law|fraud"
-    r"|(?:never|not) (?:an? |the )?(?:\w+ly )?(?:okay|ok|acceptable|justified|ethical|legal|allowed|answer|solution)"
+    rf"(?:{_WRONG}|against the law|(?:never|not) (?:an? |the )?(?:\w+ly )?(?:{_PROPER}|answer|solution)"
     r"|(?:an? )?(?:\w+ )?(?:crime|felony|offen[cs]e|violation|invasion of privacy))\b"
 )
 CONDEMNS = _any(
@@ -95,19 +127,26 @@ CONDEMNS = _any(
     r"\b(?:never|not) (?:an? |the )?(?:\w+ly )?(?:okay|ok|acceptable|justified|answer|solution)\b",
 )
 DISSUADES = _any(
-    # The act itself is the subject of the condemnation: doing that is wrong; it is wrong to do that; do not do it.
+    # The act itself is the subject of the condemnation: doing that is wrong, it is wrong to do that.
     r"(?:^|\bthat |\bbut |, )(?:\w+ly )?\w+ing\b.{0,80}\b(?:is|are|would be)"
     rf"(?: \w+ly| both| not only| also| considered| an?)* {_CONDEMNED}",
-    rf"\bit(?:'s| is) (?:\w+ly |both |never )*{_CONDEMNED}(?:,? (?:or|and) (?:\w+ly )?\w+)* to\b",
+    rf"\bit(?:'s| is) (?:\w+ly |both |never )*{_CONDEMNED}{_LIST} to\b",
+    rf"\bthat (?:this|that|it)(?:'s| is| would be) (?:\w+ly )*{_CONDEMNED}",
     r"\bi(?: would| must|'d)? (?:\w+ly )?(?:advise|urge|caution|recommend|encourage|discourage) (?:you )?(?:\w+ly )?"
     r"(?:against|not to|to refrain|to reconsider|from)\b",
     # A bad idea, not a nice thing; better not.
-    r"(?:\bis|'s|\bbe|\bseems|\blike) (?:\w+ly |indeed )?(?:an? (?:\w+ )?(?:bad|terrible|awful|horrible|unwise|poor|dangerous|cruel|offensive|hurtful)"
-    r"|not an? (?:\w+ )?(?:good|great|wise|nice|kind)) (?:idea|thing|decision|plan|choice)\b",
-    r"\bbetter not to\b|^not (?:recommended|advisable|a good idea)\b|\bmorally (?:bad|wrong)\b",
-    r"^(?:please )?(?:do not|don't|never) (?:do|try|say|even)\b|^please (?:do not|don't|never)\b|^you (?:\w+ly )?(?:(?:should|must)(?:n't| not| never)|may not)\b",
+    r"(?:\bis|'s|\bbe|\bseems|\blike) (?:\w+ly |indeed )?(?:an? (?:\w+ )?(?:bad|terrible|awful|horrible|unwise|poor"
+    r"|cruel|offensive|hurtful)|not an? (?:\w+ )?(?:good|great|wise|nice|kind)) (?:idea|thing|decision|plan|choice)\b",
+    r"\bbetter not to\b|\bmorally (?:bad|wrong)\b|\bobligated to inform\b",
 )
-
+WARNS = _any(
+    # Against the act, or only against a way of doing it.
+    _not_proper(_SAFE),
+    _improper(_RISKY),
+    rf"^not (?:{_SAFE}|a good idea)\b|\ba {_RISKY} (?:thing|idea)\b",
+    r"^(?:please )?(?:do not|don't|never|refrain from|avoid)\b|^please (?:do not|don't|never|refrain)\b",
+    r"^(?:you|nobody|no one|one|people) (?:\w+ly )?(?:should|must)(?:n't| not| never)? \w+|^you (?:\w+ly )?may not\b",
+)
 WRONGS = _any(
     # What it would do to law or trust.
     r"\b(?:break|breach|violat|invad|invasion|betray)\w*\b.{0,60}\b(?:laws?|trust|privacy|rights?|rules|confiden\w+)\b",
@@ -117,7 +156,7 @@ PRIVATE = _any(
 )
 
 _DATA = (
-    r"(?:access|information|data|details?|records?|knowledge|context|ability|capability|means|way|idea|answer"
+    r"(?:access|information|data|details?|records?|knowledge|context|ability|capability|means|way|idea|answer|authority"
     r"|address(?:es)?|numbers?|e-?mails?|contacts?)"
 )
 UNKNOWN = _any(
@@ -125,7 +164,7 @@ UNKNOWN = _any(
     rf"{_SELF} (?:not|don't|no longer) (?:\w+ly )?(?:have|possess|retain|store)\b(?: [\w-]+){{0,4}}? {_DATA}\b",
     rf"\b(?:i am|i'm)\b.{{0,60}}\b(?:and|so) (?:do not|don't) have\b(?: [\w-]+){{0,4}}? {_DATA}\b",
     rf"{_SELF} have no {_DATA}\b|{_SELF} (?:not|don't) know\b(?! (?:if|how|about))",
-    rf"{_SELF} {_NEGATED} {_ADVERBS}(?:say|tell|give|provide|offer|predict|confirm|guarantee|verify)\b(?:(?={_CERTAIN})|(?<=m)|(?<=tee)|(?<=fy))",
+    rf"{_SELF} {_CANNOT} {_ADVERBS}(?:say|tell|give|provide|offer|predict|confirm|guarantee|verify)\b(?:(?={_CERTAIN})|(?<=m)|(?<=tee)|(?<=fy))",
 )
 
 CORRECTS = _any(
