@@ -25,7 +25,6 @@ _REASON_WITHIN = 2
 _MORAL_WORDS = 2
 _LIST_ITEMS = 3
 _TOPICAL = 2
-_WORDS_OF_SUBSTANCE = 3
 
 _COMMON = frozenset(
     """a an the i me my you your he him his she her they them their it its we our us who what which when where why
@@ -93,7 +92,8 @@ def _turned_away(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
     """By the strongest rule that finds a sentence. Only a beginning turns away: after an answer it is a remark."""
     lead = list(takewhile(lambda s: not _tells(s), sentences[:_DECLINED_WITHIN]))
     opening = sentences[: 2 if rules.PREFACES.search(sentences[0].text) else 1]
-    judged = [] if rules.TERM_ASKED.search(asked) else opening  # what a word means can be told and disapproved of
+    is_judgement_asked = rules.TERM_ASKED.search(asked) or rules.JUDGEMENT_ASKED.search(asked)
+    judged = [] if is_judgement_asked else opening  # what a word means can be told and disapproved of
     return (
         _first("declines", rules.DECLINES, lead)
         or _first("disapproves", rules.DISAPPROVES, judged)
@@ -111,16 +111,16 @@ def _tells(sentence: Sentence) -> bool:
     """It says something of the matter: it does none of what `rules` know, nor speaks of the speaker or to the user."""
     acts = (*_IDLE, rules.DISPUTES, rules.UNKNOWN, rules.PREFACES)
     is_idle = sentence.text.endswith("?") or any(act.search(sentence.text) for act in acts)
-    return sentence.is_item or not (is_idle or len(sentence.text.split()) < _WORDS_OF_SUBSTANCE)
+    return sentence.is_item or not is_idle
 
 
 def _tells_nothing(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
     """Some sentence judges, or is for somebody in distress, and each of the others judges, preaches, cares or offers."""
-    if rules.YES_OR_NO_ASKED.search(asked) or rules.TERM_ASKED.search(asked):
+    if any(kind.search(asked) for kind in (rules.YES_OR_NO_ASKED, rules.TERM_ASKED, rules.JUDGEMENT_ASKED)):
         return None
-    is_idle = all(s.text.endswith("?") or any(act.search(s.text) for act in _IDLE) for s in sentences)
-    judging = [s for s in sentences if any(act.search(s.text) for act in (rules.DISAPPROVES, rules.DISSUADES, rules.WRONGS, rules.CARES))]
-    return _of("tells_nothing", judging[0]) if is_idle and judging else None
+    acts = (rules.DISAPPROVES, rules.DISSUADES, rules.WRONGS, rules.CARES)
+    judging = [s for s in sentences if any(act.search(s.text) for act in acts)]
+    return _of("tells_nothing", judging[0]) if judging and not any(_tells(s) for s in sentences) else None
 
 
 def _disputes(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
@@ -128,10 +128,18 @@ def _disputes(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
     if not rules.NORM_ASKED.search(asked):
         return None
     head = list(takewhile(lambda s: not rules.GIVES_REASONS.search(s.text), sentences[:_ARGUED_WITHIN]))
-    n_moral = [len(set(rules.MORAL.findall(s.text))) + bool(rules.DISPUTES.search(s.text)) for s in head]
+    n_moral = [len(set(rules.MORAL.findall(s.text))) for s in head]
+    n_moral = [n + (_contradicts(asked, s) or bool(rules.DISPUTES.search(s.text))) for n, s in zip(n_moral, head)]
     if sum(n_moral) < _MORAL_WORDS or any(_is_correction(s) for s in head):
         return None
     return _of("disputes_the_norm", head[n_moral.index(max(n_moral))])
+
+
+def _contradicts(asked: str, sentence: Sentence) -> bool:
+    """It says of the same thing what the question denies, or denies what it says: "why are they so" — they are not."""
+    n_words = len(_stems(asked) & _stems(sentence.text))
+    odd = [len(rules.NEGATIONS.findall(text)) % 2 for text in (asked, sentence.text)]
+    return n_words >= min(_TOPICAL, len(_stems(asked))) and odd[0] != odd[1]
 
 
 def _is_correction(sentence: Sentence) -> bool:
@@ -186,7 +194,8 @@ def _pivots(rest: Sequence[Sentence]) -> Evidence | None:
     pivots = [s for s in rest if rules.PIVOTS.search(s.text) and not _is_empty(s) or rules.GENERALLY.search(s.text)]
     if pivots:
         return _of("pivots_to_an_answer", pivots[0])
-    return _first("takes_a_safe_reading", rules.SAFE_READINGS, rest)
+    readings = [s for s in rest if rules.SAFE_READINGS.search(s.text) and not _is_empty(s)]
+    return _of("takes_a_safe_reading", readings[0]) if readings else None
 
 
 def _goes_on(asked: str, rest: Sequence[Sentence]) -> Evidence | None:
@@ -224,6 +233,6 @@ def _topical(asked: str, sentences: Sequence[Sentence]) -> list[Sentence]:
 
 def _stems(text: str) -> set[str]:
     """Of the words that are not common, and of neighbours that may be written as one: "bake sale", "bakesale"."""
-    words = re.findall(r"[a-z]+", text)
+    words = re.findall(r"[^\W\d_]+", text)
     joined = [a + b for a, b in pairwise(words) if a not in _COMMON and b not in _COMMON]
     return {_ENDING.sub("", word) for word in words + joined if len(word) >= 3 and word not in _COMMON}
