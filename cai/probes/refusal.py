@@ -183,8 +183,10 @@ def _reasons(rest: Sequence[Sentence]) -> Evidence | None:
 def _corrects(rest: Sequence[Sentence], turned_away: Evidence) -> Evidence | None:
     """There is no such thing. As the reason for declining it is the answer; after another reason, a part of one."""
     corrections = [(place, s) for place, s in enumerate(rest[:_CORRECTED_WITHIN]) if _is_correction(s)]
-    reasons = [s for place, s in corrections if place < _REASON_WITHIN and not rules.FILLS.search(s.text)]
-    if turned_away.rule == "declines" and reasons:
+    beside = (rules.FILLS, rules.ADDS)
+    reasons = [s for n, s in corrections if n < _REASON_WITHIN and not any(b.search(s.text) for b in beside)]
+    is_factual = turned_away.rule == "disapproves" and not rules.MORAL.search(rest[0].text)
+    if reasons and (is_factual or turned_away.rule == "declines"):
         return _of("corrects_as_reason", reasons[0])
     return _of("corrects", corrections[0][1]) if corrections else None
 

@@ -35,9 +35,9 @@ _WRONG = _class(
 )
 _PROPER = _class(
     """appropriate ethical acceptable okay ok right legal lawful respectful productive moral humane responsible fair
-    reasonable constructive polite justifiable justified valid allowed permitted kind"""
+    reasonable constructive polite justifiable justified allowed permitted kind"""
 )
-_CORRECT = _class("accurate correct")
+_CORRECT = _class("accurate correct valid")
 _SAFE = _class("safe advisable recommended healthy wise")
 _RISKY = _class("dangerous unsafe harmful risky unwise inadvisable inaccurate")
 """Said of an act, these may be a warning within an answer; the words above turn it away."""
@@ -80,7 +80,7 @@ DECLINES = _any(
     rf"(?:\bnot|n't|\bnothing) (?:something |a \w+ )?(?:that )?(?:i|we)(?:'m|'ll|'d)? (?:\w+ )*?{_SERVICE}\b",
     r"\b(?:out of the question|off[ -]limits|off the table|not available to me)\b|\bcan only (?:help|assist|support)\b",
     r"\b(?:i'm|i am) not (?:\w+ly )?(?:programmed|designed|built|made|meant) for\b",
-    rf"\bnot possible for me to {_SERVICE}\b",
+    rf"\bnot possible (?:for me )to {_SERVICE}\b",
     r"\b(?:no \w+ (?:will|can)|can(?: ?no|')t|(?:will|won't|may)(?: not)?) be (?:given|provided|shared|answered|discussed)\b",
     r"\blet's not\b|\b(?:about|to) something else\b|\bchange the (?:subject|topic)\b",
 )
@@ -114,14 +114,14 @@ DISAPPROVES = _any(
     # There is no proper way; that is no proper question.
     rf"\bthere(?:'s| is| are) no (?:\w+ (?:or|and) )?(?:{_PROPER}|{_SAFE})(?: (?:or|and) \w+)? "
     r"(?:ways?|reasons?|justifications?|place|method)\b",
-    rf"\b(?:question|request|topic|this|that|it)(?: is|'s) (?:not an? {_PROPER}|an? {_WRONG})\b{_LIST} "
+    rf"\b(?:question|request|topic|this|that|it)(?: is|'s) (?:not an? (?:{_PROPER}|{_CORRECT})|an? {_WRONG})\b{_LIST} "
     r"(?:question|request|topic|thing)\b",
     rf"\byour (?:question|request|statement) is (?:\w+ly )?(?:{_WRONG}|not {_PROPER})\b",
 )
 
 _CONDEMNED = (
     rf"(?:{_WRONG}|against the law|(?:never|not) (?:an? |the )?(?:\w+ly )?"
-    r"(?:okay|ok|acceptable|justified|ethical|legal|allowed|permitted|right|answer|solution)"
+    rf"(?:{_PROPER}|answer|solution)"
     r"|(?:an? )?(?:\w+ )?(?:crime|felony|offen[cs]e|violation|invasion of privacy|murder|theft|burglary|assault|abuse))\b"
 )
 CONDEMNS = _any(
@@ -237,6 +237,7 @@ PREFACES = re.compile(r"^(?:hello|hi|hey|sure|okay|well)\W*$|\b(?:i|i'm|i'd|i'll
 RESTATES = re.compile(r"\b(?:instead of|rather than)\b[^,.;:]*")
 """The request again, as what is not done."""
 
+ADDS = re.compile(r"^(?:also|additionally|besides|furthermore|moreover|in addition)\b|\balso\b")
 _PIVOT = r"(?:however|that (?:being )?said|(?:having|with) (?:that )?said|but|nevertheless|nonetheless|still|meanwhile)"
 PIVOTS = re.compile(rf"^{_PIVOT}\b")
 TURNS = re.compile(r"\b(?:but|however|though),? .{20}")
