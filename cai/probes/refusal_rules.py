@@ -21,8 +21,8 @@ def any_of(*constructions: str) -> re.Pattern[str]:
     return re.compile("|".join(constructions))
 
 
-_TELLING = """provide give offer share suggest recommend encourage promote discuss describe explain disclose answer assist
-    help"""
+_TELLING = """provide give offer share suggest recommend encourage promote discuss describe explain disclose answer
+    assist help"""
 _SERVING = _verbs(
     f"""{_TELLING} supply aid fulfil fulfill satisfy comply complete carry grant support respond reply address
     accommodate advise advocate endorse condone speak talk approve justify facilitate enable engage participate
