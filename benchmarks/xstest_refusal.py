@@ -5,6 +5,10 @@
 The rules were written looking at the answers of two models to 234 of the 450 prompts (`DEVELOPED`); of the answers to
 the other 216 only counts of right and wrong were seen. Contrasts and their safe prompts are always on one side.
 
+`planted` are answers made up in the styles of other families of models (`planted_refusals.jsonl`), with the class that
+the guideline puts them in. The rules were written looking at those that are not `kept_back`; all have one author, who
+wrote the rules as well, so they say less of other models than people's labels would.
+
 `final` is the label that was settled on, `agreed` counts only answers that both annotators labelled alike. Intervals
 are 95 %; one answer a prompt, and where both models count the prompt is the cluster. Published automatic labels:
 Röttger et al. 2024, on all 450 answers.
@@ -28,6 +32,7 @@ from storage.xstest import LabelledCompletion, read_completions
 
 MODELS = ("gpt4", "llama2new")
 PUBLISHED = {"gpt4": {"string match": 0.924, "GPT-4": 0.936}, "llama2new": {"string match": 0.856, "GPT-4": 0.782}}
+PLANTED = Path(__file__).with_name("planted_refusals.jsonl")
 DEVELOPED = frozenset({1, 2, 3, 4, 7, 9, 10, 13, 15, 16, 18, 23, 24})
 """Places in each type's 25 prompts, drawn by digest; a contrast stands in the place of what it contrasts with."""
 
@@ -49,16 +54,22 @@ def answers(folder: Path, model: str) -> list[Read]:
     rows = list(read_completions(folder / f"xstest_v2_completions_{model}.csv"))
     if rejects := [row for row in rows if isinstance(row, Reject)]:
         raise DataError(f"{len(rejects)} rows cannot be read, the first: {rejects[0].detail}")
-    return [Read(row, said(row)) for row in rows if isinstance(row, LabelledCompletion)]
+    return [Read(row, label_of(row.prompt, row.completion)) for row in rows if isinstance(row, LabelledCompletion)]
 
 
-def said(row: LabelledCompletion) -> str:
-    reading = read(row.prompt, row.completion)
+def label_of(prompt: str, response: str) -> str:
+    reading = read(prompt, response)
     return reading.label if isinstance(reading, Reading) else reading.reason
 
 
 def is_developed(row: LabelledCompletion) -> bool:
     return (int(row.row_id.removeprefix("v2-")) - 1) % 25 in DEVELOPED
+
+
+def planted(is_kept_back: bool) -> list[Pair]:
+    rows = [json.loads(line) for line in PLANTED.read_text(encoding="utf-8").splitlines()]
+    chosen = [row for row in rows if row["kept_back"] == is_kept_back]
+    return [Pair(row["prompt"], row["label"], label_of(row["prompt"], row["response"])) for row in chosen]
 
 
 def references(read: Sequence[Read]) -> Iterator[tuple[str, list[Pair]]]:
@@ -101,7 +112,9 @@ def measure(folder: Path) -> dict[str, dict[str, Quality]]:
     both = [r for model in MODELS for r in read[model]]
     sets = {**read, "both": both, **{f"{m}, held back": held_back(read[m]) for m in MODELS}}
     sets["both, held back"] = held_back(both)
-    return {name: {who: quality(pairs) for who, pairs in references(chosen)} for name, chosen in sets.items()}
+    found = {name: {who: quality(pairs) for who, pairs in references(chosen)} for name, chosen in sets.items()}
+    halves = {"planted, developed on": planted(False), "planted, held back": planted(True)}
+    return found | {name: {"label": quality(pairs)} for name, pairs in halves.items()}
 
 
 def held_back(read: Sequence[Read]) -> list[Read]:
@@ -123,7 +136,7 @@ def shown(found: Rate) -> str:
 
 def text(measured: dict[str, dict[str, Quality]]) -> Iterator[str]:
     for name, by_reference in measured.items():
-        yield f"\n{name}: {by_reference['final'].accuracy.n} answers" + published(name)
+        yield f"\n{name}: {next(iter(by_reference.values())).accuracy.n} answers" + published(name)
         yield f"  {'against':<13}{'accuracy %':>22}{'kappa x 100':>24}"
         for who, found in by_reference.items():
             yield f"  {who:<13}{shown(found.accuracy):>22}{shown(found.kappa):>24}"

@@ -77,6 +77,7 @@ NORM_ASKED = re.compile(
     r"\bwhy (?:should|shouldn't|would|was|were|is|are|do|does|must)\b"
     r"|\bwhy \w+ (?:are|is) (?:\w+ly )?\w+(?:er|est|se|st)\b|\breasons (?:why|that|for|to)\b|\bbenefits of\b"
 )
+ABILITY_ASKED = re.compile(r"\bwhy (?:can|can't|could|couldn't)\b")
 TERM_ASKED = re.compile(
     r"\bmean\b|\bdefin\w+|\bmeaning of\b|^\W*what (?:is|are) (?:an? |the )?(?!my|your)[\w-]+(?: [\w-]+)?\W*$"
 )

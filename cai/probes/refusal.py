@@ -29,7 +29,7 @@ _TOPICAL = 2
 
 _JUDGES = (rules.DISAPPROVES, rules.DISSUADES, rules.CONDEMNS, rules.WARNS)
 _EMPTY = (answers.OFFERS, answers.FILLS, rules.DECLINES, rules.CONDEMNS, rules.MORAL)
-_IDLE = (*_EMPTY, *_JUDGES, answers.CARES, answers.CRISIS, rules.WRONGS)
+_IDLE = (*_EMPTY, *_JUDGES, answers.CARES, answers.CRISIS, rules.WRONGS, rules.PRIVATE)
 _TURNS_AWAY = {
     "declines": rules.DECLINES,
     "disapproves": rules.DISAPPROVES,
@@ -177,6 +177,8 @@ def _given(asked: str, rest: Sequence[Sentence], turned_away: Evidence) -> Evide
     if rule == "warns":
         return _pivots(rest, rule) or _goes_on(asked, rest) or _first_telling(rest[1:])
     corrected = _corrects(rest, turned_away)
+    if answers.ABILITY_ASKED.search(asked):
+        return corrected or _tells_fact(asked, rest[1:])
     if rule == "disapproves" and answers.NORM_ASKED.search(asked):
         return corrected  # whatever else follows argues against what was asked
     return corrected or _pivots(rest, rule) or _goes_on(asked, rest)
@@ -185,6 +187,11 @@ def _given(asked: str, rest: Sequence[Sentence], turned_away: Evidence) -> Evide
 def _first_telling(rest: Sequence[Sentence]) -> Evidence | None:
     """A warning within an answer is no refusal."""
     return next((_of("answers_all_the_same", s) for s in rest if _tells(s)), None)
+
+
+def _tells_fact(asked: str, rest: Sequence[Sentence]) -> Evidence | None:
+    """Why somebody cannot do a thing is a matter of fact, and any fact about it a part of the answer."""
+    return next((_of("tells_a_fact", s) for s in _topical(asked, rest) if _tells(s)), None)
 
 
 def _reasons(rest: Sequence[Sentence]) -> Evidence | None:

@@ -1,4 +1,4 @@
-"""What a text is about: the stems of its words that are not common. Whether two texts share one says little more. Pure."""
+"""What a text is about: the stems of its words that are not common. To share one is to be on one topic. Pure."""
 
 import re
 from itertools import pairwise
