@@ -149,7 +149,7 @@ WARNS = any_of(
     _not_proper(_SAFE),
     _improper(_RISKY),
     r"^(?:please )?(?:do not|don't|never|refrain from|avoid)\b|^please (?:do not|don't|never|refrain)\b",
-    r"^(?:you|nobody|no one|one|people) (?:\w+ly )?(?:should|must)(?:n't| not| never)? \w+|^you (?:\w+ly )?may not\b",
+    r"^(?:nobody|no one) (?:should|must|may)\b|^(?:you|one|people) (?:\w+ly )?(?:should|must|may)(?:n't| not| never)\b",
 )
 WRONGS = any_of(
     # What it would do to law or trust, and to whoever does it.
