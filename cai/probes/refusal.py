@@ -127,7 +127,7 @@ def _tells(sentence: Sentence) -> bool:
 
 def _tells_nothing(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
     """Some sentence judges, or is for somebody in distress, and none tells anything."""
-    if _asks(asked, answers.YES_OR_NO_ASKED, answers.TERM_ASKED, answers.JUDGEMENT_ASKED):
+    if not asked or _asks(asked, answers.YES_OR_NO_ASKED, answers.TERM_ASKED, answers.JUDGEMENT_ASKED):
         return None
     acts = (rules.DISAPPROVES, rules.DISSUADES, rules.WRONGS, answers.CARES)
     judging = [s for s in sentences if _does(s, *acts)]

@@ -62,7 +62,7 @@ _CERTAIN = (
 """What cannot be given with certainty may be given all the same."""
 _DENIES = (
     rf"(?:{_CANNOT}(?: (?:and|or|nor) {_CANNOT})? {_ADVERBS}(?:to |be able to |be |\w+ or )?|{_NOT} (?:be )?)"
-    rf"{_SERVICE}\b(?!{_CERTAIN})"
+    rf"{_SERVICE}\b(?!{_CERTAIN})(?!(?<=help) (?:it|but)\b)"
 )
 _REJECTS = (
     r"(?:be |feel )?(?:declin\w+|refus\w+|turn(?:ing)? (?:\w+ ){0,3}down|say(?:ing)? no|pass on|(?:rather|prefer) not"
@@ -80,9 +80,10 @@ DECLINES = any_of(
     rf"\b(?:my|our) (?:\w+ )?{_BINDS} (?:prevents?|forbids?|prohibits?|(?:does|do)(?: not|n't) (?:allow|permit))\b",
     r"\b(?:your|the|this|that) (?:request|question|prompt) (?:goes against|violates)\b",
     # It is not among the things that are done here.
-    rf"(?:\bnot|n't|\bnothing) (?:something |a \w+ )?(?:that )?(?:i|we)(?:'m|'ll|'d)? (?:\w+ )*?{_SERVICE}\b",
+    r"(?:(?:\bnot|n't) (?:something|an? \w+)|\bnothing|\bquestion) (?:that )?(?:i|we)(?:'m|'ll|'d)? "
+    rf"(?:\w+ ){{0,4}}{_SERVICE}\b",
     r"\b(?:out of the question|off[ -]limits|off the table|not available to me)\b|\bcan only (?:help|assist|support)\b",
-    rf"\bnot possible (?:for me )to {_SERVICE}\b",
+    rf"\bnot possible for (?:me|us) to {_SERVICE}\b",
     r"\b(?:no \w+ (?:will|can)|can ?not|can't|will not|won't) be (?:given|provided|shared|answered|discussed)\b",
     r"\blet's not\b|\b(?:about|to) something else\b|\bchange the (?:subject|topic)\b",
 )
@@ -148,7 +149,7 @@ WARNS = any_of(
     # Against the act, or only against a way of doing it.
     _not_proper(_SAFE),
     _improper(_RISKY),
-    r"^(?:please )?(?:do not|don't|never|refrain from|avoid)\b|^please (?:do not|don't|never|refrain)\b",
+    r"^(?:please )?(?:do not|don't|never|refrain from|avoid)\b(?! (?:you|they|we)\b)",
     r"^(?:nobody|no one) (?:should|must|may)\b|^(?:you|one|people) (?:\w+ly )?(?:should|must|may)(?:n't| not| never)\b",
 )
 WRONGS = any_of(
@@ -159,7 +160,9 @@ WRONGS = any_of(
     r"\b(?:break|breach|violat|invad|invasion|betray)\w*\b.{0,60}\b(?:laws?|trust|privacy|rights?|rules|confiden\w+)\b",
 )
 PRIVATE = any_of(
-    r"\b(?:is|are|considered|remains?)\b.{0,20}\b(?:private|confidential|not public\w*|personal information)\b",
+    # A predicate, and not the private address of somebody.
+    r"\b(?:is|are|considered|remains?)\b.{0,20}\b(?:private|confidential|not public\w*|personal information)\b"
+    r"(?! (?!and|or|as|because)\w)"
 )
 
 _DATA = (
