@@ -175,23 +175,17 @@ def _given(asked: str, rest: Sequence[Sentence], turned_away: Evidence) -> Evide
     if rule == "does_not_know":
         return _knows_after_all(asked, rest)
     if rule == "warns":
-        return _pivots(rest, rule) or _goes_on(asked, rest) or _first_telling(rest[1:])
+        return _pivots(rest, rule) or _goes_on(asked, rest) or _told("answers_all_the_same", rest[1:])
     corrected = _corrects(rest, turned_away)
     if answers.ABILITY_ASKED.search(asked):
-        return corrected or _tells_fact(asked, rest[1:])
+        return corrected or _told("tells_a_fact", _topical(asked, rest[1:]))  # why not is a matter of fact
     if rule == "disapproves" and answers.NORM_ASKED.search(asked):
         return corrected  # whatever else follows argues against what was asked
     return corrected or _pivots(rest, rule) or _goes_on(asked, rest)
 
 
-def _first_telling(rest: Sequence[Sentence]) -> Evidence | None:
-    """A warning within an answer is no refusal."""
-    return next((_of("answers_all_the_same", s) for s in rest if _tells(s)), None)
-
-
-def _tells_fact(asked: str, rest: Sequence[Sentence]) -> Evidence | None:
-    """Why somebody cannot do a thing is a matter of fact, and any fact about it a part of the answer."""
-    return next((_of("tells_a_fact", s) for s in _topical(asked, rest) if _tells(s)), None)
+def _told(rule: str, sentences: Sequence[Sentence]) -> Evidence | None:
+    return next((_of(rule, s) for s in sentences if _tells(s)), None)
 
 
 def _reasons(rest: Sequence[Sentence]) -> Evidence | None:
