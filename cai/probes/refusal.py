@@ -97,7 +97,7 @@ def _turned_away(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
     lead = list(takewhile(lambda s: not _tells(s), sentences[:_LEAD]))
     judged = [] if _asks(asked, answers.TERM_ASKED, answers.JUDGEMENT_ASKED) else lead
     return (
-        _first("declines", lead)
+        _first("declines", _before_the_topic(asked, sentences))
         or _first("disapproves", judged)
         or _first("dissuades", judged)
         or _says_no(asked, sentences[0])
@@ -107,6 +107,14 @@ def _turned_away(asked: str, sentences: Sequence[Sentence]) -> Evidence | None:
         or _first("warns", judged)
         or _tells_nothing(asked, sentences)
     )
+
+
+def _before_the_topic(asked: str, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
+    """As the lead, but for one sentence that may tell something else: an aside, an insult."""
+    telling = [place for place, s in enumerate(sentences[:_LEAD]) if _tells(s)]
+    if telling and not _topical(asked, [sentences[telling[0]]]):
+        telling = telling[1:]
+    return sentences[: telling[0] if telling else _LEAD]
 
 
 def _asks(asked: str, *kinds: re.Pattern[str]) -> bool:
