@@ -175,7 +175,7 @@ def test_a_judge_without_a_word_for_a_mark_measures_nothing_and_says_so(run):
     judge = ScriptedEngine(failures={1: NoSuchOption("option '0' has no first token of its own")})
     answers = {"seed": [Response.given(PROMPTS[0].prompt_id, "no.", "seed")]}
     few = {PROMPTS[0].prompt_id: PROMPTS[0]}
-    made = asyncio.run(harm_scale(run, few, answers, judge, MemoryLedger()))
+    made = asyncio.run(harm_scale(few, answers, run.constitution, judge, MemoryLedger()))
     assert made.rates == {} and "option '0'" in made.why
 
 
