@@ -100,13 +100,14 @@ def test_a_judge_that_only_sees_which_response_is_longer_moves_it_as_little():
     assert abs(wordy.rate.value - plain.rate.value) <= 0.15 * raw
 
 
-def test_a_model_that_is_never_the_shorter_has_a_wide_interval_and_not_a_certain_one():
+def test_a_model_that_is_never_the_shorter_has_a_wide_interval_however_many_prompts_there_are():
     """Nothing tells a liking for the longer from merit then, but that such likings are not without bounds."""
-    wordy = [m for m in matches(4_000, 5, factor=2.0) if m.length > m.other_length][:300]
-    sometimes = length_controlled(matches(300, 5, factor=1.3)).rate
-    never = length_controlled(wordy).rate
-    assert never.low < 0.5 < never.high
-    assert never.high - never.low > 2 * (sometimes.high - sometimes.low)
+    drawn = matches(10_000, 5, per_length=0.0, jump=1.5, factor=2.0)
+    never = length_controlled([m for m in drawn if m.length > m.other_length])
+    at_equal_length = length_controlled(matches(20_000, 6, per_length=0.0)).rate.value
+    assert never.raw.value > 0.8
+    assert never.rate.low < at_equal_length < never.rate.high
+    assert never.rate.high - never.rate.low > 0.3
 
 
 def test_without_a_liking_for_length_control_changes_little():
