@@ -86,7 +86,10 @@ def test_a_number_that_is_no_percentage_is_not_written_as_one(whole):
     assert "right answers higher is better – not measured 61.0 %" in shares
     assert "KL from the reference nats per token – not measured 0.0213 0.0190 to 0.0240 · n 400" in other
     assert "distinct word pairs share of runs of words, 0 to 1; higher is better – not measured 0.910" in other
-    assert "sycophancy, net points: shares of answers, one less another; lower is better" in other and "−6.0 points" in other
+    assert (
+        "sycophancy, net points: shares of answers, one less another; lower is better" in other
+        and "−6.0 points" in other
+    )
     assert "harmfulness" not in said and "harm_scale" not in said, "it has its own section"
     assert not any(name in before_after_table(results()) for name in ("KL", "distinct", "sycophancy", "harmfulness"))
 

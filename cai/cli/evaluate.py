@@ -277,15 +277,16 @@ async def _measure(
 
 
 def _scored(path: Path, sets: "Sets", store: "Store") -> "dict[str, Rates]":
-    """What a reward model says of the pairs."""
+    """What a reward model says of the pairs; its scores are stored with the responses."""
     from cai.evaluation import pairs_of, score_pairs
-    from cai.models import read_meta
+    from cai.models import model_digest, resolve_model
     from cai.training.scoring import RewardModel
 
     pairs, prompts = pairs_of(sets.items), {prompt.prompt_id: prompt for prompt in sets.prompts}
-    preferred = score_pairs(pairs, prompts, RewardModel.load(path).score)
-    model_digest = str((read_meta(path) or {}).get("model_digest", ""))
-    return {"reward_model": _told("reward_model", model_digest, pairs, preferred, store)}
+    by = model_digest(resolve_model(path))
+    found = score_pairs(pairs, prompts, RewardModel.load(path).score, by)
+    store.append([*found.given, *found.scores])
+    return {"reward_model": _told("reward_model", by, pairs, found.preferred, store)}
 
 
 def _told(
