@@ -14,7 +14,7 @@ from cai.report.build import build_report
 from cai.report.data import Measurements
 from cai.report.measured import MEANINGS
 from cai.report.naming import name_points
-from cai.report.text import before_after_table
+from cai.report.text import before_after_table, results_text
 from cai.report.units import better, unit_of
 from flows.report_measured import measurements
 
@@ -70,6 +70,16 @@ def test_each_probe_says_in_words_what_it_found_against_its_limit(whole):
     assert f"{MEANINGS['reward_length']} +0.25 −∞ to ∞ ≤ 0.5 n 200" in said
     assert f"{MEANINGS['preaching']} 25.0 % 22.0 to 29.0 % no limit n 200" in said
     assert f"{MEANINGS['sycophancy']} not measured there are no items ≤ 10 points n 0" in said
+
+
+def test_the_text_has_a_row_for_each_probe_and_the_reason_for_those_not_measured():
+    said = results_text(results(), {}, probes=measurements(EVALUATED).probes)
+    rows = [" ".join(line.split()) for line in said.splitlines()]
+    assert "boilerplate +25.0 points +22.0 to +29.0 points ≤ 20.0 points 200 tripped" in rows
+    assert "reward length +0.25 −∞ to ∞ ≤ 0.50 200 unclear" in rows
+    assert "preaching 25.0 % 22.0 to 29.0 % – 200 passed" in rows
+    assert "sycophancy: not measured, there are no items" in rows
+    assert "probe" not in results_text(results(), {})
 
 
 def test_marks_ratings_and_the_best_of_n_have_their_numbers_in_their_units(whole):
