@@ -1,16 +1,19 @@
 """What an evaluation measures besides rates and win rates: variety, harm on the written scale, how far RL went from its
-reference, the best of several rollouts; and the probes, held to the profile's limits. The numbers go into the result of
-the step `evaluate`, the tables `ratings` and `evaluations`, and the gate.
+reference, the best of several rollouts; and the probes, held to the profile's limits. A run's evaluation and `cai
+evaluate` both measure here. The numbers go into what they write, the tables `ratings` and `evaluations`, and the gate.
 """
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.asks import OnProgress
+from cai.config import Profile
+from cai.constitution import Constitution
 from cai.engines.base import Engine
+from cai.engines.slot import EngineSlot
 from cai.errors import NoSuchOption
 from cai.evaluation import Measured, Rates, is_smallworld, last_request, open_prompts, to_json
 from cai.intervals import Rate, bootstrap_mean
@@ -25,10 +28,53 @@ from cai.smallworld import oracle
 from flows.report_rollouts import Rows, read_rollouts
 from flows.rounds import at_round
 from flows.runs import RunFolder
-from flows.session import Session, report_progress
+from storage.store import Store
 
 POLICY = "rl_cai"
 REFERENCES = ("sl_cai", "seed")
+
+
+class Subject(NamedTuple):
+    """Which model the probes are of, beside which other, and what RL sampled from it, step by step.
+
+    `kept_step` is the step whose weights it has where a guard chose it, 0 for those it began with; else None: the last.
+    """
+
+    policy: str
+    reference: str | None
+    rollouts: Rows = ()
+    kept_step: int | None = None
+
+
+def subject_of_run(run: RunFolder, answered: Collection[str]) -> Subject | None:
+    """The policy, beside the SL-CAI model, or the seed model where there is none; with the samples of the last round's
+    RL. None where there is no policy.
+    """
+    reference = next((name for name in REFERENCES if name in answered), None)
+    if POLICY not in answered or reference is None:
+        return None
+    trained = run.result(at_round("rl", run.profile.rounds - 1))
+    return subject(POLICY, reference, None if trained is None else Path(trained["path"]))
+
+
+def subject_of_models(models: Mapping[str, Path | str]) -> Subject | None:
+    """The model named `rl_cai`, or the last one; beside SL-CAI, the seed model, or the one named before it."""
+    if not models:
+        return None
+    policy = POLICY if POLICY in models else list(models)[-1]
+    others = [name for name in models if name != policy]
+    reference = next((name for name in REFERENCES if name in others), others[-1] if others else None)
+    trained = models[policy]
+    return subject(policy, reference, trained if isinstance(trained, Path) else None)
+
+
+def subject(policy: str, reference: str | None, trained: Path | None) -> Subject:
+    """With what `trained`, the folder of the policy, has of its RL: nothing where it sampled nothing (DPO)."""
+    if trained is None:
+        return Subject(policy, reference)
+    guard = (read_meta(trained) or {}).get("guard") or {}
+    kept = None if guard.get("best_step") is None else int(guard["best_step"])
+    return Subject(policy, reference, read_rollouts(trained, "text", "reward", "kl", "n_tokens"), kept)
 
 
 class Probed(NamedTuple):
@@ -49,27 +95,40 @@ class Probed(NamedTuple):
         }
 
 
-async def probe(session: Session, prompts: Sequence[Prompt], measured: Measured, ledger: Ledger) -> Probed:
-    """All of it, on the prompts that a model answers in its own words. Ratings go to the ledger; what is there is not
-    asked for again.
+async def probe(
+    prompts: Sequence[Prompt],
+    measured: Measured,
+    subject: Subject | None,
+    *,
+    profile: Profile,
+    constitution: Constitution,
+    engines: EngineSlot,
+    store: Store,
+    ledger: Ledger,
+    progress: OnProgress | None = None,
+) -> Probed:
+    """All of it, on the prompts that a model answers in its own words; without a subject no probes. Ratings go to the
+    ledger; what is there is not asked for again.
     """
-    run = session.run
-    rollouts = rollouts_of(run)
     opened = open_prompts(prompts, measured.items)
     answers = {name: among(rows, opened) for name, rows in measured.answers.items()}
-    if few := {prompt.prompt_id: prompt for prompt in opened[: run.profile.evaluation.harm_scale_prompts]}:
-        judge = await session.engines.get(run.profile.judge, run.profile.judge.model)
-        harm = await harm_scale(run, few, answers, judge, ledger, report_progress)
+    if few := {prompt.prompt_id: prompt for prompt in opened[: profile.evaluation.harm_scale_prompts]}:
+        judge = await engines.get(profile.judge, profile.judge.model)
+        harm = await harm_scale(
+            few, answers, constitution, judge, ledger, max_concurrency=profile.judge.max_concurrency, progress=progress
+        )
     else:
         harm = Harm({}, {}, "evaluation.harm_scale_prompts is 0, or there are no prompts")
     added: dict[str, Rates] = {name: found | harm.rates.get(name, {}) for name, found in variety(answers).items()}
-    if POLICY in added:
-        added[POLICY] |= kl_of(rollouts, kept_step(run), run.profile.seed)
+    if subject is not None:
+        added[subject.policy] |= kl_of(subject.rollouts, subject.kept_step, profile.seed)
     rates = {name: measured.rates.get(name, {}) | found for name, found in added.items()}
     measured = measured._replace(rates=rates)
-    asked = session.store.find_all(Prompt, {row["prompt_id"] for row in rollouts})
-    best = best_of_n(rollouts, asked, run.profile.seed)
-    return Probed(measured, probes(run, opened, measured, rollouts), harm, best)
+    if subject is None:
+        return Probed(measured, [], harm, [])
+    asked = store.find_all(Prompt, {row["prompt_id"] for row in subject.rollouts})
+    best = best_of_n(subject.rollouts, asked, profile.seed)
+    return Probed(measured, probes(profile, opened, measured, subject), harm, best)
 
 
 def among(responses: Sequence[Response], prompts: Sequence[Prompt]) -> list[Response]:
@@ -96,11 +155,13 @@ def variety(answers: Mapping[str, Sequence[Response]]) -> dict[str, Rates]:
 
 
 async def harm_scale(
-    run: RunFolder,
     few: Mapping[str, Prompt],
     answers: Mapping[str, Sequence[Response]],
+    constitution: Constitution,
     judge: Engine,
     ledger: Ledger,
+    *,
+    max_concurrency: int = 256,
     progress: OnProgress | None = None,
 ) -> Harm:
     """The judge's marks from 0 to 4 for each model's responses to these prompts."""
@@ -110,10 +171,10 @@ async def harm_scale(
             rows = await rate_responses(
                 few,
                 [row for row in responses if row.prompt_id in few],
-                constitution=run.constitution,
+                constitution=constitution,
                 engine=judge,
                 ledger=ledger,
-                max_concurrency=run.profile.judge.max_concurrency,
+                max_concurrency=max_concurrency,
                 progress=progress,
             )
         except NoSuchOption as error:
@@ -128,41 +189,24 @@ async def harm_scale(
     return made
 
 
-def probes(run: RunFolder, prompts: Sequence[Prompt], measured: Measured, rollouts: Rows) -> list[limits.Finding]:
-    """The policy's on these prompts, which it answers in its own words, beside the SL-CAI model, or the seed model
-    where there is none; empty without a policy.
-    """
-    reference = next((name for name in REFERENCES if name in measured.answers), None)
-    if POLICY not in measured.answers or reference is None:
-        return []
-    policy, other = (
-        {row.prompt_id: row for row in among(measured.answers[name], prompts)} for name in (POLICY, reference)
+def probes(profile: Profile, prompts: Sequence[Prompt], measured: Measured, subject: Subject) -> list[limits.Finding]:
+    """The policy's on these prompts, which it answers in its own words, beside its reference's."""
+    policy, reference = (
+        {row.prompt_id: row for row in among(measured.answers[name], prompts)} if name is not None else {}
+        for name in (subject.policy, subject.reference)
     )
     paid = [
         Paid(row["prompt_id"], row["step"], row["text"], row["n_tokens"], row["reward"])
-        for row in rollouts
+        for row in subject.rollouts
         if row["reward"] is not None
     ]
     requests = {prompt.prompt_id: last_request(prompt) for prompt in prompts}
-    rates = measured.rates.get(POLICY, {})
-    found = battery.measure(requests, policy, other, paid, rates, seed=run.profile.seed)
-    return limits.findings(found, run.profile.evaluation.probes)
+    rates = measured.rates.get(subject.policy, {})
+    found = battery.measure(requests, policy, reference, paid, rates, seed=profile.seed)
+    return limits.findings(found, profile.evaluation.probes)
 
 
 # What RL sampled
-
-
-def rollouts_of(run: RunFolder) -> Rows:
-    """Every sample of the last round's RL; empty where it sampled nothing (DPO), or there was none."""
-    trained = run.result(at_round("rl", run.profile.rounds - 1))
-    return [] if trained is None else read_rollouts(Path(trained["path"]), "text", "reward", "kl", "n_tokens")
-
-
-def kept_step(run: RunFolder) -> int | None:
-    """The step whose weights are the policy where a guard chose it, 0 for those it began with; else None: the last."""
-    trained = run.result(at_round("rl", run.profile.rounds - 1))
-    guard = ((read_meta(Path(trained["path"])) or {}).get("guard") if trained is not None else None) or {}
-    return None if guard.get("best_step") is None else int(guard["best_step"])
 
 
 def kl_of(rollouts: Rows, kept: int | None, seed: int) -> Rates:

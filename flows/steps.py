@@ -259,7 +259,17 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
             items=sets.items,
             progress=report_progress,
         )
-        probed = await probing.probe(session, prompts, measured, ledger)
+        probed = await probing.probe(
+            prompts,
+            measured,
+            probing.subject_of_run(run, measured.answers),
+            profile=run.profile,
+            constitution=run.constitution,
+            engines=session.engines,
+            store=session.store,
+            ledger=ledger,
+            progress=report_progress,
+        )
     measured = probed.measured
     for name, responses in measured.answers.items():
         run.save_ids(f"eval-{name}", [r.response_id for r in responses])
@@ -293,7 +303,9 @@ def report(session: Session) -> dict[str, Any]:
     lines = accounts.funnel(run)
     write_atomically(run.path / "funnel.txt", in_columns(("step", "in", "out", "rejected"), lines))
     if metric_names(data.results) or data.win_rates:
-        text = results_text(data.results, data.win_rates, data.targets, gating=data.gating)
+        text = results_text(
+            data.results, data.win_rates, data.targets, probes=data.measurements.probes, gating=data.gating
+        )
         write_atomically(run.path / "results.txt", f"{text}\n")
     said = shown.verdict(data.targets, data.gating)
     return {

@@ -113,7 +113,7 @@ def scored(store: Store, scorer: Scorer, exchanges: Collection[Exchange], tell: 
     """The scores of all: found where they are stored, asked for and stored where not. What cannot be scored becomes a
     reject, and is asked for again the next time.
     """
-    ids = {exchange.exchange_id: digest("score", exchange.exchange_id, scorer.digest) for exchange in exchanges}
+    ids = {exchange.exchange_id: Score.make_id(exchange.exchange_id, scorer.digest) for exchange in exchanges}
     stored = store.find_all(Score, list(ids.values()))
     found = {i: stored[row_id].score for i, row_id in ids.items() if row_id in stored}
     open_ = [exchange for exchange in exchanges if exchange.exchange_id not in found]

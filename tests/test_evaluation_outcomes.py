@@ -19,7 +19,7 @@ from cai.gate import from_json
 from cai.intervals import rate, share, wilson
 from cai.ledger import MemoryLedger
 from cai.probes.refusal import read
-from cai.records import Comparison, Evaluation, EvaluationItem, Message, Prompt, Response
+from cai.records import Comparison, Evaluation, EvaluationItem, Message, Prompt, Response, Score
 from cai.smallworld import world
 from cai.verdict import Unscored
 from flows.runs import create_run
@@ -312,9 +312,28 @@ def test_a_reward_model_is_measured_by_the_same_pairs():
         return [MERIT.get(messages[-1].content, math.nan) for messages in conversations]
 
     items = [each for _, each in PAIRS]
-    preferred = score_pairs(items, {p.prompt_id: p for p, _ in PAIRS}, score)
-    rates = pair_rates(items, preferred)
+    found = score_pairs(items, {p.prompt_id: p for p, _ in PAIRS}, score, "rm")
+    rates = pair_rates(items, found.preferred)
     assert values(rates)["pair_accuracy"] == (2.5 / 4, 4) and values(rates)["unscored_rate"] == (1 / 5, 5)
     half = share([1.0, 1.0, 0.0, 0.5], ["help", "help", "say", "now"])
     assert (rates["pair_accuracy"].low, rates["pair_accuracy"].high) == (half.low, half.high)
     assert rates["unscored_rate"] == rate([False] * 4 + [True], ["help", "help", "say", "now", "then"])
+
+
+def test_what_a_reward_model_gives_each_response_is_a_row_and_no_number_is_none():
+    items = [each for _, each in PAIRS]
+    asked = []
+
+    def score(conversations):
+        asked.extend(conversations)
+        return [MERIT.get(messages[-1].content, math.nan) for messages in conversations]
+
+    found = score_pairs(items, {p.prompt_id: p for p, _ in PAIRS}, score, "rm")
+    texts = {row.response_id: row.text for row in found.given}
+    assert [(texts[row.response_id], row.score) for row in found.scores] == [
+        (row.text, MERIT[row.text]) for row in found.given if row.text in MERIT
+    ]
+    assert len(asked) == len(found.given) > len(found.scores) > 0, "each response once; what has no score has no row"
+    assert {row.score_id for row in found.scores} == {
+        Score.make_id(key, "rm") for key, t in texts.items() if t in MERIT
+    }

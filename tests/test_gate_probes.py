@@ -16,7 +16,7 @@ from cai.records import Message, Prompt, Response
 from cai.smallworld import answers as say
 from cai.smallworld import world
 from flows.gating import gate_of
-from flows.probing import probes
+from flows.probing import Subject, probes
 from flows.runs import create_run
 
 REQUESTS = world.requests("eval", 400)
@@ -102,7 +102,8 @@ def gated(run, policy=good, *, answer=truthful, follows=None, n=400, rates=None,
     answers = {"seed": said(say.comply, "seed"), "sl_cai": said(good, "sl_cai"), "rl_cai": said(policy, "rl_cai")}
     known = {"rl_cai": {"sycophancy": flips(answer, n)} if rates is None else rates}
     measured = Measured(answers, known, {}, {})
-    found = probes(run, prompts, measured, paid(follows) if rollouts is None else rollouts)
+    subject = Subject("rl_cai", "sl_cai", paid(follows) if rollouts is None else rollouts)
+    found = probes(run.profile, prompts, measured, subject)
     return gate_of(run, prompts, measured, 0, found), {row.probe: row for row in found}
 
 

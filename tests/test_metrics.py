@@ -54,12 +54,14 @@ def test_ties_narrow_a_share_and_unanimity_does_not_make_it_certain():
 # Win rate at equal length
 
 
-def matches(n, seed, *, merit=0.3, per_length=1.0, factor=1.0):
-    """A judge that likes merit and length; `factor` makes every response of the first model that much longer."""
+def matches(n, seed, *, merit=0.3, per_length=1.0, jump=0.0, factor=1.0):
+    """A judge that likes merit and length; `factor` makes every response of the first model that much longer. `jump` is
+    what the longer one gains however little longer it is.
+    """
     rng = np.random.default_rng(seed)
     usual = np.exp(rng.normal(5, 0.5, n))
     own, other = usual * np.exp(rng.normal(0, 0.4, n)) * factor, usual * np.exp(rng.normal(0, 0.4, n))
-    logit = merit + rng.normal(0, 1, n) + per_length * np.tanh((own - other) / 150)
+    logit = merit + rng.normal(0, 1, n) + per_length * np.tanh((own - other) / 150) + jump * np.sign(own - other)
     won = rng.random(n) < 1 / (1 + np.exp(-logit))
     return [Match(str(i), float(w), a, b) for i, (w, a, b) in enumerate(zip(won, own, other, strict=True))]
 
@@ -68,16 +70,16 @@ def test_length_control_is_the_maximum_that_scipy_finds():
     rows = matches(300, 0)
     wins = np.array([row.win for row in rows])
     difference = np.array([row.length - row.other_length for row in rows])
-    x, added = np.tanh(difference / difference.std()), 2 / len(rows)
+    x, longer = np.tanh(difference / difference.std()), np.sign(difference)
 
     def loss(beta):
-        logit = beta[0] + beta[1] * x
-        return np.sum((1 + added) * np.logaddexp(0, logit) - (wins + added * wins.mean()) * logit)
+        logit = beta[0] + beta[1] * x + beta[2] * longer
+        return np.sum(np.logaddexp(0, logit) - wins * logit) + (beta[1] / 3) ** 2 / 2 + beta[2] ** 2 / 2
 
-    best = minimize(loss, np.zeros(2), method="BFGS", options={"gtol": 1e-10}).x
+    best = minimize(loss, np.zeros(3), method="BFGS", options={"gtol": 1e-10}).x
     found = length_controlled(rows)
     assert found.rate.value == pytest.approx(1 / (1 + math.exp(-best[0])), abs=1e-6)
-    assert found.length_effect.value == pytest.approx(best[1], abs=1e-5)
+    assert found.length_effect.value == pytest.approx(best[1] + best[2], abs=1e-5)
 
 
 def test_planted_verbosity_moves_the_raw_win_rate_and_hardly_the_controlled_one():
@@ -85,6 +87,27 @@ def test_planted_verbosity_moves_the_raw_win_rate_and_hardly_the_controlled_one(
     raw = wordy.raw.value - plain.raw.value
     assert raw > 0.05
     assert abs(wordy.rate.value - plain.rate.value) <= raw / 4
+
+
+def test_a_judge_that_only_sees_which_response_is_longer_moves_it_as_little():
+    """A slope alone is left with 0.3 of the raw move where responses are twice as long: a jump is no slope."""
+    plain, wordy = (
+        length_controlled(matches(40_000, seed, per_length=0.0, jump=0.7, factor=factor))
+        for seed, factor in ((1, 1.0), (2, 2.0))
+    )
+    raw = wordy.raw.value - plain.raw.value
+    assert raw > 0.08
+    assert abs(wordy.rate.value - plain.rate.value) <= 0.15 * raw
+
+
+def test_a_model_that_is_never_the_shorter_has_a_wide_interval_however_many_prompts_there_are():
+    """Nothing tells a liking for the longer from merit then, but that such likings are not without bounds."""
+    drawn = matches(10_000, 5, per_length=0.0, jump=1.5, factor=2.0)
+    never = length_controlled([m for m in drawn if m.length > m.other_length])
+    at_equal_length = length_controlled(matches(20_000, 6, per_length=0.0)).rate.value
+    assert never.raw.value > 0.8
+    assert never.rate.low < at_equal_length < never.rate.high
+    assert never.rate.high - never.rate.low > 0.3
 
 
 def test_without_a_liking_for_length_control_changes_little():
@@ -103,6 +126,8 @@ def test_swapping_the_models_turns_the_controlled_win_rate():
 def test_length_that_is_always_greater_by_the_same_tells_nothing():
     found = length_controlled([Match(str(i), float(i % 3 > 0), 120.0, 100.0) for i in range(60)])
     assert math.isnan(found.rate.value) and found.raw.value == pytest.approx(2 / 3)
+    but_one = length_controlled([Match(str(i), float(i % 3 > 0), 120.0, 100.0 + 10 * (i == 7)) for i in range(60)])
+    assert but_one.rate.low < 0.05 and but_one.rate.high > 0.95
     same = length_controlled([Match(str(i), float(i % 3 > 0), 100.0, 100.0) for i in range(60)])
     assert same.rate == same.raw
 

@@ -47,7 +47,7 @@ def test_at_most_one_window_in_twenty_without_any_change_raises_an_alarm():
     alarms = 0
     for seed in range(100):
         rng = random.Random(seed)
-        found = compare(traffic(rng, 60), traffic(rng, 25, times=3), seed=seed)
+        found = compare(traffic(rng, 50), traffic(rng, 50, times=2), seed=seed)
         assert len(found.findings) == 1 + 1 + len(RULES) + 1
         alarms += bool(found.alarms)
     assert alarms <= 10
@@ -101,7 +101,7 @@ def test_the_permutation_test_is_exact_and_its_estimate_unbiased():
 
 def test_too_few_prompts_are_no_verdict():
     found = compare(traffic(random.Random(0), FEWEST - 1), traffic(random.Random(0), 100))
-    assert not found.findings and "19 and 100 different prompts are too few" in summary(found, "traffic")
+    assert not found.findings and "49 and 100 different prompts are too few" in summary(found, "traffic")
 
 
 def test_shares_of_tags_are_compared_where_both_sides_have_any():

@@ -74,16 +74,23 @@ def run(tmp_path, rng):
     return made
 
 
-def evaluated(run):
+def dispatched(run, *asks):
+    """The last one's result, which is kept as the flow keeps it."""
+
     async def work():
         session = Session(run)
         try:
-            await dispatch(session, {"step": "prompts"})
-            return await dispatch(session, {"step": "evaluate", "models": {"seed": "one", "rl_cai": "other"}})
+            return [await dispatch(session, ask) for ask in asks][-1]
         finally:
             await session.engines.close()
 
-    return asyncio.run(work())
+    result = asyncio.run(work())
+    run.finish(asks[-1]["step"], result)
+    return result
+
+
+def evaluated(run):
+    return dispatched(run, {"step": "prompts"}, {"step": "evaluate", "models": {"seed": "one", "rl_cai": "other"}})
 
 
 def test_an_evaluation_probes_the_policy_and_keeps_what_it_found(run):
@@ -104,6 +111,13 @@ def test_an_evaluation_probes_the_policy_and_keeps_what_it_found(run):
     conditions = {row["condition"]["metric"]: row["measured"] for row in result["gate"]}
     assert conditions["kl"]["value"] == pytest.approx(0.1) and conditions["probe/sycophancy"] is None
     assert conditions["probe/length"]["value"] == probes["length"]["value"]
+
+
+def test_the_text_of_a_run_has_its_probes(run):
+    evaluated(run)
+    dispatched(run, {"step": "report"})
+    said = (run.path / "results.txt").read_text()
+    assert "sycophancy: not measured" in said and "reward length" in said
 
 
 def opinions(n=40):
@@ -175,7 +189,7 @@ def test_a_judge_without_a_word_for_a_mark_measures_nothing_and_says_so(run):
     judge = ScriptedEngine(failures={1: NoSuchOption("option '0' has no first token of its own")})
     answers = {"seed": [Response.given(PROMPTS[0].prompt_id, "no.", "seed")]}
     few = {PROMPTS[0].prompt_id: PROMPTS[0]}
-    made = asyncio.run(harm_scale(run, few, answers, judge, MemoryLedger()))
+    made = asyncio.run(harm_scale(few, answers, run.constitution, judge, MemoryLedger()))
     assert made.rates == {} and "option '0'" in made.why
 
 

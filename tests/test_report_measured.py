@@ -14,7 +14,7 @@ from cai.report.build import build_report
 from cai.report.data import Measurements
 from cai.report.measured import MEANINGS
 from cai.report.naming import name_points
-from cai.report.text import before_after_table
+from cai.report.text import before_after_table, results_text
 from cai.report.units import better, unit_of
 from flows.report_measured import measurements
 
@@ -72,6 +72,16 @@ def test_each_probe_says_in_words_what_it_found_against_its_limit(whole):
     assert f"{MEANINGS['sycophancy']} not measured there are no items ≤ 10 points n 0" in said
 
 
+def test_the_text_has_a_row_for_each_probe_and_the_reason_for_those_not_measured():
+    said = results_text(results(), {}, probes=measurements(EVALUATED).probes)
+    rows = [" ".join(line.split()) for line in said.splitlines()]
+    assert "boilerplate +25.0 points +22.0 to +29.0 points ≤ 20.0 points 200 tripped" in rows
+    assert "reward length +0.25 −∞ to ∞ ≤ 0.50 200 unclear" in rows
+    assert "preaching 25.0 % 22.0 to 29.0 % – 200 passed" in rows
+    assert "sycophancy: not measured, there are no items" in rows
+    assert "probe" not in results_text(results(), {})
+
+
 def test_marks_ratings_and_the_best_of_n_have_their_numbers_in_their_units(whole):
     assert "RL-CAI 1.32 1.10 to 1.50 80 3" in whole["harm-scale"], "with the number of those without a mark"
     assert "RL-CAI 1,600 1,550 to 1,650 90 seed 1,400" in whole["elo"], "the best first"
@@ -83,10 +93,13 @@ def test_a_number_that_is_no_percentage_is_not_written_as_one(whole):
     said = whole["results"]
     shares, other = said.split("Other measures")
     assert "under-refusal lower is better – not measured 10.0 % 5.0–16.0 · n 120" in shares
-    assert "capability higher is better – not measured 61.0 %" in shares
+    assert "right answers higher is better – not measured 61.0 %" in shares
     assert "KL from the reference nats per token – not measured 0.0213 0.0190 to 0.0240 · n 400" in other
     assert "distinct word pairs share of runs of words, 0 to 1; higher is better – not measured 0.910" in other
-    assert "sycophancy points: shares of answers, one less another; lower is better" in other and "−6.0 points" in other
+    assert (
+        "sycophancy, net points: shares of answers, one less another; lower is better" in other
+        and "−6.0 points" in other
+    )
     assert "harmfulness" not in said and "harm_scale" not in said, "it has its own section"
     assert not any(name in before_after_table(results()) for name in ("KL", "distinct", "sycophancy", "harmfulness"))
 

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.config import EngineConfig, Profile
     from cai.constitution import Constitution
-    from cai.evaluation import Measured, Rates, Sets
+    from cai.evaluation import Rates, Sets
     from cai.evaluation.pairs import Preferred
+    from cai.probes.limits import Finding
     from cai.records import EvaluationItem
+    from flows.probing import Probed, Subject
     from storage.store import Store
 
 STAGES = ("sl_cai", "rl_cai")
@@ -36,7 +38,7 @@ Models = dict[str, Path | str]
     "--win-rate-prompts",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Have the judge compare on so many prompts; 0: not at all. The profile's number otherwise.",
+    help="Have the judge compare on so many prompts; 0: it is not asked at all. The profile's number otherwise.",
 )
 @click.option(
     "--reward-model", type=click.Path(path_type=Path), help="Also have this one tell the better response of each pair."
@@ -62,6 +64,9 @@ def evaluate(
     three models or more their Elo ratings. Of pairs: how often the judge prefers the better response. All with 95 %
     intervals.
 
+    The probes, as after a run, of `rl_cai`, or else of the last model, beside SL-CAI, the seed model, or the model
+    before it. Those of its reward need the samples of RL that its folder keeps.
+
     Without --model: the profile's own model as `seed`, and the latest `sl_cai` and `rl_cai` under --home. Without
     --prompts: those under `evaluation` in the profile. Prompts that a model's run trained on are left out.
     Responses and comparisons are stored, and not asked for again.
@@ -72,9 +77,11 @@ def evaluate(
     cai evaluate --profile my.yaml --model old=models/old --model new=models/new --prompts held-out.jsonl
     """
     from cai.constitution import load_constitution
-    from cai.evaluation import pairs_of, to_json
+    from cai.evaluation import pairs_of
     from cai.report.text import results_text
     from cai.turns import accelerator_of, taken
+    from flows.probing import subject_of_models
+    from flows.report_measured import measurements
     from storage.store import Store
 
     settings = _settings(profile or PROFILES / "demo.yaml", files, n, win_rate_prompts, kind)
@@ -87,12 +94,32 @@ def evaluate(
     for name, model in models.items():
         click.echo(f"{name}: {model}", err=True)
     with taken(accelerator_of((settings.engine, *settings.judges), "`cai evaluate`")):
-        measured, told = asyncio.run(_measure(models, sets, store, settings, constitution))
+        subject = subject_of_models(models) if sets.asked() else None
+        probed, told = asyncio.run(_measure(models, sets, store, settings, constitution, subject))
         if reward_model is not None:
             told |= _scored(reward_model, sets, store)
-    click.echo(results_text({**measured.rates, **told}, measured.win_rates, elo=measured.elo))
+    measured, probes = probed.measured, measurements(probed.to_json()).probes
+    click.echo(results_text({**measured.rates, **told}, measured.win_rates, elo=measured.elo, probes=probes))
+    if probed.harm.why and settings.evaluation.harm_scale_prompts:
+        click.echo(f"no marks of harm: {probed.harm.why}", err=True)
     if json_file is not None:
-        json_file.write_text(json.dumps(to_json(measured.metrics() | told), indent=1), encoding="utf-8")
+        found = _to_json(measured.metrics() | told, subject, probed.findings)
+        json_file.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+def _to_json(
+    results: "dict[str, Rates]", subject: "Subject | None", findings: "list[Finding]"
+) -> dict[str, dict[str, Any]]:
+    """`{model: {metric: …}}`; `probe/NAME` of the model that the probes are of, as in the result of a run."""
+    from cai.config.evaluation import PROBE
+    from cai.evaluation import to_json
+    from cai.probes import limits
+
+    found: dict[str, dict[str, Any]] = dict(to_json(results))
+    if subject is not None:
+        rows = limits.to_json(findings)
+        found[subject.policy] = found[subject.policy] | {f"{PROBE}{name}": row for name, row in rows.items()}
+    return found
 
 
 def _settings(
@@ -108,6 +135,8 @@ def _settings(
     change: dict[str, Any] = {"prompts": sources}
     if win_rate_prompts is not None:
         change["win_rate_prompts"] = win_rate_prompts
+        if not win_rate_prompts:
+            change["harm_scale_prompts"] = 0
     evaluation = profile.evaluation.model_copy(update=change)
     engine = profile.engine if kind is None else profile.engine.model_copy(update={"kind": kind})
     return profile.model_copy(update={"engine": engine, "evaluation": evaluation})
@@ -187,19 +216,25 @@ def _trained_on(models: Models, store: "Store") -> dict[str, str]:
 
 
 async def _measure(
-    models: Models, sets: "Sets", store: "Store", profile: "Profile", constitution: "Constitution"
-) -> "tuple[Measured, dict[str, Rates]]":
-    """Sample, judge and store; and what the judge says of pairs whose better response is known."""
+    models: Models,
+    sets: "Sets",
+    store: "Store",
+    profile: "Profile",
+    constitution: "Constitution",
+    subject: "Subject | None",
+) -> "tuple[Probed, dict[str, Rates]]":
+    """Sample, judge, probe and store; and what the judge says of pairs whose better response is known."""
     from cai.engines.slot import EngineSlot
     from cai.evaluation import evaluate_models, judge_pairs, name_of, pairs_of, to_rows
-    from cai.records import Comparison, Reject, Response
+    from cai.records import Comparison, Rating, Reject, Response, digest
+    from flows.probing import probe
     from storage.ledger import TableLedger
 
     engines, prompts, pairs = EngineSlot(), sets.asked(), pairs_of(sets.items)
     told: dict[str, Rates] = {}
     try:
         with TableLedger(
-            store, [prompt.prompt_id for prompt in sets.prompts], (Response, Comparison, Reject)
+            store, [prompt.prompt_id for prompt in sets.prompts], (Response, Comparison, Rating, Reject)
         ) as ledger:
             measured = await evaluate_models(
                 models if prompts else {},
@@ -209,6 +244,17 @@ async def _measure(
                 engines=engines,
                 ledger=ledger,
                 items=sets.items,
+                progress=_on_stderr(),
+            )
+            probed = await probe(
+                prompts,
+                measured,
+                subject,
+                profile=profile,
+                constitution=constitution,
+                engines=engines,
+                store=store,
+                ledger=ledger,
                 progress=_on_stderr(),
             )
             if pairs and profile.evaluation.win_rate_prompts:
@@ -225,20 +271,22 @@ async def _measure(
                 told["judge"] = _told("judge", judge.model_digest, pairs, preferred, store)
     finally:
         await engines.close()
-    store.append(to_rows(measured.rates, measured.answers, set=name_of(prompts, sets.items)))
-    return measured, told
+    over, judged_in = name_of(prompts, sets.items), digest("judged", profile.judge.model, constitution.digest())
+    store.append(to_rows(probed.measured.rates, measured.answers, set=over, judged_in=judged_in))
+    return probed, told
 
 
 def _scored(path: Path, sets: "Sets", store: "Store") -> "dict[str, Rates]":
-    """What a reward model says of the pairs."""
+    """What a reward model says of the pairs; its scores are stored with the responses."""
     from cai.evaluation import pairs_of, score_pairs
-    from cai.models import read_meta
+    from cai.models import model_digest, resolve_model
     from cai.training.scoring import RewardModel
 
     pairs, prompts = pairs_of(sets.items), {prompt.prompt_id: prompt for prompt in sets.prompts}
-    preferred = score_pairs(pairs, prompts, RewardModel.load(path).score)
-    model_digest = str((read_meta(path) or {}).get("model_digest", ""))
-    return {"reward_model": _told("reward_model", model_digest, pairs, preferred, store)}
+    by = model_digest(resolve_model(path))
+    found = score_pairs(pairs, prompts, RewardModel.load(path).score, by)
+    store.append([*found.given, *found.scores])
+    return {"reward_model": _told("reward_model", by, pairs, found.preferred, store)}
 
 
 def _told(
@@ -262,7 +310,7 @@ def _on_stderr() -> "OnProgress":
         is_done = progress.n_done + progress.n_rejected == progress.n_total
         if is_done or time.monotonic() - shown_s > 5:
             shown_s = time.monotonic()
-            what = "comparisons" if progress.stage == "labels" else "responses"
+            what = {"labels": "comparisons", "ratings": "marks"}.get(progress.stage, "responses")
             found, rejected = f"{progress.n_reused} found", f"{progress.n_rejected} rejected"
             click.echo(f"  {progress.n_done}/{progress.n_total} {what}, {found}, {rejected}", err=True)
 

@@ -5,6 +5,7 @@ That says something of who judges, and nothing of a policy.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from cai.asks import OnProgress
 from cai.config import Profile
@@ -14,13 +15,21 @@ from cai.evaluation.smallworld import Rates
 from cai.feedback import Labelling, ResponsePair, label
 from cai.intervals import Rate, rate, share
 from cai.preferences import derive
-from cai.records import Comparison, EvaluationItem, Ledger, Message, PreferencePair, Prompt, Response
+from cai.records import Comparison, EvaluationItem, Ledger, Message, PreferencePair, Prompt, Response, Score
 from cai.verdict import Unscored
 
 Preferred = dict[str, float | Unscored]
 """By item: 1 where the better response is preferred, 0 where the worse is, 0.5 for a tie."""
-Score = Callable[[Sequence[tuple[Message, ...]]], Sequence[float]]
+Scorer = Callable[[Sequence[tuple[Message, ...]]], Sequence[float]]
 """Conversations that end with the response, one raw score each."""
+
+
+class ScoredPairs(NamedTuple):
+    """`scores` are the rows of the responses that have one; those responses are `given`."""
+
+    preferred: Preferred
+    given: list[Response]
+    scores: list[Score]
 
 
 def pairs_of(items: Sequence[EvaluationItem]) -> list[EvaluationItem]:
@@ -65,8 +74,13 @@ async def judge_pairs(
 
 
 def _pair(item: EvaluationItem, prompt: Prompt) -> ResponsePair:
+    return ResponsePair.of(prompt, *_given(item))
+
+
+def _given(item: EvaluationItem) -> tuple[Response, Response]:
+    """The better response and the worse."""
     better, worse = (Response.given(item.prompt_id, text, item.set) for text in (item.better, item.worse))
-    return ResponsePair.of(prompt, better, worse)
+    return better, worse
 
 
 def _preferred(item: EvaluationItem, said: PreferencePair | None) -> float | Unscored:
@@ -75,13 +89,25 @@ def _preferred(item: EvaluationItem, said: PreferencePair | None) -> float | Uns
     return 0.5 if said.is_tie else float(said.chosen == item.better)
 
 
-def score_pairs(items: Sequence[EvaluationItem], prompts: Mapping[str, Prompt], score: Score) -> Preferred:
-    """Whether a reward model gives the better response more; a score that is no number is unscored."""
-    pairs = pairs_of(items)
-    asked = [prompts[item.prompt_id].messages for item in pairs]
-    better = score([(*asks, Message("assistant", i.better)) for asks, i in zip(asked, pairs, strict=True)])
-    worse = score([(*asks, Message("assistant", i.worse)) for asks, i in zip(asked, pairs, strict=True)])
-    return {item.item_id: _higher(a, b) for item, a, b in zip(pairs, better, worse, strict=True)}
+def score_pairs(
+    items: Sequence[EvaluationItem], prompts: Mapping[str, Prompt], score: Scorer, model_digest: str
+) -> ScoredPairs:
+    """Whether a reward model gives the better response more, and what it gives each; a score that is no number is
+    unscored.
+    """
+    pairs = [(item, *_given(item)) for item in pairs_of(items)]
+    given = list({row.response_id: row for _, *both in pairs for row in both}.values())
+    said = score([(*prompts[row.prompt_id].messages, Message("assistant", row.text)) for row in given])
+    by_id = {row.response_id: float(value) for row, value in zip(given, said, strict=True)}
+    preferred = {
+        item.item_id: _higher(by_id[better.response_id], by_id[worse.response_id]) for item, better, worse in pairs
+    }
+    scores = [
+        Score(Score.make_id(key, model_digest), key, model_digest, value)
+        for key, value in by_id.items()
+        if not math.isnan(value)
+    ]
+    return ScoredPairs(preferred, given, scores)
 
 
 def _higher(better: float, worse: float) -> float | Unscored:

@@ -4,6 +4,10 @@ arXiv 2404.04475). Pure; numpy only.
 The regression there, of one model against one other: P(win) = σ(θ + φ · tanh(Δ / sd(Δ)) + ψ · γ_prompt), with Δ the
 difference of lengths. The length-controlled win rate is the mean with Δ set to 0. The prompt's difficulty γ is fitted
 there over all models of a leaderboard; two models cannot show it, so it is left out, and σ(θ) is the mean over prompts.
+
+Here a jump is added, κ · sign(Δ): a judge that sees which response is longer and not by how much is no slope, and what
+the slope cannot follow would go to θ where one model is mostly the longer. θ and κ are told apart by the matches in
+which that model is the shorter; where those are few, a prior bounds κ, and its width is in the interval.
 """
 
 import math
@@ -15,6 +19,11 @@ import numpy as np
 from cai.intervals import Floats, Interval, Rate, cluster_sums, share, t_quantile
 
 TOLERANCE, MAX_STEPS, LONGEST_STEP = 1e-10, 100, 2.0
+SLOPE, JUMP = 3.0, 1.0
+"""Standard deviations of φ and κ before anything is seen, in nats: what length is worth has bounds. They keep the fit
+finite where length separates wins from losses, and weigh as much as one match and four.
+"""
+N_TERMS = 3
 
 
 class Match(NamedTuple):
@@ -27,7 +36,7 @@ class Match(NamedTuple):
 
 
 class LengthControlled(NamedTuple):
-    """`length_effect` is φ: how many nats of log-odds a response gains that is longer by far more than is usual.
+    """`length_effect` is φ + κ: how many nats of log-odds a response gains that is longer by far more than is usual.
 
     `rate` is unknown (NaN, 0 to 1) where lengths differ by the same amount everywhere: then nothing tells length from
     merit.
@@ -41,9 +50,8 @@ class LengthControlled(NamedTuple):
 def length_controlled(matches: Sequence[Match]) -> LengthControlled:
     """The win rate as it is and at equal length, with intervals over prompts.
 
-    σ(θ) has the interval of θ, by the cluster-robust variance of a maximum-likelihood estimate (Liang and Zeger 1986)
-    and Student's quantile. Two further matches, won as often as all are, are spread over the data (Clogg et al. 1991):
-    they keep θ and φ finite where length separates wins from losses.
+    σ(θ) has the interval of θ, by the cluster-robust variance of the estimate (Liang and Zeger 1986) and Student's
+    quantile.
     """
     wins = np.array([match.win for match in matches], dtype=np.float64)
     clusters = [match.prompt_id for match in matches]
@@ -54,37 +62,46 @@ def length_controlled(matches: Sequence[Match]) -> LengthControlled:
         return LengthControlled(raw, raw, nothing)
     n_prompts = len(set(clusters))
     spread = float(difference.std())
-    if n_prompts < 3 or spread <= 1e-9 * float(np.abs(difference).max()):
+    if n_prompts <= N_TERMS or spread <= 1e-9 * float(np.abs(difference).max()):
         return LengthControlled(Rate(math.nan, 0.0, 1.0, 0), raw, nothing)
-    design = np.column_stack([np.ones(len(wins)), np.tanh(difference / spread)])
+    design = np.column_stack([np.ones(len(wins)), np.tanh(difference / spread), np.sign(difference)])
     fit = _fit(design, wins, clusters)
-    t = t_quantile(n_prompts - 2)
-    theta, phi = (Interval(v, v - t * e, v + t * e) for v, e in zip(fit.values, fit.errors, strict=True))
+    t = t_quantile(n_prompts - N_TERMS)
+    theta, effect = (fit.interval(np.array(terms), t) for terms in ([1.0, 0.0, 0.0], [0.0, 1.0, 1.0]))
     rate = Rate(_sigmoid(theta.value), _sigmoid(theta.low), _sigmoid(theta.high), len(wins))
-    return LengthControlled(rate, raw, phi)
+    return LengthControlled(rate, raw, effect)
 
 
 class _Fit(NamedTuple):
-    values: list[float]
-    errors: list[float]
+    """θ, φ and κ, `(3,)`, and their covariance, `(3, 3)`."""
+
+    values: Floats
+    covariance: Floats
+
+    def interval(self, terms: Floats, t: float) -> Interval:
+        """Of the sum of the terms, each times its number."""
+        value, error = float(terms @ self.values), math.sqrt(float(terms @ self.covariance @ terms))
+        return Interval(value, value - t * error, value + t * error)
 
 
 def _fit(design: Floats, wins: Floats, clusters: Sequence[str]) -> _Fit:
-    """Newton's method on the log-likelihood, then the sandwich: (XᵀWX)⁻¹ (Σ over prompts of score·scoreᵀ) (XᵀWX)⁻¹."""
-    added = design.shape[1] / len(wins)
-    total, won = 1 + added, wins + added * wins.mean()
-    beta = np.zeros(design.shape[1])
+    """Newton's method on the posterior's logarithm, then the sandwich B (M + P) B: B is (XᵀWX + P)⁻¹, M is Σ over
+    prompts of score·scoreᵀ, and P the prior's precision. In the middle P counts the prior as an observation, which errs
+    as others do.
+    """
+    prior = np.diag([0.0, SLOPE**-2, JUMP**-2])
+    beta = np.zeros(N_TERMS)
     for _ in range(MAX_STEPS):
         p = 1 / (1 + np.exp(-design @ beta))
-        bread = np.linalg.inv((design * (total * p * (1 - p))[:, None]).T @ design)
-        step = np.clip(bread @ (design.T @ (won - total * p)), -LONGEST_STEP, LONGEST_STEP)
+        bread = np.linalg.inv((design * (p * (1 - p))[:, None]).T @ design + prior)
+        step = np.clip(bread @ (design.T @ (wins - p) - prior @ beta), -LONGEST_STEP, LONGEST_STEP)
         beta = beta + step
         if np.abs(step).max() < TOLERANCE:
             break
-    scores = cluster_sums(design * (won - total * p)[:, None], clusters)
+    scores = cluster_sums(design * (wins - p)[:, None], clusters)
     n_prompts = len(scores)
     meat = scores.T @ scores * n_prompts / (n_prompts - 1)
-    return _Fit(beta.tolist(), np.sqrt(np.diag(bread @ meat @ bread)).tolist())
+    return _Fit(beta, bread @ (meat + prior) @ bread)
 
 
 def _sigmoid(x: float) -> float:

@@ -56,7 +56,11 @@ def measure(
     """
     both = [(key, policy[key], reference[key]) for key in policy if key in reference]
     if not both:
-        nothing = NotMeasured("the policy and its reference have answered no prompt in common")
+        nothing = NotMeasured(
+            "the policy and its reference have answered no prompt in common"
+            if reference
+            else "there are no responses of another model to set it beside"
+        )
         beside: Found = dict.fromkeys(("hedging", "boilerplate", "length", "repetition"), nothing)
     else:
         replies = [drift.Reply(key, own.text, own.n_tokens, ref.text, ref.n_tokens) for key, own, ref in both]

@@ -57,12 +57,18 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward model's raw scalar for one response."""
+    """A raw scalar for one response: a reward model's for a row of `responses`, or what monitoring gave an exchange,
+    whose id is a digest of texts that are not stored. `reward_model_digest` is of all that the number depends on.
+    """
 
     score_id: str
     response_id: str
     reward_model_digest: str
     score: float
+
+    @staticmethod
+    def make_id(response_id: str, reward_model_digest: str) -> str:
+        return digest("score", response_id, reward_model_digest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from cai.config.evaluation import PROBE
 from cai.gate import Gating
 from cai.intervals import Rate, WinRates
-from cai.report.data import Results, Target
+from cai.report.data import Probe, Results, Target
 from cai.report.units import unit_of
 
 WIDTH = 100
@@ -21,8 +22,18 @@ LABELS = {
     "rude_rate": "rude",
     "under_refusal_rate": "under-refusal",
     "partial_refusal_rate": "partial refusal",
+    "refusal_rate": "refusal",
+    "unscored_rate": "unscored",
+    "contamination_rate": "trained on",
+    "capability": "right answers",
+    "pair_accuracy": "right of pairs",
+    "sycophancy": "sycophancy, net",
+    "sycophancy/flips": "turns to the opinion",
+    "sycophancy/away": "turns away from the opinion",
+    "harmfulness": "mark of harm",
     "harmful_by_judge_rate": "harmful by the judge",
     "harmfulness_mass_outside": "outside the judge's marks",
+    "elo": "Elo",
     "distinct_2": "distinct word pairs",
     "repetition": "repeats within a response",
     "self_repetition": "repeats between responses",
@@ -33,13 +44,32 @@ _KIND = "harmful_rate/"
 _ROUND = "rl_cai_"
 
 
+_PARTS = ("over_refusal_rate", "pair_accuracy")
+"""Metrics that are told by part too: `over_refusal_rate/benign`."""
+_AGAINST = {"win_rate": "", "length_controlled_win_rate": " at equal length"}
+
+
 def label(name: str) -> str:
-    """A model or metric as people say it; a name of the user's own stays as it is."""
+    """A model or metric as people say it, with the set in brackets if it has one; a name of the user's own stays as it
+    is.
+    """
     if name.startswith(_KIND):
         return name.removeprefix(_KIND)
     if name.startswith(_ROUND) and (number := name.removeprefix(_ROUND)).isdigit():
         return f"{LABELS['rl_cai']} of round {number}"
-    return LABELS.get(name, name)
+    if name.startswith(PROBE):
+        return f"{_words(name.removeprefix(PROBE))} (probe)"
+    whole, _, part = name.partition("/")
+    if part and whole in _AGAINST:
+        return f"wins over {label(part)}{_AGAINST[whole]}"
+    if part and whole in _PARTS:
+        return f"{LABELS[whole]}, {part}"
+    metric, bracket, of_set = name.partition(" (")
+    return LABELS.get(metric, metric) + bracket + of_set
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def versus(model: str, other: str) -> str:
@@ -58,14 +88,17 @@ def results_text(
     targets: Sequence[Target] = (),
     *,
     elo: Mapping[str, Rate] | None = None,
+    probes: Sequence[Probe] = (),
     gating: Gating | None = None,
 ) -> str:
-    """Everything that was measured, part by part: rates, win rates, ratings, targets, the gate."""
+    """Everything that was measured, part by part: rates, win rates, ratings, probes, targets, the gate."""
     parts = [before_after_table(results)] if metric_names(results) or not win_rates else []
     if win_rates:
         parts.append(win_rate_table(win_rates))
     if elo:
         parts.append(elo_table(elo))
+    if probes:
+        parts.append(probe_table(probes))
     if targets:
         parts.append("\n".join(_target(target) for target in targets))
     if gating is not None:
@@ -107,6 +140,23 @@ def elo_table(elo: Mapping[str, Rate]) -> str:
     rows = [[label(model), f"{r.value:.0f}", f"{r.low:.0f} to {r.high:.0f}", f"{r.n:,}"] for model, r in best_first]
     header = ["Elo by the judge", "rating", "95 %", "games"]
     return f"{_join([list(column) for column in zip(header, *rows, strict=True)])}\n\n400 points are odds of 10 to 1"
+
+
+def probe_table(probes: Sequence[Probe]) -> str:
+    """Probes as rows, those with nothing to measure last, each with the reason."""
+    rows = []
+    for probe in probes:
+        if (found := probe.measured) is None:
+            continue
+        unit = unit_of(f"{PROBE}{probe.name}")
+        limit = "–" if probe.limit is None else f"≤ {unit.number(probe.limit).removeprefix('+')}"
+        interval = unit.interval(found.low, found.high)
+        rows.append([_words(probe.name), unit.number(found.value), interval, limit, f"{found.n:,}", probe.outcome])
+    header = ["probe", "found", "95 %", "limit", "n", ""]
+    parts = [_join([list(column) for column in zip(header, *rows, strict=True)])] if rows else []
+    if why := [f"{_words(p.name)}: not measured, {p.why}" for p in probes if p.measured is None]:
+        parts.append("\n".join(why))
+    return "\n\n".join(parts)
 
 
 def before_after_table(results: Results, *, width: int = WIDTH) -> str:

@@ -58,6 +58,7 @@ _KNOWN: dict[str, tuple[Unit, Better]] = {
     "contamination_rate": (SHARE, "lower"),
     "capability": (SHARE, "higher"),
     "accuracy": (SHARE, "higher"),
+    "pair_accuracy": (SHARE, "higher"),
     "win_rate": (SHARE, "higher"),
     "length_controlled_win_rate": (SHARE, "higher"),
     "sycophancy": (POINTS, "lower"),
