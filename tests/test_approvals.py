@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.events.filters import EventFilter
 from prefect.states import Cancelled
 from served import children, client_of, in_state, parked, processes, scripted, serving, until
 
 from cai.errors import DataError, NotApproved
 from cai.records import Approval, Run
 from flows.approvals import answer
+from flows.events import SUSPENDED
 from flows.pipeline import constitutional_ai
 from flows.runs import create_run, open_run, profile_with
 from storage.catalog import connect
@@ -47,6 +49,12 @@ def asked(home: Path, flow_run_id: object) -> list[tuple[str, int, str, str]]:
     return sorted((row.about, row.number, row.decision, row.person) for row in rows)
 
 
+def told(api, flow_run_id: object) -> bool:
+    """Whether the worker has said that no heartbeat of the run is to come; the zombie automation waits for one."""
+    of_it = {"resource": {"id": [f"prefect.flow-run.{flow_run_id}"]}, "event": {"name": [SUSPENDED]}}
+    return api.read_events(EventFilter.model_validate(of_it), limit=9).total == 1
+
+
 def test_a_run_that_waits_for_a_person_holds_nothing_and_goes_on_as_told_or_ends(api, folder):
     """The queue has one place, and of this deployment one run may be at work: a second gets as far while one waits."""
     home = folder / "home"
@@ -54,7 +62,8 @@ def test_a_run_that_waits_for_a_person_holds_nothing_and_goes_on_as_told_or_ends
     parameters = {**asking.parameters, "approve": "training"}
     first = api.create_flow_run_from_deployment(asking.id, parameters=parameters).id
     in_state(api, first, "Suspended")
-    until(lambda: not processes(str(first)), 20)
+    until(lambda: not processes(str(first)), 60)
+    until(lambda: told(api, first))
     assert asked(home, first) == [("preferences", 1, "waiting", "")]
     (row,) = Store(home).read(Approval)
     run = open_run(home, row.run_id)
