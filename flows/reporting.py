@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.card import Card, card_of
+from cai.coverage.near import TEMPLATE
 from cai.evaluation import from_json, is_smallworld, win_rates_from_json
 from cai.labels.report import label_report
 from cai.labels.sources import GoldQuality
@@ -194,6 +195,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("prompts")) and any(result.get("kinds", {})):
         n, kinds = sum(result["kinds"].values()), sorted(result["kinds"].items(), key=lambda each: -each[1])
         facts["prompts by kind"] = ", ".join(f"{kind or 'not stated'} {m / n:.1%}" for kind, m in kinds)
+    if (result := run.result("prompts")) and (n := result.get("n_of_templates")):
+        facts["prompts of a template"] = f"{n:,} kept, each near more than {TEMPLATE} others: `cai prompts dedup`"
     for number in range(run.profile.rounds):
         if (result := run.result(at_round("preferences", number))) and result.get("drawn"):
             facts[titled("RL prompts drawn", number)] = drawn_said(result["drawn"])
