@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import yaml
+
+from flows.server import held_port
 
 ROOT = Path(__file__).parents[1]
 MARK = "CAI_KILLS"
@@ -90,9 +91,8 @@ class Site:
         self.folder, self.engine = folder, engine
         mark = uuid.uuid4().hex
         self.family = Family(mark)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self._held = contextlib.ExitStack()
+        self.port = self._held.enter_context(held_port())
         self.url = f"http://127.0.0.1:{self.port}/api"
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
         self._env |= {
@@ -122,6 +122,7 @@ class Site:
         self.stop()
 
     def stop(self) -> None:
+        self._held.close()
         for pid in self.family.now():
             kill(pid)
         for process in (self.server, self.worker, *self._ended):

@@ -47,11 +47,35 @@ def objection(registry: Registry, model: Model, channel: str) -> str:
             "no gate has judged it; give the profile of its run a `gate` of this channel, and the run measures it "
             "(docs/evaluation.md)"
         )
-    elif said.verdict == "PASS":
-        return ""
-    else:
+    elif said.verdict != "PASS":
         why = f"run {said.run_id}: {explained(said)}"
+    elif against := out_of_date(registry, said):
+        why = (
+            f"NOT ENOUGH: its PASS was {against}; delete runs/{said.run_id}/steps/evaluate.json and start the run "
+            "again to have it measured beside that one"
+        )
+    else:
+        return ""
     return f"model {model.model_digest[:SHORT]} ({model.name}) has no PASS for {channel}: {why}"
+
+
+def out_of_date(registry: Registry, said: GateVerdict) -> str:
+    """Where a verdict rests on changes from a model that is no longer the one in use: from which, and what is; else "".
+
+    Of a model that was in use itself nothing is: it is what came between.
+    """
+    last = registry.promoted(said.channel)
+    own = (said.model_digest, said.channel)
+    if last is None or said.baseline_digest == last.model_digest:
+        return ""
+    if any((p.model_digest, p.channel) == own for p in registry.promotions):
+        return ""
+    if not any(finding.condition.is_relative for finding in gate.from_json(json.loads(said.findings)).findings):
+        return ""
+    return (
+        f"measured beside {registry.label(said.baseline_digest)}, and {registry.label(last.model_digest)} is in use "
+        f"since {last.promoted_at}"
+    )
 
 
 def explained(said: GateVerdict) -> str:
@@ -69,7 +93,9 @@ def explained(said: GateVerdict) -> str:
 def verdict_line(registry: Registry, said: GateVerdict) -> str:
     """A verdict in full, on one line."""
     beside = f" beside {registry.label(said.baseline_digest)}" if said.baseline_digest else ""
-    return f"{said.channel}: {explained(said)} (run {said.run_id}, {said.judged_at}{beside})"
+    against = out_of_date(registry, said)
+    late = f"; it no longer counts: {against}" if against else ""
+    return f"{said.channel}: {explained(said)} (run {said.run_id}, {said.judged_at}{beside}){late}"
 
 
 def override_line(by: Override) -> str:

@@ -1,8 +1,9 @@
-"""What a stage tells the server when its result is committed, so that an automation can start the next one.
+"""What we tell the server for its automations: a stage, that its result is committed, so that the next one can start.
 
 Only a flow that was started by itself tells: within a whole run, the run itself goes on.
 """
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
@@ -16,7 +17,9 @@ COMMITTED = {
 """By the stage that ends with it; see deployments/automations.yaml."""
 ALERT = "cai.monitor.alert"
 """Production has shifted or drifted; sent by `flows/monitor.py`."""
-SENT = (*COMMITTED.values(), ALERT)
+SUSPENDED = "cai.flow-run.suspended"
+"""The process of a run that waits for a person has ended; sent by `flows/worker.py`, for the zombie automation."""
+SENT = (*COMMITTED.values(), ALERT, SUSPENDED)
 
 
 def announce(run: RunFolder, stage: str, round: int = 0) -> None:
@@ -36,4 +39,14 @@ def alert(model_digest: str, name: str, verdict: str, alarms: list[str], file: s
         ALERT,
         resource={"prefect.resource.id": f"cai.model.{model_digest}", "prefect.resource.name": name},
         payload={"verdict": verdict, "alarms": alarms, "file": file},
+    )
+
+
+def suspended(run: FlowRun, flow_name: str) -> None:
+    """Say that a suspended run has no process any more, and so no heartbeat to come."""
+    flow = {"prefect.resource.id": f"prefect.flow.{run.flow_id}", "prefect.resource.name": flow_name}
+    emit_event(
+        SUSPENDED,
+        resource={"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name},
+        related=[{**flow, "prefect.resource.role": "flow"}],
     )

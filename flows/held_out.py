@@ -96,6 +96,13 @@ def refused_prompts(store: Store, guard: HeldOutGuard, prompt_ids: Iterable[str]
     return refused
 
 
+def held_out_now(store: Store, profile: Profile | None, prompt_ids: Iterable[str]) -> Refused:
+    """Those of these prompts that must not be trained on, as it stands now. Writes nothing."""
+    guard = guard_of(store, profile)
+    asked = ((prompt.prompt_id, guard.refusal(prompt)) for prompt in _read(store, prompt_ids))
+    return {prompt_id: why for prompt_id, why in asked if why is not None}
+
+
 def refused_revisions(rows: Iterable[Revision], refused: Refused) -> list[Reject]:
     """A reject for each revision that must not be trained on: its prompt is held out since it was imported."""
     return [

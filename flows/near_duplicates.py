@@ -1,6 +1,7 @@
 """Which prompts of a run or a home repeat another in other words, as rejects; `cai/coverage/near.py` decides."""
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from cai.coverage.near import NearDuplicates, Repeat
 from cai.records import Prompt, Reject
@@ -15,7 +16,13 @@ _SAYS = {
 }
 
 
-def repeats_of(store: Store, prompt_ids: Sequence[str]) -> list[Repeat]:
+class Compared(NamedTuple):
+    repeats: list[Repeat]
+    n_of_templates: int
+    """Prompts that are near more than `TEMPLATE` others, and stay."""
+
+
+def compared(store: Store, prompt_ids: Sequence[str]) -> Compared:
     """Of stored prompts, those that repeat one before them in this order. Texts are in memory by the group."""
     finder = NearDuplicates()
     for start in range(0, len(prompt_ids), GROUP):
@@ -23,7 +30,8 @@ def repeats_of(store: Store, prompt_ids: Sequence[str]) -> list[Repeat]:
         found = store.find_all(Prompt, group)
         for prompt_id in group:
             finder.add(found[prompt_id])
-    return finder.repeats()
+    repeats = finder.repeats()
+    return Compared(repeats, finder.n_of_templates)
 
 
 def rejects_of(repeats: Iterable[Repeat], stage: str = "import") -> list[Reject]:

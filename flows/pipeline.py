@@ -14,11 +14,13 @@ from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
+from cai.errors import NotApproved
 from flows import stages
 from flows.approvals import Approve, ends_unapproved, may_train
 from flows.events import announce
 from flows.generation import generation
 from flows.preflight import check
+from flows.promotion import is_promoted
 from flows.promotion import promote as promote_policy
 from flows.recording import failure_recorded
 from flows.rounds import at_round
@@ -100,7 +102,12 @@ def constitutional_ai(
         if last >= 6:
             stages.evaluate(home, run.run_id)
         stages.report(home, run.run_id)
-        if last >= 6 and promote:
-            promote_policy(run, asks=approve in ("promotion", "both"), within_h=approve_within_h)
+        if last >= 6 and promote and not is_promoted(run):
+            try:  # a person is asked with the report at hand; then it says what came of it
+                promote_policy(run, asks=approve in ("promotion", "both"), within_h=approve_within_h)
+            except NotApproved:
+                stages.report(home, run.run_id)
+                raise
+            stages.report(home, run.run_id)
         announce(run, until)
     return run.run_id

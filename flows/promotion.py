@@ -15,6 +15,8 @@ from flows.shown import verdict as verdict_shown
 from storage import registry
 from storage.store import Store
 
+STEP = "promotion"
+
 
 def promote(run: RunFolder, *, asks: bool, within_h: float) -> None:
     """Promote the policy to the gate's channel, else to `production`, as `cai models promote` does, once.
@@ -22,8 +24,13 @@ def promote(run: RunFolder, *, asks: bool, within_h: float) -> None:
     Raises:
         NotApproved: the gate has not passed it, and nobody was to be asked; or a person said no.
     """
-    if run.result("promotion") is None:
-        generate(str(run.home), run.run_id, "promotion", "promote", allowed(run, asks=asks, within_h=within_h))
+    if not is_promoted(run):
+        generate(str(run.home), run.run_id, STEP, "promote", allowed(run, asks=asks, within_h=within_h))
+
+
+def is_promoted(run: RunFolder) -> bool:
+    """Whether the run has put its policy to use; it does so once."""
+    return run.result(STEP) is not None
 
 
 def allowed(run: RunFolder, *, asks: bool, within_h: float) -> dict[str, Any]:

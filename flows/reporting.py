@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cai.card import Card, card_of
+from cai.coverage.near import TEMPLATE
 from cai.evaluation import from_json, is_smallworld, win_rates_from_json
 from cai.labels.report import label_report
 from cai.labels.sources import GoldQuality
-from cai.records import Model, Override, PreferencePair, Prompt, Response, Revision
+from cai.records import Approval, Model, Override, PreferencePair, Prompt, Response, Revision
 from cai.registry import Registry
 from cai.report.chains import spread
 from cai.report.data import (
@@ -78,6 +79,8 @@ def gather(run: RunFolder, store: Store) -> ReportData:
         targets=targets_of(run),
         gating=stored_gating(run),
         overrides=tuple(_overrides(run, store)),
+        promoted=tuple(_promoted(run, store)),
+        not_promoted=_not_promoted(run, store),
         measurements=measurements(evaluated),
         frontier=tuple(frontier(results, _sampled(run, prompts), prompts)),
         stages=tuple(_stage_times(run)),
@@ -128,6 +131,27 @@ def _overrides(run: RunFolder, store: Store) -> Iterable[Override]:
     return (override for model in _models(run, known) for override in known.overridden(model))
 
 
+def _promoted(run: RunFolder, store: Store) -> Iterable[str]:
+    known = registry.load(store)
+    for model in _models(run, known):
+        for row in known.current(model):
+            before = f", in place of {known.label(row.previous_digest)}" if row.previous_digest else ""
+            note = f": {row.note}" if row.note else ""
+            yield f"to {row.channel}: {known.label(model.model_digest)}, {row.promoted_at}{before}{note}"
+
+
+def _not_promoted(run: RunFolder, store: Store) -> str:
+    """What was last said when a person was asked to promote the policy, unless that was yes."""
+    about = ("promotion", "override")  # see `Approval.about`
+    asked = [row for row in store.read(Approval) if row.run_id == run.run_id and row.about.startswith(about)]
+    last = max(asked, key=lambda row: (row.asked_at, row.number), default=None)
+    if last is None or last.decision == "approved":
+        return ""
+    if last.decision == "refused":
+        return f"refused by {last.person}, {last.decided_at}: {last.reason or 'no reason given'}"
+    return f"{'nobody answered' if last.decision == 'expired' else 'a person is asked'} until {last.until}"
+
+
 def _models(run: RunFolder, known: Registry) -> list[Model]:
     """Those that the run trained, or found trained, in the order of its steps."""
     digests = [r["model_digest"] for step, _ in steps(run) for r in step_results(run, step) if "model_digest" in r]
@@ -171,6 +195,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("prompts")) and any(result.get("kinds", {})):
         n, kinds = sum(result["kinds"].values()), sorted(result["kinds"].items(), key=lambda each: -each[1])
         facts["prompts by kind"] = ", ".join(f"{kind or 'not stated'} {m / n:.1%}" for kind, m in kinds)
+    if (result := run.result("prompts")) and (n := result.get("n_of_templates")):
+        facts["prompts of a template"] = f"{n:,} kept, each near more than {TEMPLATE} others: `cai prompts dedup`"
     for number in range(run.profile.rounds):
         if (result := run.result(at_round("preferences", number))) and result.get("drawn"):
             facts[titled("RL prompts drawn", number)] = drawn_said(result["drawn"])

@@ -52,7 +52,11 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
         os.environ.setdefault(*HEARTBEAT)  # it may outlive us, and `cai serve` has what waits for heartbeats
         yield running
         return
-    port = port or _free_port()
+    with contextlib.ExitStack() as held:
+        yield from _started(home, port or held.enter_context(held_port()))
+
+
+def _started(home: Path, port: int) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     server = Child(
         ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
@@ -156,11 +160,17 @@ def answers(url: str) -> bool:
         return False
 
 
-def _free_port() -> int:
-    """Any free port: two runs that start together must not both take the usual one and talk to one server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """Any free port: two runs that start together must not both take the usual one and talk to one server.
+
+    It is bound while the block lasts, and nobody listens at it: the kernel gives it to nobody who wants any port, and
+    a server that is told to listen there can (both sides say SO_REUSEADDR, as servers do).
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def serve_forever(home: Path, port: int) -> None:

@@ -4,11 +4,12 @@ Every stage looks first whether its result is there (`runs/ID/steps/NAME.json`, 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.runtime import flow_run
 
 from cai.config import DPOConfig, GRPOConfig, PPOConfig, RLOOConfig
@@ -34,6 +35,9 @@ from flows.shards import Ask, generate, generate_all, once
 from flows.supervise import StepFailed
 from flows.training import MOST_HALVINGS, run_training
 from flows.waiting import waiting
+
+OTHER_TRIES = 3
+"""The kinds that are tried again once: NotFinite, EngineDied, signal."""
 
 
 def last_step(run: RunFolder, until: str) -> str:
@@ -64,18 +68,32 @@ def _in_round(stage: str) -> Callable[[], str]:
     return name
 
 
-def _may_fit_or_pass(_task: object, task_run: Any, state: Any) -> bool:
-    """Retry with fewer rows at once as long as that may help, and once what may pass by itself or, after a NaN, from an
-    earlier checkpoint.
+def tried_again() -> Callable[[object, object, State[Any]], bool]:
+    """Whether one training step is tried again after it failed: with fewer rows at once as long as that may help; once
+    after a NaN, from an earlier checkpoint; and once after what may pass by itself. No cause uses up another's tries.
     """
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, StepFailed) and (
-        error.is_out_of_memory or ((error.is_transient or error.is_not_finite) and task_run.run_count <= 1)
-    )
+    seen: Counter[str] = Counter()
+
+    # A function: Prefect takes any other callable for a plain yes or no.
+    def condition(_task: object, _task_run: object, state: State[Any]) -> bool:
+        error = state.result(raise_on_failure=False)
+        if not isinstance(error, StepFailed):
+            return False
+        if error.is_out_of_memory:
+            return True  # until no half is left: then the kind is another
+        seen[error.kind] += 1
+        return (error.is_transient or error.is_not_finite) and seen[error.kind] <= 1
+
+    return condition
 
 
-@task(task_run_name="{name}", retries=MOST_HALVINGS, retry_delay_seconds=5, retry_condition_fn=_may_fit_or_pass)
 def train(home: str, run_id: str, name: str, model: str, job: AnyJob) -> dict[str, Any]:
+    """See `training`."""
+    return training.with_options(retry_condition_fn=tried_again())(home, run_id, name, model, job)
+
+
+@task(name="train", task_run_name="{name}", retries=MOST_HALVINGS + OTHER_TRIES, retry_delay_seconds=5)
+def training(home: str, run_id: str, name: str, model: str, job: AnyJob) -> dict[str, Any]:
     """One training command in a child of its own; what comes of it is the row `model` of the `models` table.
 
     Where it ran out of memory, the retry has half as many rows in memory at once, and as many in a batch.

@@ -65,9 +65,10 @@ def import_prompts(session: Session) -> dict[str, Any]:
     generated = written(run, session.store)
     wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated, privacy=run.profile.privacy)
     imported = run_import(session.store, wish, take)
-    kinds = Counter(imported.kinds)
+    kinds, n_of_templates = Counter(imported.kinds), 0
     if run.profile.near_duplicates == "reject":
-        repeated = near_duplicates.rejects_of(near_duplicates.repeats_of(session.store, ids))
+        compared = near_duplicates.compared(session.store, ids)
+        repeated, n_of_templates = near_duplicates.rejects_of(compared.repeats), compared.n_of_templates
         session.store.append(repeated)
         gone = {reject.prompt_id for reject in repeated}
         ids[:] = [prompt_id for prompt_id in ids if prompt_id not in gone]
@@ -86,6 +87,7 @@ def import_prompts(session: Session) -> dict[str, Any]:
         "n_out": len(ids),
         "n_rejected": len(rejected),
         "n_shards": session.n_shards(),
+        "n_of_templates": n_of_templates,
         "kinds": dict(kinds),
         "personal": imported.personal,
     }

@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Crashed
 from prefect.workers.process import ProcessWorker
 
 from cai.errors import CAIError
+from flows.events import suspended
 from flows.orphan import FLOW_RUN_ID
 from flows.supervise import RUNS_GRACE_S
 
@@ -59,13 +60,16 @@ class Worker(ProcessWorker):
 
     async def run(self, flow_run: FlowRun, *args: Any, **kwargs: Any) -> Any:
         """See `ProcessWorker.run`. It says itself that a run crashed, but nothing of its stages; and of a run that was
-        cancelled before it had begun nothing at all.
+        cancelled before it had begun nothing at all. A heart beats until the process ends, also after the run was
+        suspended: that the last beat is no reason to wait for another is said here.
         """
         result = await super().run(flow_run, *args, **kwargs)
         now = await self.client.read_flow_run(flow_run.id)
         await settle(self.client, await _at_work_below(self.client, [now]))
         if not _is_over(now) and (result.status_code == 0 or _is_cancelling(now)):
             await settle(self.client, [now])
+        if now.state is not None and now.state.is_paused():
+            suspended(now, (await self.client.read_flow(now.flow_id)).name)
         return result
 
 

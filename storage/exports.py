@@ -78,6 +78,7 @@ def export_sft(
     response_ids: Collection[str] = (),
     share: float | None = None,
     prompt_ids: Collection[str] | None = None,
+    held_out: Collection[str] = (),
     model_digest: str | None = None,
     versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
@@ -92,6 +93,7 @@ def export_sft(
         share: of all rows, so many are to be helpful, to the nearest row: those of `response_ids` that come first by
             id, which is a digest. None takes all of them.
         prompt_ids: only rows of these prompts.
+        held_out: no row of these prompts.
         model_digest: only rows of this model.
         versions: table versions to read, as an earlier `ExportResult` named them.
 
@@ -102,8 +104,8 @@ def export_sft(
     """
     model = None if model_digest is None else [model_digest]
     filters = [_Filter("prompt_id", prompt_ids), _Filter("model_digest", model)]
-    revisions, params = _where([_Filter("revision_id", revision_ids), *filters])
-    responses, more = _where([_Filter("response_id", response_ids), *filters])
+    revisions, params = _where([_Filter("revision_id", revision_ids), *filters], held_out)
+    responses, more = _where([_Filter("response_id", response_ids), *filters], held_out)
     newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
     rows = f"""
         WITH chosen AS (FROM revisions WHERE {revisions} AND {_NO_GOLD}),
@@ -157,6 +159,7 @@ def export_preferences(
     pairs: Iterable[PreferencePair] | None = None,
     pair_ids: Collection[str] | None = None,
     prompt_ids: Collection[str] | None = None,
+    held_out: Collection[str] = (),
     include_ties: bool = True,
     versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
@@ -168,6 +171,7 @@ def export_preferences(
         pairs: these, instead of what is stored.
         pair_ids: the pairs of one run; None takes all that are stored.
         prompt_ids: only pairs of these prompts.
+        held_out: of what is stored, no pair of these prompts.
         include_ties: DPO wants none; a reward model trained on soft labels learns from them.
         versions: table versions to read, as an earlier `ExportResult` named them.
 
@@ -186,7 +190,7 @@ def export_preferences(
             and all(f.values is None or getattr(by_id[key], f.column) in f.values for f in keep)
         ]
         return _write(out, PREFERENCE_SCHEMA, map(_pair_row, kept), {}, "pairs")
-    condition, params = _where([_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)])
+    condition, params = _where([_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)], held_out)
     sql = f"""
         SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source, objective FROM preferences
         WHERE {condition} AND {_NO_GOLD} {"" if include_ties else "AND NOT is_tie"} ORDER BY pair_id
@@ -210,11 +214,15 @@ def export_prompts(
     return _export(store, out, PROMPT_SCHEMA, sql, params, _prompt_row, versions, "prompts")
 
 
-def _where(filters: Iterable[_Filter]) -> tuple[str, list[list[str]]]:
-    """SQL for all of the filters, with the values as parameters."""
+def _where(filters: Iterable[_Filter], held_out: Collection[str] = ()) -> tuple[str, list[list[str]]]:
+    """SQL for all of the filters, with the values as parameters; no row of the prompts that are held out."""
     active = [f for f in filters if f.values is not None]
-    condition = " AND ".join(f"{f.column} IN (SELECT unnest(?::VARCHAR[]))" for f in active)
-    return condition or "true", [list(f.values) for f in active if f.values is not None]
+    parts = [f"{f.column} IN (SELECT unnest(?::VARCHAR[]))" for f in active]
+    params = [list(f.values) for f in active if f.values is not None]
+    if held_out:
+        parts.append("prompt_id NOT IN (SELECT unnest(?::VARCHAR[]))")
+        params.append(list(held_out))
+    return " AND ".join(parts) or "true", params
 
 
 def _export(

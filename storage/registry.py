@@ -129,7 +129,7 @@ def _override(registry: Registry, model: Model, row: Promotion, by: Overriding) 
         promotion_id=row.promotion_id,
         model_digest=model.model_digest,
         gating_id="" if said is None else said.gating_id,
-        verdict="" if said is None or said.verdict == "PASS" else said.verdict,
+        verdict="" if said is None else "PASS beside another baseline" if said.verdict == "PASS" else said.verdict,
         person=by.person,
         reason=by.reason,
         overridden_at=row.promoted_at,

@@ -165,7 +165,12 @@ class Store:
 
     def _check_schema(self, table: Table, handle: DeltaTable) -> None:
         if problem := verification.schema_drift(table, handle):
-            raise StorageError(f"{problem}; use the version of cai-flows that wrote it, or another --home")
+            raise StorageError(
+                f"{problem}. Nothing was written. Go on in this home with the cai-flows that wrote it (the version is "
+                f"`code` in the run.json of each folder under {self.home / 'runs'}), or start anew in another --home: "
+                "`cai export prompts FILE.jsonl` of that version writes what `cai run PROFILE --prompts FILE.jsonl` of "
+                "this one reads, and models are folders that a profile may name"
+            )
 
     # Reading
 

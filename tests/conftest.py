@@ -58,3 +58,12 @@ def browser():
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def port():
+    """Nobody listens at it, unless the test starts a server there."""
+    from flows.server import held_port
+
+    with held_port() as port:
+        yield port

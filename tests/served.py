@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from prefect.settings import (
     PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
+
+from flows.server import held_port
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "deployments"
@@ -39,17 +40,15 @@ class Served:
 def serving(folder: Path, deployments: list[dict]) -> Iterator[Served]:
     """`cai serve` over `folder / "home"`. With the block all of it is killed."""
     file, automations = written(folder, "trial", deployments, [])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    arguments = ["serve", "--home", folder / "home", "--port", port, "--file", file, "--automations", automations]
-    command = [*CAI, *map(str, arguments)]
-    served = Served(start(command, folder), f"http://127.0.0.1:{port}/api", command)
-    try:
-        yield served
-    finally:
-        served.process.kill()
-        served.process.wait()
+    with held_port() as port:
+        arguments = ["serve", "--home", folder / "home", "--port", port, "--file", file, "--automations", automations]
+        command = [*CAI, *map(str, arguments)]
+        served = Served(start(command, folder), f"http://127.0.0.1:{port}/api", command)
+        try:
+            yield served
+        finally:
+            served.process.kill()
+            served.process.wait()
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen:

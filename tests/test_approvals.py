@@ -1,5 +1,6 @@
 """People in the loop: a run that asks before it goes on, deployed and in its own process."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,13 +9,18 @@ from contextvars import copy_context
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.events.filters import EventFilter
 from prefect.states import Cancelled
+from scripted_run import run_steps
 from served import children, client_of, in_state, parked, processes, scripted, serving, until
 
 from cai.errors import DataError, NotApproved
-from cai.records import Approval, Run
+from cai.models import META, content_digest
+from cai.records import Approval, Model, Run
 from flows.approvals import answer
+from flows.events import SUSPENDED
 from flows.pipeline import constitutional_ai
 from flows.runs import create_run, open_run, profile_with
 from storage.catalog import connect
@@ -47,6 +53,12 @@ def asked(home: Path, flow_run_id: object) -> list[tuple[str, int, str, str]]:
     return sorted((row.about, row.number, row.decision, row.person) for row in rows)
 
 
+def told(api, flow_run_id: object) -> bool:
+    """Whether the worker has said that no heartbeat of the run is to come; the zombie automation waits for one."""
+    of_it = {"resource": {"id": [f"prefect.flow-run.{flow_run_id}"]}, "event": {"name": [SUSPENDED]}}
+    return api.read_events(EventFilter.model_validate(of_it), limit=9).total == 1
+
+
 def test_a_run_that_waits_for_a_person_holds_nothing_and_goes_on_as_told_or_ends(api, folder):
     """The queue has one place, and of this deployment one run may be at work: a second gets as far while one waits."""
     home = folder / "home"
@@ -54,7 +66,8 @@ def test_a_run_that_waits_for_a_person_holds_nothing_and_goes_on_as_told_or_ends
     parameters = {**asking.parameters, "approve": "training"}
     first = api.create_flow_run_from_deployment(asking.id, parameters=parameters).id
     in_state(api, first, "Suspended")
-    until(lambda: not processes(str(first)), 20)
+    until(lambda: not processes(str(first)), 60)
+    until(lambda: told(api, first))
     assert asked(home, first) == [("preferences", 1, "waiting", "")]
     (row,) = Store(home).read(Approval)
     run = open_run(home, row.run_id)
@@ -132,3 +145,32 @@ def test_a_run_without_a_worker_waits_in_its_process_and_a_no_is_an_end_and_no_e
     decided = sorted((row.number, row.decision) for row in Store(home).read(Approval) if row.run_id == run.run_id)
     assert decided == [(1, "expired"), (2, "refused"), (3, "approved")] and status() == "completed"
     assert constitutional_ai(**parameters) == run.run_id, "who has said yes is not asked again"
+
+
+def test_a_run_that_promotes_when_told_is_completed_and_its_report_says_so(api, folder):
+    """Reported before a person was asked, it ended as running, and its report knew of no promotion."""
+    home = folder / "promoting"
+    profile = yaml.safe_load((folder / "asking.profile.yaml").read_text()) | {
+        "evaluation": {"prompts": [{"path": "smallworld", "limit": 4}], "win_rate_prompts": 0},
+        "gate": {"conditions": [{"metric": "harmful_rate", "at_most": 1.0}]},
+    }
+    profile["engine"]["model"] = "smallworld"  # where RL would start from is looked up, though it is not started
+    (folder / "promoting.yaml").write_text(yaml.safe_dump(profile))
+    run = create_run(profile_with(folder / "promoting.yaml"), home)
+    run_steps(run, "prompts", "chains", "sft_set", "candidates", "labels", "preferences")
+    weights = home / "models" / "rl"
+    weights.mkdir(parents=True)
+    (weights / "config.json").write_text("{}")
+    digest = content_digest(weights)
+    (weights / META).write_text(json.dumps({"model_digest": digest, "parent_digest": "5eed"}))
+    Store(home).append([Model(digest, "rl_cai", "dpo", str(weights), "5eed", {}, {}, run.run_id, "2026-01-01")])
+    run.finish("rl", {"model_digest": digest, "path": str(weights)})
+    run_steps(run, "evaluate", models={"seed": "scripted", "rl_cai": "scripted"})
+
+    parameters = {"profile": str(folder / "promoting.yaml"), "home": str(home), "promote": True, "approve": "promotion"}
+    thread = answering(run, yes=True, person="Ann", reason="as planned")
+    assert constitutional_ai(**parameters, approve_within_h=0.02) == run.run_id
+    thread.join()
+    assert Store(home).find_all(Run, [run.run_id])[run.run_id].status == "completed"
+    page = (run.path / "report.html").read_text()
+    assert "<b>Promoted</b> to production" in page and "approved by Ann; as planned" in page

@@ -14,7 +14,7 @@ from prefect.automations import Automation
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.events import emit_event
-from prefect.states import Cancelling, Pending, Running
+from prefect.states import Cancelling, Paused, Pending, Running
 from prefect.variables import Variable
 from served import client_of, parked, scripted, serving, shipped, until, written
 
@@ -22,7 +22,7 @@ from cai.config import load_profile
 from cai.errors import DataError
 from flows.deploy import deploy
 from flows.deployment_file import load
-from flows.events import alert, announce
+from flows.events import alert, announce, suspended
 from flows.maintain import maintain
 from flows.runs import create_run
 from storage.store import Store
@@ -296,19 +296,28 @@ def test_a_run_whose_heart_has_stopped_is_marked_as_crashed_and_only_of_our_flow
     project = Project(folder, "zombie", [], [zombie])
     project.deploy()
 
-    def dead(flow_name: str):
+    def dead(flow_name: str, state=Running):
         run = api.create_flow_run(flow(lambda: None, name=flow_name), state=Running())
+        api.set_flow_run_state(run.id, state())
         resource = {"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.name": run.name}
         related = {"prefect.resource.role": "flow", "prefect.resource.name": flow_name}
         related["prefect.resource.id"] = f"prefect.flow.{run.flow_id}"
         emit_event("prefect.flow-run.heartbeat", resource=resource, related=[related])
         return run.id
 
+    # Two whose hearts beat once more after they were told to wait for a person, in the moment before the process ends.
+    waiting = dead("constitutional-ai", Paused)
+    unsaid = dead("constitutional-ai", Paused)
     ours, another = dead("train-rl"), dead("somebody-else-s")
+    time.sleep(1)  # in life as long: the heart sleeps for a second before it sees that it is to stop
+    suspended(api.read_flow_run(waiting), "constitutional-ai")
     until(lambda: api.read_flow_run(ours).state.is_crashed())
+    until(lambda: api.read_flow_run(unsaid).state.is_crashed())
     assert "no heartbeat" in api.read_flow_run(ours).state.message
     assert api.read_flow_run(another).state.is_running()
-    api.delete_flow_run(another)
+    assert api.read_flow_run(waiting).state.is_paused(), "its heart has stopped because it waits"
+    for left in (another, waiting):
+        api.delete_flow_run(left)
     project.automations = []
     project.deploy()
 

@@ -1,7 +1,6 @@
 """What the openai engine does when a server is busy, broken, gone or refuses: wait, ask otherwise, or say why."""
 
 import asyncio
-import socket
 from itertools import pairwise
 
 import httpx
@@ -54,10 +53,8 @@ def test_a_server_that_is_never_ready_is_unreachable_after_a_bounded_number_of_t
     assert len(server.seen) == EngineConfig().tries
 
 
-def test_a_dead_server_is_unreachable_and_its_address_is_named():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}/v1"
+def test_a_dead_server_is_unreachable_and_its_address_is_named(port):
+    url = f"http://user:secret@127.0.0.1:{port}/v1"
 
     async def go():
         client = httpx.AsyncClient(base_url=url)

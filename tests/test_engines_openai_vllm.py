@@ -18,12 +18,9 @@ from cai.records import Message, Sampling
 
 
 @pytest.mark.slow
-def test_vllm_serve_answers_as_the_engine_in_process_does(tmp_path):
+def test_vllm_serve_answers_as_the_engine_in_process_does(tmp_path, port):
     """The same weights behind a real server: same greedy words, log-probabilities within the top 20."""
     path = save_tiny_model(tmp_path / "model", 3)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(path), "--dtype", "float32"),
         *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "tiny", "--enforce-eager"),

@@ -92,7 +92,10 @@ def test_what_many_share_is_a_template():
     few = [asked(f"{STORY} Mention the number {n}.") for n in range(near.TEMPLATE)]
     assert len(near_duplicates(few)) == near.TEMPLATE - 1
     many = [asked(f"{STORY} Mention the number {n}.") for n in range(near.TEMPLATE + 2)]
-    assert near_duplicates(many) == []
+    finder = near.NearDuplicates()
+    for each in many:
+        finder.add(each)
+    assert finder.repeats() == [] and finder.n_of_templates == len(many), "they stay, and that is said"
     assert [r.kind for r in near_duplicates([*many, asked(f"{STORY.upper()} mention the number 3")])] == ["same_words"]
 
 

@@ -73,6 +73,15 @@ def test_a_run_takes_one_of_each_family(tmp_path, profile):
     assert planned.n == 6 and {p.prompt_id for p in planned.rows} == set(run.ids("prompts"))
 
 
+def test_how_many_prompts_stay_as_a_template_is_said(tmp_path, profile):
+    """More than twenty prompts that differ in a few words: what differs is what they ask."""
+    many = [f"{STORY} Mention the number {n}." for n in range(22)]
+    (tmp_path / "second.jsonl").write_text("".join(json.dumps({"prompt": text}) + "\n" for text in many))
+    run = run_steps(create_run(load_profile(profile), tmp_path / "home"), "prompts")
+    n = run.result("prompts")["n_of_templates"]
+    assert n >= 22 and f"{n} kept" in reporting.gather(run, Store(run.home)).facts["prompts of a template"]
+
+
 def test_a_profile_may_keep_them(tmp_path, profile):
     kept = load_profile(with_setting(profile, near_duplicates="keep"))
     assert run_steps(create_run(kept, tmp_path / "home"), "prompts").result("prompts")["n_out"] == 9

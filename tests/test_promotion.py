@@ -1,6 +1,7 @@
 """A policy is put to use by its gate's PASS or by a named person's reason; never by nobody."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -125,6 +126,31 @@ def test_a_yes_to_what_passed_overrides_nothing_later(gated):
         ("promotion", "approved"),
         ("override-2", "waiting"),
     }
+
+
+def test_the_report_says_what_became_of_the_policy_and_so_does_its_card(gated):
+    session = gated(PASSES)
+    run_steps(session.run, "prompts", "report")
+    assert "Promoted</b>" not in (session.run.path / "report.html").read_text()
+    promote(session, **promotion.allowed(session.run, asks=False, within_h=1.0))
+    run_steps(session.run, "prompts", "report")
+    page = (session.run.path / "report.html").read_text()
+    (row,) = session.store.read(Promotion)
+    assert f"<b>Promoted</b> to production: {row.model_digest[:8]} (rl_cai), {row.promoted_at}: the gate was" in page
+    assert "Not promoted" not in page and re.search(r"promoted</t[hd]>\s*<td[^>]*>production", page)
+
+
+@pytest.mark.parametrize(
+    ("decision", "line"),
+    [("refused", "refused by Ada, 2026-02: the set is wrong"), ("expired", "nobody answered until 2027")],
+)
+def test_the_report_says_who_refused_the_policy(gated, decision, line):
+    session = gated(FAILS)
+    said(session, "override-1", "Ada", "the set is wrong")
+    (row,) = session.store.read(Approval)
+    session.store.upsert([replace(row, decision=decision, decided_at="2026-02")])
+    run_steps(session.run, "prompts", "report")
+    assert f"<b>Not promoted</b>: {line}" in (session.run.path / "report.html").read_text()
 
 
 def test_the_form_that_overrides_takes_a_name_and_a_reason():

@@ -39,6 +39,8 @@ OPTIONAL += [
     "cards",
     "measurements",
     "overrides",
+    "promoted",
+    "not_promoted",
 ]
 
 

@@ -302,8 +302,11 @@ def test_another_schema_is_reported_and_refused(store):
     schema = pa.schema([f for f in TABLES["prompts"].schema if f.name != "licence"])
     DeltaTable.create(str(store.root / "prompts"), schema)
     assert "lacks ['licence']" in store.verify()[0]
-    with pytest.raises(StorageError, match=r"lacks \['licence'\].*another --home"):
+    with pytest.raises(
+        StorageError, match=r"lacks \['licence'\].*Nothing was written.*another --home.*cai export"
+    ) as refused:
         store.append([rows.prompt(1)])
+    assert str(store.home / "runs") in str(refused.value), "where the version that wrote it is found"
 
 
 def test_a_value_that_does_not_fit_its_column_names_the_row(store):

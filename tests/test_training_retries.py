@@ -85,7 +85,7 @@ def test_what_runs_out_of_memory_is_tried_again_with_half_the_rows_at_once(roomy
 
     run = small_run(tmp_path)
     run.finish("sft_set", {"versions": {}})
-    train = stages.train.with_options(retry_delay_seconds=0)
+    train = stages.training.with_options(retry_delay_seconds=0, retry_condition_fn=stages.tried_again())
 
     @flow
     def one_step() -> dict:
@@ -101,21 +101,30 @@ def test_what_runs_out_of_memory_is_tried_again_with_half_the_rows_at_once(roomy
     assert result["model_digest"] == meta["model_digest"]
 
 
-def test_only_memory_and_what_passes_by_itself_are_tried_again():
-    from prefect.client.schemas.objects import TaskRun
+def tries(*kinds: str) -> list[bool]:
+    """Whether one step, failing of these one after the other, is tried again each time."""
     from prefect.states import Failed
 
-    from flows.stages import _may_fit_or_pass
+    from flows.stages import tried_again
     from flows.supervise import StepFailed
 
-    def again(kind: str, run_count: int) -> bool:
-        state = Failed(data=StepFailed(kind, "as told"))
-        return _may_fit_or_pass(None, TaskRun.model_construct(run_count=run_count), state)
+    condition = tried_again()
+    return [condition(None, None, Failed(data=StepFailed(kind, "as told"))) for kind in kinds]
 
-    assert again("OutOfMemory", 1) and again("OutOfMemory", 7) and again("killed", 7)
-    assert again("EngineDied", 1) and not again("EngineDied", 2)
-    assert again("NotFinite", 1) and not again("NotFinite", 2)
-    assert not again("too_large", 1) and not again("ConfigError", 1)
+
+def test_only_memory_and_what_passes_by_itself_are_tried_again():
+    assert all(tries(*["OutOfMemory"] * 7, "killed"))
+    assert tries("EngineDied", "EngineDied") == [True, False] == tries("NotFinite", "NotFinite")
+    assert tries("too_large", "ConfigError") == [False, False]
+
+
+def test_a_try_with_fewer_rows_uses_up_no_other_try():
+    """A step that had once run out of memory failed at its first NaN, and the earlier checkpoint was never tried."""
+    assert tries("OutOfMemory", "NotFinite", "killed", "EngineDied", "OutOfMemory", "NotFinite") == [
+        *[True] * 5,
+        False,
+    ]
+    assert tries("NotFinite") == [True], "another step has tries of its own"
 
 
 def test_a_nan_goes_back_to_the_checkpoint_before_the_one_that_bred_it(made, tmp_path, monkeypatch):

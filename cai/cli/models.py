@@ -67,12 +67,16 @@ def list_models(home: Path, stage: str | None, style: str) -> None:
 
 
 def _in_short(registry: "Registry", model: "Model") -> dict[str, Any]:
+    from cai.promotion import out_of_date
+
     named = ("name", "stage", "model_digest", "parent_digest", "run_id", "created_at", "metrics")
+    verdicts = registry.verdicts(model)
     return {
         **{name: getattr(model, name) for name in named},
         "promoted": registry.channels(model),
         "overridden": [asdict(row) for row in registry.overridden(model)],
-        "verdicts": {channel: said.verdict for channel, said in registry.verdicts(model).items()},
+        "verdicts": {channel: said.verdict for channel, said in verdicts.items()},
+        "out_of_date": {channel: late for channel, said in verdicts.items() if (late := out_of_date(registry, said))},
         "stale": list(registry.why_stale(model)),
     }
 
@@ -101,10 +105,15 @@ def _list_text(registry: "Registry", chosen: "Sequence[Model]") -> str:
 
 def _verdicts(registry: "Registry", model: "Model") -> str:
     """What its gate last said; with the channel, where it is another than `production`."""
+    from cai.promotion import out_of_date
     from cai.registry import CHANNEL
 
-    said = registry.verdicts(model).items()
-    return ", ".join(row.verdict if channel == CHANNEL else f"{channel}: {row.verdict}" for channel, row in said)
+    return ", ".join(
+        ("" if channel == CHANNEL else f"{channel}: ")
+        + said.verdict
+        + (" beside another baseline" if out_of_date(registry, said) else "")
+        for channel, said in registry.verdicts(model).items()
+    )
 
 
 def _key_metrics(metrics: Mapping[str, float]) -> str:
@@ -290,8 +299,9 @@ def promote(
 ) -> None:
     """Put a model to use under the name of a channel. Earlier promotions stay on record: `cai sql promotions`.
 
-    Only a model that the channel's gate has passed, that was promoted there before, or with --override. Refused where
-    the model is stale, or its folder is unfinished or no longer holds the bytes of its record.
+    Only a model that the channel's gate has passed, beside what is in use there now where it was measured beside
+    another at all, that was promoted there before, or with --override. Refused where the model is stale, or its folder
+    is unfinished or no longer holds the bytes of its record.
     """
     from cai.promotion import Overriding
     from cai.registry import SHORT

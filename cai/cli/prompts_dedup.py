@@ -39,12 +39,15 @@ def command(
     cai prompts dedup prompts.jsonl more.csv --out kept.jsonl --rejects repeats.jsonl
     cai prompts dedup --home cai-home
     """
-    from cai.coverage.near import near_duplicates
+    from cai.coverage.near import NearDuplicates
     from cai.training.rows import write_rejects
     from flows.near_duplicates import rejects_of
 
     prompts, unfit = _of_files(files) if files else (_of_home(home), [])
-    repeats = near_duplicates(prompts)
+    finder = NearDuplicates()
+    for prompt in prompts:
+        finder.add(prompt)
+    repeats = finder.repeats()
     rejects = rejects_of(repeats, "dedup")
     if not files:
         _store(home, rejects)
@@ -58,6 +61,8 @@ def command(
     for kind, n in Counter(repeat.kind for repeat in repeats).items():
         counts[kind] = n
     counts["kept"] = len(kept)
+    if finder.n_of_templates:
+        counts["of these, of a template"] = finder.n_of_templates
     text = {prompt.prompt_id: prompt.messages[-1].content for prompt in prompts}
     rows = [[r.kind, round(r.similarity, 3), text[r.prompt_id], text[r.of]] for r in repeats[:show]]
     if style == "json":

@@ -4,15 +4,19 @@ import csv
 import io
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from cai.errors import DataError
+
+if TYPE_CHECKING:
+    from storage.store import Store
 
 CELL_WIDTH = 60
 TABLE_ROWS = 50
@@ -272,6 +276,22 @@ def _chosen(home: Path, ids: Path | None, run_id: str | None, name: str) -> list
     return None if ids is None else ids.read_text(encoding="utf-8").split()
 
 
+def _held_out(store: "Store", home: Path, run_id: str | None, table: str) -> list[str]:
+    """The prompts of a table that must not be trained on, as a run decides it when it derives its sets; says how many.
+
+    They may have been held out since: then no run has a say any more in what is exported.
+    """
+    from flows.held_out import held_out_now
+    from flows.runs import open_run
+
+    profile = None if run_id is None else open_run(home, run_id).profile
+    asked = [row["prompt_id"] for row in store.query(f"SELECT DISTINCT prompt_id FROM {table} ORDER BY prompt_id")]
+    refused = held_out_now(store, profile, asked)
+    for reason, n in sorted(Counter(why.reason for why in refused.values()).items()):
+        click.echo(f"{n:,} prompt{'s' * (n > 1)} of {table} left out: {reason}", err=True)
+    return list(refused)
+
+
 def _report(result: Any) -> None:
     versions = " ".join(f"{name}@{version}" for name, version in result.versions.items())
     click.echo(f"{result.path}: {result.n_rows} rows, digest {result.digest}, from {versions}")
@@ -298,7 +318,10 @@ def export_sft(
 
     store = Store(checked_home(home))
     chosen = _chosen(home, ids, run_id, "revisions")
-    _report(exports.export_sft(store, out, rounds=rounds, revision_ids=chosen, model_digest=model_digest))
+    gone = _held_out(store, home, run_id, "revisions")
+    _report(
+        exports.export_sft(store, out, rounds=rounds, revision_ids=chosen, model_digest=model_digest, held_out=gone)
+    )
 
 
 @export.command(
@@ -316,7 +339,8 @@ def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | No
 
     store = Store(checked_home(home))
     chosen = _chosen(home, ids, run_id, "preferences")
-    _report(exports.export_preferences(store, out, pair_ids=chosen, include_ties=include_ties))
+    gone = _held_out(store, home, run_id, "preferences")
+    _report(exports.export_preferences(store, out, pair_ids=chosen, include_ties=include_ties, held_out=gone))
 
 
 @export.command("prompts", epilog="\b\nExample:\n  cai export prompts prompts.jsonl --split eval")

@@ -100,6 +100,8 @@ class NearDuplicates:
         self._last_turns = array("Q")  # where each begins
         self._edges: list[_Edges | None] = []
         self._settings: list[bytes] = []  # what the system says, and what is expected
+        self.n_of_templates = 0
+        """Of the prompts that `repeats` has looked at, those that stay because they share a template."""
 
     def add(self, prompt: Prompt) -> None:
         if prompt.prompt_id in self._ids:
@@ -154,6 +156,7 @@ class NearDuplicates:
     def _near(self, left: Sequence[int]) -> Iterator[tuple[int, _Found]]:
         alike = self._alike(left)
         counts = Counter(i for row, others in alike.items() for each in others for i in (row, each.of))
+        self.n_of_templates = sum(n > TEMPLATE for n in counts.values())
         repeated = set[int]()
         for row, others in alike.items():
             if counts[row] > TEMPLATE:

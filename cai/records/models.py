@@ -74,15 +74,16 @@ class GateVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A person had a model promoted that its gate had not passed. `gating_id` and `verdict` are what they overrode, ""
-    where no gate had judged it. It goes with the promotion of that id if that is of this model: two may try at once.
+    """A person had a model promoted that its gate had not passed, or not beside what is in use. `gating_id` and
+    `verdict` are what they overrode, "" where no gate had judged it. It goes with the promotion of that id if that is
+    of this model: two may try at once.
     """
 
     override_id: str
     promotion_id: str
     model_digest: str
     gating_id: str
-    verdict: Literal["FAIL", "NOT ENOUGH DATA", ""]
+    verdict: Literal["FAIL", "NOT ENOUGH DATA", "PASS beside another baseline", ""]
     person: str
     reason: str
     overridden_at: str

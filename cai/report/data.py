@@ -306,6 +306,10 @@ class ReportData:
     """What the gate said; it is the verdict of the page, and the targets stand beside it."""
     overrides: tuple[Override, ...] = ()
     """People who had a model of the run put to use although the gate had not passed it."""
+    promoted: tuple[str, ...] = ()
+    """Where a model of the run is in use: one line each, with since when, in place of what, and why."""
+    not_promoted: str = ""
+    """Who said no to the policy, or that nobody answered; "" where it is in use, or nobody was asked."""
     targets: tuple[Target, ...] = ()
     measurements: Measurements = Measurements()
     frontier: tuple[FrontierPath, ...] = ()
