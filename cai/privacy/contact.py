@@ -21,9 +21,6 @@ _SPELT_OUT = re.compile(
     rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
     re.IGNORECASE,
 )
-SIGNS_OF_EMAIL = tuple(
-    "@|%40|&#064;|&#64;|&#x40;|&commat;|\\u0040| dot |dot]|dot)|dot}|[at|(at|{at|<at|[ at|( at|{ at|arroba".split("|")
-)
 _TOPS = frozenset(
     "com org net edu gov info biz io co uk de fr es nl eu ru ch ca au jp cn br pl se dk fi cz gr hu pt ie nz za mx ar "
     "tr kr sg hk il ae ro ua fm tv app dev online".split()
@@ -133,7 +130,6 @@ _NAMED = re.compile(
     r"(?:(?i:\bmy (?:full |first |last |real )?name(?: is|'s) |\b(?:i am|i'm) called |\b(?:signed|sincerely),\s+)"
     rf"|\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\.? )(?P<name>{_WORD}(?: {_WORD}){{0,2}})"
 )
-SIGNS_OF_NAME = ("name", "called ", "signed,", "sincerely,", "mr", "ms", "miss ", "dr", "prof")
 
 
 def names(text: str) -> Iterator[Found]:

@@ -10,24 +10,8 @@ from collections.abc import Iterator
 
 from cai.privacy.items import Found
 
-SAID = (
-    "passw",
-    "pwd",
-    "passp",
-    "passc",
-    "contrase",
-    "secret",
-    "token",
-    "key",
-    "bearer",
-    "basic ",
-    " -u ",
-    "--user",
-    "://",
-    "-----begin",
-)
 SHORTEST = 16
-"""A text has none where it has none of these words, and no word of so many characters."""
+"""Characters of a token, and of a secret that is no password."""
 _FORMATS = (
     r"(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|AROA)[A-Z0-9]{16}(?![A-Z0-9])",  # AWS
     r"gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{36,255}",

@@ -92,7 +92,7 @@ _REGISTRY = numdb.get("iban")
 @cache
 def _structure(country: str) -> tuple[tuple[int, str], ...]:
     """How many digits (n), letters (a) or either (c) follow each other behind the check digits; () for no country."""
-    bban = _REGISTRY.info(country)[0][1].get("bban", "")
+    bban = _REGISTRY.info(country.upper())[0][1].get("bban", "")
     return tuple((int(n), kind) for n, kind in re.findall(r"([0-9]+)!([nac])", bban))
 
 
@@ -104,27 +104,21 @@ def _account(country: str) -> re.Pattern[str] | None:
     return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
 
 
-def _lettered() -> Iterator[str]:
-    """Countries whose accounts need not have nine digits together."""
-    for country in map("".join, product(ascii_uppercase, repeat=2)):
-        shown = "nn" + "".join(kind * n for n, kind in _structure(country))
-        if len(shown) > 2 and "n" * 9 not in shown:
-            yield country
+_CODES = [code for code in map("".join, product(ascii_uppercase, repeat=2)) if _structure(code)]
+COUNTRIES = frozenset("".join(letters) for code in _CODES for letters in product(*((c, c.lower()) for c in code)))
+"""Those that have such accounts, in capitals and small letters."""
 
 
-_COUNTRY = "|".join(_lettered()).lower()
-HAS_ACCOUNT = re.compile(
-    r"[0-9](?=[0-9][ \-.]{0,2}(?:[0-9]{2}|[a-z]{4}))"
-    rf"(?:(?<=[a-z][0-9])(?<=(?:{_COUNTRY})[0-9])|(?<=[ \-][0-9])(?<=(?:{_COUNTRY})[ \-][0-9]))"
-)
-"""In small letters, the beginning of accounts that need not have so many digits together, those of Malta for one."""
+def account_at(text: str, start: int) -> re.Match[str] | None:
+    """What has the structure of an account of the country that it begins with."""
+    account = _account(text[start : start + 2])
+    return None if account is None else account.match(text, start)
 
 
 def ibans(text: str) -> Iterator[Found]:
     """The structure first: of words with two letters and two digits at their start, few go on like an account."""
     for start in _IBAN.finditer(text):
-        account = _account(start[0].upper())
-        match = None if account is None else account.match(text, start.start())
+        match = account_at(text, start.start())
         if match is None or text[match.end() : match.end() + 1].isalnum():
             continue
         if iban.is_valid(match[0].replace(".", ""), check_country=False):
@@ -143,7 +137,6 @@ def ssns(text: str, run: Run) -> Iterator[Found]:
             yield Found("ssn", *match.span(), digits)
 
 
-HAS_ADDRESS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}|:)?(?![\w:])")
