@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import privacy as benchmark
-from benchmarks import privacy_held_back, privacy_items
+from benchmarks import privacy_held_back, privacy_held_back_2, privacy_items
 from cai.config import PrivacyConfig
 from cai.privacy import Guard, added, find, in_words, masked, redacted
+from cai.privacy.find import is_bare
 from cai.records import Message, Prompt
 
 CARD, IBAN, MAIL = "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32", "jo.smith@acme.org"
@@ -77,6 +78,29 @@ def test_the_same_digits_in_another_script_or_with_unseen_characters_are_the_sam
 def test_each_kind_is_looked_for_only_when_it_is_asked_for():
     text = f"{MAIL} {CARD}"
     assert [found.kind for found in find(text, ("card",))] == ["card"] and kinds(text) == ["email", "card"]
+
+
+def test_asking_only_the_detectors_whose_sign_a_text_has_finds_what_asking_all_would(shared_data: Path):
+    """The signs are what makes imports quick; an item without one would never be looked for."""
+    rng, texts = random.Random(3), list[str]()
+    for module in (privacy_items, privacy_held_back, privacy_held_back_2):
+        texts += [row.text for row in benchmark.planted_rows(rng, module)]
+    texts += [privacy_items.look_alike(rng) for _ in range(500)] + [
+        privacy_held_back_2.look_alike(rng) for _ in range(500)
+    ]
+    texts += benchmark.human_turns(shared_data)[:1_000]
+    texts += [
+        "Prof. Ada",
+        "signed, Ada",
+        "I am called Ada",
+        "pass: abc12",
+        "a\n-u a:b12",
+        "GT82 TR4J 0102 0000 0012 1002 9690",
+    ]
+    texts += [f"{text[: len(text) // 2]}\n{text}" for text in texts[::7]] + [text.upper() for text in texts[::5]]
+    for text in texts:
+        assert find(text) == find(text, ask_all=True), text
+    assert sum(is_bare(text) for text in texts) > 1_000
 
 
 def test_no_text_takes_long_to_read():

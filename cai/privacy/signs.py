@@ -32,7 +32,7 @@ _ACCOUNT = re.compile(rb" aa ?00(?:(?: {0,2}0){3}|(?: {0,2}a){4})")
 _LONG_ACCOUNT = re.compile(
     rb" aa ?00(?:(?: {0,2}[a0]){4}(?: {0,2}0){4}|(?: {0,2}a){2}(?: {0,2}0){12}| {0,2}a(?: {0,2}0){10})"
 )
-"""Two letters, two digits, and what accounts of most countries have next; of the others some have nine digits on end."""
+"""Two letters, two digits, and what accounts have next: of most countries; of those that have nine digits or more."""
 _OTHERS = tuple((code, re.compile(rf"{code}[ \-]?[0-9]{{2}}")) for code in ("sa", "by", "gt", "md"))
 """Countries whose accounts may have any letters and digits next."""
 
