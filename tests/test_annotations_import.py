@@ -14,6 +14,7 @@ from cai.cli import gold
 from cai.cli.labels import people
 from cai.errors import CAIError, ConfigError, DataError
 from cai.labels.pseudonym import load_salt, pseudonym
+from cai.privacy import find
 from cai.records import Annotation, Message, Prompt, Reject, Response
 from storage.annotations import Import, gold_prompts, import_annotations
 from storage.store import Store
@@ -86,7 +87,9 @@ def test_hh_rlhf_is_imported_whole(hh):
         if not is_bad
     )
     found = Counter((a, b) if p == 1 else (b, a) for a, b, p in preferred(store))
-    assert found == expected, "each chosen answer, to the letter, is the better one of its pair"
+    hidden, redacted = expected - found, found - expected
+    assert hidden.total() == redacted.total() == 11, "each other chosen answer, to the letter, is the better one"
+    assert all(find("\n".join(pair)) for pair in hidden) and all("[PHONE_" in str(pair) or "[EMAIL_" in str(pair) for pair in redacted)
     assert {row.objective for row in store.read(Annotation)} == {"harmlessness"}
 
 
