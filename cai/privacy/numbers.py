@@ -104,9 +104,13 @@ def _account(country: str) -> re.Pattern[str] | None:
     return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
 
 
-_CODES = [code for code in map("".join, product(ascii_uppercase, repeat=2)) if _structure(code)]
-COUNTRIES = frozenset("".join(letters) for code in _CODES for letters in product(*((c, c.lower()) for c in code)))
-"""Those that have such accounts, in capitals and small letters."""
+def structure(country: str) -> str:
+    """What follows the check digits: `aaaannnnnn` for four letters and six digits, `c` for either."""
+    return "".join(kind * n for n, kind in _structure(country))
+
+
+CODES = tuple(code for code in map("".join, product(ascii_uppercase, repeat=2)) if _structure(code))
+"""The countries that have such accounts."""
 
 
 def account_at(text: str, start: int) -> re.Match[str] | None:

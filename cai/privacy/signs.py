@@ -7,6 +7,7 @@ where the bytes say that it may fit.
 
 import re
 import string
+from collections.abc import Sequence
 from typing import Literal
 
 from cai.privacy import contact, keys, numbers
@@ -28,13 +29,39 @@ _IPV4 = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
 _IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|arroba) ?[\])}>]")
 _NUMBER = re.compile(rb" 0(?: {0,3}0){6}")
-_ACCOUNT = re.compile(rb" aa ?00(?:(?: {0,2}0){3}|(?: {0,2}a){4})")
-_LONG_ACCOUNT = re.compile(
-    rb" aa ?00(?:(?: {0,2}[a0]){4}(?: {0,2}0){4}|(?: {0,2}a){2}(?: {0,2}0){12}| {0,2}a(?: {0,2}0){10})"
+_AS_ACCOUNT = bytes(
+    0x30 if code in _DIGITS else ord(chr(code).lower()) if code in _LETTERS else 0x20 for code in range(256)
 )
-"""Two letters, two digits, and what accounts have next: of most countries; of those that have nine digits or more."""
-_OTHERS = tuple((code, re.compile(rf"{code}[ \-]?[0-9]{{2}}")) for code in ("sa", "by", "gt", "md"))
-"""Countries whose accounts may have any letters and digits next."""
+"""Letters stay, small, digits are 0 and all else is a space."""
+_NEXT = {
+    "nnn": "(?: {0,2}0){3}",
+    "nn": "(?: {0,2}0){2}",
+    "an": " {0,2}[a-z](?: {0,2}0){4}",
+    "aan": "(?: {0,2}[a-z]){2}(?: {0,2}0){4}",
+    "aaaa": "(?: {0,2}[a-z]){4}",
+    "ccccn": "(?: {0,2}[a-z0]){4}(?: {0,2}0){4}",
+    "": "",
+}
+"""What accounts have after their country and two digits, by how that begins in the registry."""
+
+
+def _any_account() -> re.Pattern[bytes]:
+    """The beginnings of the accounts of all countries, each behind a space."""
+    countries: dict[str, list[str]] = {}
+    for code in numbers.CODES:
+        begins = next(begins for begins in _NEXT if numbers.structure(code).startswith(begins))
+        countries.setdefault(begins, []).append(code.lower())
+    parts = [rf"(?:{_by_letter(codes)}) ?00{_NEXT[begins]}" for begins, codes in countries.items()]
+    return re.compile(rf" (?=.. ?00)(?:{'|'.join(parts)})".encode())
+
+
+def _by_letter(codes: Sequence[str]) -> str:
+    """`a[de]|b[e]` for ad, ae and be: a pattern tries one letter after the other."""
+    firsts = dict.fromkeys(code[0] for code in codes)
+    return "|".join(f"{first}[{''.join(code[1] for code in codes if code[0] == first)}]" for first in firsts)
+
+
+_ACCOUNT = _any_account()
 
 
 def signs(text: str) -> list[Detector]:
@@ -49,7 +76,7 @@ def signs(text: str) -> list[Detector]:
     digits = body.translate(_AS_SHAPE, _NO_SHAPE)
     if b"0" in digits and _has_address(text, digits):
         found.append("ip")
-    if b"aa00" in digits and _has_account(text, low, body, digits):
+    if b"aa00" in digits and _has_account(text, body):
         found.append("iban")
     if _SEVEN in digits and _has_number(text, body, digits):
         found.append("number")
@@ -85,18 +112,9 @@ def _has_address(text: str, digits: bytes) -> bool:
     return text.count(":") > 1 and _IPV6.search(text) is not None
 
 
-def _has_account(text: str, low: str, body: bytes, digits: bytes) -> bool:
-    for code, pattern in _OTHERS:
-        if code in low and any(numbers.account_at(low, match.start()) for match in pattern.finditer(low)):
-            return True
-    shape = b" " + body.translate(_AS_SHAPE)
-    return _begins_account(text, _ACCOUNT, shape) or (_NINE in digits and _begins_account(text, _LONG_ACCOUNT, shape))
-
-
-def _begins_account(text: str, pattern: re.Pattern[bytes], shape: bytes) -> bool:
-    for match in pattern.finditer(shape):
-        start = match.start()
-        if text[start : start + 2] in numbers.COUNTRIES and numbers.account_at(text, start):
+def _has_account(text: str, body: bytes) -> bool:
+    for match in _ACCOUNT.finditer(b" " + body.translate(_AS_ACCOUNT)):
+        if numbers.account_at(text, match.start()):
             return True
     return False
 
