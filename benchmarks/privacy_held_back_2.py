@@ -193,7 +193,9 @@ def phones(rng: random.Random) -> Planted:
         sizes = rng.choice(((2, 3), (3, 3), (3, 4), (2, 2, 2), (1, 2, 2, 2), (4, 3)))
         return planted("phone", f"{country}, {shape}", shape.format(code) + grouped(rest, sizes, gap))
     extension = rng.choice(("", "", "", " ext. 44", " x301", ";ext=12"))
-    return planted("phone", f"{country}, {shape}{extension}", f"\u00ab{shape.format(code + rest)}\u00bb{extension}")
+    before, plus, after = shape.partition("+")
+    item = f"{before}\u00ab+{after.format(code + rest)}\u00bb" if plus else f"\u00ab{shape.format(code + rest)}\u00bb"
+    return planted("phone", f"{country}, {shape}{extension}", item + extension)
 
 
 _CARDS = {  # brand: first digits, lengths
@@ -390,8 +392,8 @@ def keys(rng: random.Random) -> Planted:
     if form == "PEM":
         return planted("key", name, "\n".join((f"-----BEGIN {name}-----", *body, f"-----END {name}-----")))
     if form == "GCP JSON":
-        secret = "\\n".join(("-----BEGIN PRIVATE KEY-----", *body, "-----END PRIVATE KEY-----\\n"))
-        return planted("key", form, f'{{"type": "service_account", "private_key": "\u00ab{secret}\u00bb"}}')
+        secret = "\\n".join(("-----BEGIN PRIVATE KEY-----", *body, "-----END PRIVATE KEY-----"))
+        return planted("key", form, f'{{"type": "service_account", "private_key": "\u00ab{secret}\u00bb\\n"}}')
     if form == "basic":
         pair = base64.b64encode(f"admin:{_random(_LETTERS, 14, rng)}".encode()).decode()
         return planted("key", form, f"Authorization: Basic \u00ab{pair}\u00bb")

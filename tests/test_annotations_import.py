@@ -91,8 +91,6 @@ def test_hh_rlhf_is_imported_whole(hh):
     assert hidden.total() == redacted.total() == 11, "each other chosen answer, to the letter, is the better one"
     assert all(any(map(find, pair)) for pair in hidden)
     assert not any(each.kind != "name" for pair in redacted for text in pair for each in find(text))
-        "[PHONE_" in str(pair) or "[EMAIL_" in str(pair) for pair in redacted
-    )
     assert {row.objective for row in store.read(Annotation)} == {"harmlessness"}
 
 
