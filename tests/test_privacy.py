@@ -30,6 +30,16 @@ def kinds(text: str) -> list[str]:
         (f"write to {MAIL}, now", "write to [EMAIL_1], now"),
         ("jo [at] acme [dot] org", "[EMAIL_1]"),
         ("see ?to=jo%40acme.org", "see ?to=[EMAIL_1]"),
+        ("see ?to=jo@acme.org", "see ?to=[EMAIL_1]"),
+        ("from back+jo=acme.org@lists.org", "from [EMAIL_1]"),
+        ("reach me at jo.smith at studio dot photography", "reach me at [EMAIL_1]"),
+        ("dial 202.555.0152 #54", "dial [PHONE_1]"),
+        ("card 9792 4641 0092 3805", "card [CARD_1]"),
+        ("IBANDE89370400440532013000", "IBAN[IBAN_1]"),
+        ("81[.]44[.]2[.]9 and ::ffff:81.44.2.8", "[IP_1] and [IP_2]"),
+        ("my SSN is 219 - 09 - 9998", "my SSN is [SSN_1]"),
+        ("login bot password c20FFO8", "login bot password [KEY_1]"),
+        ('Client("QI1bvbdzuo77c20FFO8TxL07ozbamF07")', 'Client("[KEY_1]")'),
         ("call +44 20 7946 0958 or (415) 555-0123.", "call [PHONE_1] or [PHONE_2]."),
         ("my number is 4155550123", "my number is [PHONE_1]"),
         ("his cell is (555-3476)", "his cell is [PHONE_1])"),
@@ -61,6 +71,10 @@ def test_an_item_leaves_its_placeholder_and_nothing_of_itself(text, left):
         "the password is wrong and the token expired",
         "look at the dot in the middle, meet me @ the bar",
         "my name is not important",
+        "what is 870234920 + 346965295?",
+        "1 1 2 3 5 8 13 21 34 55 89 144 233 377 610 987 1597",
+        "meet me at the dot com office, look at acme dot com",
+        "USPS tracking number 9400 4111 1111 1111 1111 00",
     ],
 )
 def test_what_looks_alike_is_left_alone(text):
@@ -147,7 +161,7 @@ def test_no_text_takes_long_to_read():
 
 def test_recall_and_false_alarms_keep_their_limits():
     """What `python -m benchmarks.privacy` prints in full, with other seeds."""
-    for seed, module in enumerate((privacy_items, privacy_held_back), 17):
+    for seed, module in enumerate((privacy_items, privacy_held_back, privacy_held_back_2), 17):
         rng = random.Random(seed)
         planted = list(benchmark.planted_rows(rng, module))
         found = sum(benchmark.is_covered(row, find(row.text, benchmark.PATTERNED)) for row in planted)

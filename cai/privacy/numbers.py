@@ -48,7 +48,8 @@ def runs(text: str) -> list[Run]:
 _SEP = r"[ .\-/_]{1,2}"
 _CARD = re.compile(
     rf"(?<![0-9])(?<![0-9][.,])(?=(?P<long>[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{3}}|"
-    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|[0-9]{{4}}{_SEP}[0-9]{{6}}{_SEP}[0-9]{{4,5}}|"
+    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{2}}|[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|"
+    rf"[0-9]{{4}}{_SEP}[0-9]{{6}}{_SEP}[0-9]{{4,5}}|[0-9]{{4}}(?:{_SEP}[0-9]{{3}}){{3}}|"
     r"[0-9]{12,19})(?![0-9]))"
 )
 _CARD_AS_FOUR = re.compile(rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}")
@@ -62,6 +63,8 @@ _ISSUERS = re.compile(
     r"|(?:62|81).{14,17}"  # UnionPay
     r"|220[0-4].{12,15}"  # Mir
     r"|(?:60|82|508.).{12,14}"  # RuPay
+    r"|(?:506[0-9]|507[0-9]|509[0-9]|6363|6277).{12,15}"  # Elo, Verve
+    r"|(?:9792|5019|8600|9860).{12}"  # Troy, Dankort, Uzcard, Humo
     r"|(?:5018|5020|5038|5[67]..|58[09].|63[0-9]{2}|67[0-9]{2}).{8,15})"  # Maestro
 )
 _SURE_LENGTHS = frozenset({14, 15, 16, 18, 19})
@@ -77,15 +80,17 @@ def cards(text: str, run: Run) -> Iterator[Found]:
         shorter = _CARD_AS_FOUR.match(shown)
         for each in (shown, shorter[0] if shorter else shown):
             digits = re.sub(r"[^0-9]", "", each)
-            if _ISSUERS.fullmatch(digits) and len(set(digits)) > 1 and luhn.is_valid(digits):
+            if len(set(digits)) > 1 and luhn.is_valid(digits):
                 meant = says(text, match.start(), match.start() + len(each))
-                if meant == "card" or (len(digits) in _SURE_LENGTHS and (each != digits or meant != "counter")):
+                is_alone = each != digits and run.n_digits == len(digits)
+                is_sure = len(digits) in _SURE_LENGTHS and (meant != "counter" or is_alone)
+                if meant == "card" or (is_sure and _ISSUERS.fullmatch(digits)):
                     end = match.start() + len(each)
                     yield Found("card", match.start(), end, digits)
                     break
 
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
 _REGISTRY = numdb.get("iban")
 
 
@@ -129,7 +134,7 @@ def ibans(text: str) -> Iterator[Found]:
             yield Found("iban", *match.span(), re.sub(r"[^A-Z0-9]", "", match[0].upper()))
 
 
-_SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}([- .]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
+_SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}( - |[- ./]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
 
 
 def ssns(text: str, run: Run) -> Iterator[Found]:
@@ -137,12 +142,15 @@ def ssns(text: str, run: Run) -> Iterator[Found]:
     for match in run.matches(_SSN, text):
         digits = re.sub(r"[^0-9]", "", match[0])
         meant = says(text, *match.span())
-        if meant == "ssn" or (match[1] == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
+        if meant == "ssn" or (match[1].strip() == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
             yield Found("ssn", *match.span(), digits)
 
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
+_POINT = r"(?:\.|\[\.\]|\(\.\)|\[dot\])"
+"""A dot, or one in brackets, so that nobody follows the address by mistake."""
+_IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}{_POINT}){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
+_MAPPED = re.compile(r"(?<![\w:])::ffff:\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}|:)?(?![\w:])")
 _VERSIONED = re.compile(r"(?:version|release|build|firmware|driver|section|chapter|oid|v)[ .:]{0,2}\Z", re.IGNORECASE)
 _UNICAST = ipaddress.ip_network("2000::/3")
@@ -152,9 +160,10 @@ def addresses(text: str) -> Iterator[Found]:
     """Public addresses: those of a private network, of this machine and of documentation are nobody's."""
     for match in (*_IPV4.finditer(text), *_IPV6.finditer(text)):
         try:
-            address = ipaddress.ip_address(match[0])
+            address = ipaddress.ip_address(re.sub(_POINT, ".", match[0]))
         except ValueError:
             continue
         versioned = _VERSIONED.search(text, max(0, match.start() - 12), match.start())
         if address.is_global and not versioned and (address.version == 4 or address in _UNICAST):
-            yield Found("ip", *match.span(), address.compressed)
+            mapped = _MAPPED.search(text, max(0, match.start() - 7), match.start())
+            yield Found("ip", match.start() if mapped is None else mapped.start(), match.end(), address.compressed)

@@ -23,9 +23,10 @@ _NO_SHAPE = bytes(set(range(256)) - {*_LETTERS, *_DIGITS})
 _TOKEN, _SEVEN, _NINE, _TWELVE = b"a" * keys.SHORTEST, b"0" * 7, b"0" * 9, b"0" * 12
 
 _PASSWORD = re.compile(
-    r"(?:pass(?:word|wd|phrase|code|wort)?|pwd|contrase[n\u00f1]a)[\"'`\])]{0,2}(?:\s?[:=]|\s(?:is|was|to|ist|es)\s)"
+    r"login\s\S{1,64}\spassword\s|(?:pass(?:word|wd|phrase|code|wort)?|pwd|contrase[n\u00f1]a)[\"'`\])]{0,2}(?:\s?[:=]|\s(?:is|was|to|ist|es)\s)"
 )
-_IPV4 = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]")
+_POINT = r"(?:\.|[\[(](?:\.|dot)[\])])"
+_IPV4 = re.compile(rf"[0-9]{_POINT}[0-9]{{1,3}}{_POINT}[0-9]{{1,3}}{_POINT}[0-9]")
 _IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|arroba) ?[\])}>]")
 _NUMBER = re.compile(rb" 0(?: {0,3}0){6}")
@@ -76,7 +77,7 @@ def signs(text: str) -> list[Detector]:
     digits = body.translate(_AS_SHAPE, _NO_SHAPE)
     if b"0" in digits and _has_address(text, digits):
         found.append("ip")
-    if b"aa00" in digits and _has_account(text, body):
+    if b"aa00" in digits and ("iban" in low or _has_account(text, body)):
         found.append("iban")
     if _SEVEN in digits and _has_number(text, body, digits):
         found.append("number")
@@ -91,7 +92,9 @@ def _says_password(low: str) -> bool:
 
 def _has_login(low: str, special: bytes) -> bool:
     """Secrets of less than `keys.SHORTEST` characters without the word for it, and blocks."""
-    if b"-" in special and ("-u " in low or "-u=" in low or "--user" in low or "-----begin" in low):
+    if b"-" in special and (
+        "-u " in low or "-u=" in low or "--user" in low or "-----begin" in low or "private-lines:" in low
+    ):
         return True
     return b"@" in special and "://" in low
 
@@ -107,7 +110,7 @@ def _has_at(low: str, special: bytes) -> bool:
 
 
 def _has_address(text: str, digits: bytes) -> bool:
-    if b"0000" in digits and text.count(".") > 2 and _IPV4.search(text):
+    if b"0000" in digits and (text.count(".") > 2 or "[dot]" in text) and _IPV4.search(text):
         return True
     return text.count(":") > 1 and _IPV6.search(text) is not None
 
