@@ -13,7 +13,7 @@ def is_bare(text: str) -> bool:
     """Whether `find` need not be asked, of a text or of several with line ends between them: nothing in it is a sign of
     an item.
     """
-    return not signs(fold(text).text)
+    return not signs(text if text.isascii() else fold(text).text)
 
 
 def find(text: str, kinds: Collection[Kind] = KINDS, *, ask_all: bool = False) -> list[Found]:

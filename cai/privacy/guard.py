@@ -53,12 +53,6 @@ class Guard:
 
     def prompt(self, prompt: Prompt, answer: str | None = None) -> Guarded:
         """The prompt and its answer with placeholders, as `conversation` makes them."""
-        if (
-            answer is None
-            and not prompt.expected
-            and is_bare("\n".join([*[m.content for m in prompt.messages], *prompt.tags]))
-        ):
-            return Guarded(prompt, None, ())
         clean, texts, refused = self.conversation(prompt, () if answer is None else (answer,))
         return Guarded(clean, texts[0] if texts else None, refused)
 
