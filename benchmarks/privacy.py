@@ -1,11 +1,13 @@
 """Recall and false alarms of the detectors of personal items: 1,000 planted items in 10,000 prompts.
 
-    python -m benchmarks.privacy [--held-back] [--seed 0] [--data ../shared/data] [--misses 20]
+    python -m benchmarks.privacy [--held-back [1|2]] [--seed 0] [--data ../shared/data] [--misses 20]
 
 Items come from `benchmarks/privacy_items.py`; with `--held-back` from `benchmarks/privacy_held_back.py`: other formats,
-other contexts, written when the detectors were done. An item is found where every character of it is covered by what
-was found, whatever it is called; a prompt without one that is said to have one is a false alarm. Clean prompts are
-human turns of HH-RLHF (where the folder is there), prompts of the small world, and texts of numbers that look alike.
+other contexts, written when the detectors were done; with `--held-back 2` from `benchmarks/privacy_held_back_2.py`,
+written without a look at the detectors and with look-alikes of its own. An item is found where every character of it
+is covered by what was found, whatever it is called; a prompt without one that is said to have one is a false alarm.
+Clean prompts are human turns of HH-RLHF (where the folder is there), prompts of the small world, and texts of numbers
+that look alike.
 """
 
 import argparse
@@ -16,9 +18,10 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
-from benchmarks import privacy_held_back, privacy_items
+from benchmarks import privacy_held_back, privacy_held_back_2, privacy_items
 from benchmarks.privacy_items import UNICODE, Planted
 from cai.intervals import wilson
 from cai.privacy import KINDS, Found, Kind, find
@@ -30,6 +33,7 @@ SHARES: dict[Kind, float] = {
 }  # fmt: skip
 PATTERNED = tuple(kind for kind in KINDS if kind != "name")
 UNICODE_SHARE = 0.1
+SETS = {0: privacy_items, 1: privacy_held_back, 2: privacy_held_back_2}
 
 
 class Row(NamedTuple):
@@ -40,8 +44,7 @@ class Row(NamedTuple):
     """Where the secret part of the item is."""
 
 
-def planted_rows(rng: random.Random, held_back: bool) -> Iterator[Row]:
-    module = privacy_held_back if held_back else privacy_items
+def planted_rows(rng: random.Random, module: ModuleType) -> Iterator[Row]:
     for kind, share in SHARES.items():
         for _ in range(round(share * N_ITEMS)):
             planted = module.MAKERS[kind](rng)
@@ -69,13 +72,14 @@ def human_turns(data: Path) -> list[str]:
     return list(dict.fromkeys(filter(None, turns)))
 
 
-def clean_rows(rng: random.Random, data: Path) -> Iterator[Row]:
+def clean_rows(rng: random.Random, module: ModuleType, data: Path) -> Iterator[Row]:
     """As many as are missing of `N_PROMPTS`: a quarter numbers that look alike, the rest of either other source."""
     n = N_PROMPTS - N_ITEMS
     turns = human_turns(data)[: n // 2]
     n_alike = n // 4
     yield from (Row(text, "HH-RLHF") for text in turns)
-    yield from (Row(privacy_items.look_alike(rng), "look-alikes") for _ in range(n_alike))
+    look_alike = getattr(module, "look_alike", privacy_items.look_alike)
+    yield from (Row(look_alike(rng), "look-alikes") for _ in range(n_alike))
     prompts = world.prompts("train", n - n_alike - len(turns), 0)
     yield from (Row(prompt.messages[-1].content, "small world") for prompt in prompts)
 
@@ -87,13 +91,14 @@ def is_covered(row: Row, found: list[Found]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--held-back", action="store_true")
+    parser.add_argument("--held-back", type=int, nargs="?", choices=SETS, default=0, const=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--misses", type=int, default=20)
     args = parser.parse_args()
     rng = random.Random(args.seed)
-    rows = [*planted_rows(rng, args.held_back), *clean_rows(rng, args.data)]
+    module = SETS[args.held_back]
+    rows = [*planted_rows(rng, module), *clean_rows(rng, module, args.data)]
     rng.shuffle(rows)
     results = [find(row.text, PATTERNED) for row in rows]
     started = time.perf_counter()

@@ -29,6 +29,8 @@ class Planted(NamedTuple):
     item: str
     needs_words: bool = False
     """Only a context that says what it is makes it one: ten bare digits may be anything."""
+    shown: tuple[int, int] = (0, 0)
+    """How many characters before and after the secret are no secret, where the item says it itself."""
 
 
 def drawn(template: str, rng: random.Random) -> str:

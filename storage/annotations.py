@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 from cai.errors import DataError
 from cai.labels.pseudonym import pseudonym
+from cai.privacy import REASON, Guard, refusal
 from cai.records import Annotation, Prompt, Record, Reject, Response
 from storage.dialogues import BadRow
 from storage.rows import Columns, Row, reader
-from storage.statements import ANNOTATOR_COLUMNS, CONTENT_COLUMNS, Compared, Shape, Statement, statement_of
+from storage.statements import ANNOTATOR_COLUMNS, CONTENT_COLUMNS, Compared, Shape, Statement, check_pair, statement_of
 from storage.store import Store
 
 BATCH = 5_000
@@ -91,6 +92,7 @@ def import_annotations(
     path: Path,
     asked: Import,
     *,
+    guard: Guard | None = None,
     dry_run: bool = False,
     progress: Callable[[Imported], None] | None = None,
 ) -> Imported:
@@ -100,6 +102,7 @@ def import_annotations(
         store: where rows go.
         path: JSONL, CSV or Parquet, text also as .gz.
         asked: what is known of it.
+        guard: does about personal items what its policy says, and counts them; None has the defaults.
         dry_run: count and write nothing.
         progress: told after every batch how far it is.
 
@@ -107,7 +110,7 @@ def import_annotations(
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
         StorageError: the tables could not be read or written; what was committed before stays.
     """
-    rows = read_annotations(path, asked)
+    rows = read_annotations(path, asked, guard)
     done = Imported(0, 0, 0, 0, Counter())
     seen: dict[bytes, float] = {}
     while batch := list(islice(rows, BATCH)):
@@ -124,8 +127,9 @@ def import_annotations(
     return done
 
 
-def read_annotations(path: Path, asked: Import) -> Iterator[Said | Reject]:
-    """What each row of a file says, in its order, with annotators hashed; a row that says nothing is a reject.
+def read_annotations(path: Path, asked: Import, guard: Guard | None = None) -> Iterator[Said | Reject]:
+    """What each row of a file says, in its order, with annotators hashed; a row that says nothing is a reject. Neither
+    has what `guard` hides (None: what it hides by default), and ids are of what is left.
 
     Raises:
         DataError: see `import_annotations`.
@@ -134,22 +138,26 @@ def read_annotations(path: Path, asked: Import) -> Iterator[Said | Reject]:
     rows = reader(path, columns)
     with path.open("rb") as file:
         file_digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
-    return (_read(row, _Where(path, file_digest, row.number), asked) for row in rows())
+    guard = guard or Guard()
+    return (_read(row, _Where(path, file_digest, row.number), asked, guard) for row in rows())
 
 
-def _read(row: Row, where: _Where, asked: Import) -> Said | Reject:
+def _read(row: Row, where: _Where, asked: Import, guard: Guard) -> Said | Reject:
     if isinstance(row.value, BadRow):
         bad = row.value
         detail = bad.detail if bad.reason in _SAFE_TO_QUOTE else "an object with named values is expected"
         return where.reject(asked.source, bad.reason, detail)
     try:
-        return _said(statement_of(row.value, asked.shape, asked.objective), where, asked)
+        return _said(statement_of(row.value, asked.shape, asked.objective), where, asked, guard)
     except BadRow as bad:
-        return where.reject(asked.source, bad.reason, bad.detail, _without_annotator(row.value), bad.prompt_id)
+        text = _without_annotator(row.value)
+        detail = guard.detail(bad.detail, text)
+        return where.reject(asked.source, bad.reason, detail, guard.raw(text), bad.prompt_id)
 
 
-def _said(statement: Statement, where: _Where, asked: Import) -> Said:
+def _said(statement: Statement, where: _Where, asked: Import, guard: Guard) -> Said:
     prompt = Prompt.make(statement.messages, asked.source, asked.licence, split="eval" if asked.is_gold else "train")
+    prompt, statement = _guarded(prompt, statement, guard)
     annotator = pseudonym(statement.annotator, asked.salt)
     responses: dict[str, Response] = {}
     annotations = []
@@ -158,6 +166,27 @@ def _said(statement: Statement, where: _Where, asked: Import) -> Said:
         responses.update((response.response_id, response) for response in pair)
         annotations.append(_annotation(compared, pair, statement, annotator, asked))
     return Said(prompt, tuple(responses.values()), tuple(annotations), where)
+
+
+def _guarded(prompt: Prompt, statement: Statement, guard: Guard) -> tuple[Prompt, Statement]:
+    """The prompt, the responses and the group as they may be stored.
+
+    Raises:
+        BadRow: the policy rejects what is in one of them, or nothing is left that sets two responses apart.
+    """
+    compared = statement.compared
+    given = list(dict.fromkeys(text for pair in compared for text in (pair.first, pair.second)))
+    prompt, texts, refused = guard.conversation(prompt, (*given, statement.group))
+    if refused:
+        raise BadRow(REASON, refusal(refused), prompt.prompt_id)
+    *left, group = texts
+    if left == given:
+        return prompt, statement._replace(group=group)
+    text_of = dict(zip(given, left, strict=True))
+    pairs = tuple(Compared(text_of[pair.first], text_of[pair.second], pair.p_first) for pair in compared)
+    for pair in pairs:
+        check_pair(pair)
+    return prompt, statement._replace(compared=pairs, group=group)
 
 
 def _annotation(

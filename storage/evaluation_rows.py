@@ -36,28 +36,39 @@ class Entry(NamedTuple):
 
 
 def guarded(entry: Entry, guard: Guard) -> Entry:
-    """The entry with its prompts as a run may see them; what names them, its item, names these.
+    """The entry with its prompts, and the responses of a pair, as a run may see them; what names them, its item, names
+    these.
 
     Raises:
-        BadRow: the policy rejects one of them.
+        BadRow: the policy rejects one of them, or nothing is left that sets the responses apart.
     """
-    prompt, twin = _guarded(entry.prompt, guard), entry.twin and _guarded(entry.twin, guard)
     item = entry.item
-    if item is None or (prompt is entry.prompt and twin is entry.twin):
+    given = (item.better, item.worse) if item is not None and item.kind == "pair" else ()
+    prompt, texts = _guarded(entry.prompt, guard, given)
+    twin = None if entry.twin is None else _guarded(entry.twin, guard)[0]
+    if item is None or (prompt is entry.prompt and twin is entry.twin and texts == given):
         return Entry(prompt, item, twin)
     changed = {entry.prompt.prompt_id: prompt.prompt_id}
     if twin is not None and entry.twin is not None:
         changed[entry.twin.prompt_id] = twin.prompt_id
     named = {name: value for name, value in asdict(item).items() if name not in ("item_id", "set", "kind", "prompt_id")}
     named |= {name: changed.get(named[name], named[name]) for name in ("cluster", "twin_id")}
+    if given:
+        named["better"], named["worse"] = _set_apart(*texts)
     return Entry(prompt, EvaluationItem.make(item.set, item.kind, prompt.prompt_id, **named), twin)
 
 
-def _guarded(prompt: Prompt, guard: Guard) -> Prompt:
-    clean, _, refused = guard.prompt(prompt)
+def _guarded(prompt: Prompt, guard: Guard, others: tuple[str, ...] = ()) -> tuple[Prompt, tuple[str, ...]]:
+    clean, texts, refused = guard.conversation(prompt, others)
     if refused:
         raise BadRow(REASON, refusal(refused), clean.prompt_id)
-    return clean
+    return clean, texts
+
+
+def _set_apart(better: str, worse: str) -> tuple[str, str]:
+    if better == worse:
+        raise BadRow("same_responses", "both responses say the same")
+    return better, worse
 
 
 def asked_in(value: Value | BadRow) -> str:
@@ -182,9 +193,7 @@ def _pair(source: EvaluationSource, value: Value, shared: Mapping[str, str]) -> 
     messages = _messages(value, source.column)
     if not asks and messages_of(value, "rejected") != messages:
         raise BadRow("different_prompts", "the conversation before the last answer is another one under `rejected`")
-    better, worse = _responses(value)
-    if better == worse:
-        raise BadRow("same_responses", "both responses say the same")
+    better, worse = _set_apart(*_responses(value))
     prompt = _prompt(source, value, messages)
     subset = _text(value, "subset", "category") or Path(source.path).name.partition(".")[0]
     return Entry(prompt, _item(prompt, "pair", value, subset=subset, better=better, worse=worse))

@@ -34,8 +34,8 @@ _OTHERS = ("kind", "expected", "cluster", "subset", "category", "tags", "twin", 
 def read_sets(sources: Sequence[EvaluationSource], seed: int, guard: Guard | None = None) -> Sets:
     """The rows of all sources. A prompt may be an item of several sets, once of each; without an item it is there once.
 
-    `guard` does to prompts what it does to those of an import, so that the same text has the same id in both. What
-    items are scored by (`better` and `worse`, `expected`) stays as the file has it.
+    `guard` does to prompts, and to the responses of a pair, what it does to those of an import, so that the same text
+    has the same id in both. Answers that are scored by (`expected`) stay as the file has them.
 
     Raises:
         ConfigError: a setting is missing that the format needs.

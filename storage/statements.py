@@ -62,7 +62,7 @@ def statement_of(row: Mapping[str, Any] | str, shape: Shape | None = None, objec
     found = shape or _shape(row)
     messages, compared = _READERS[found](row)
     for pair in compared:
-        _check_pair(pair)
+        check_pair(pair)
     return Statement(messages, compared, _annotator(row), _text(row, "group"), _objective(row) or objective)
 
 
@@ -76,7 +76,8 @@ def _shape(row: Mapping[str, Any]) -> Shape:
     raise BadRow("no_pair", f"two responses are expected (`cai labels import --help`), got the columns {sorted(row)}")
 
 
-def _check_pair(pair: Compared) -> None:
+def check_pair(pair: Compared) -> None:
+    """Raise `BadRow` where two responses cannot be compared."""
     if not pair.first.strip() or not pair.second.strip():
         raise BadRow("empty_response", "one of the responses is empty")
     if pair.first == pair.second:

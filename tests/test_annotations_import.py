@@ -14,6 +14,7 @@ from cai.cli import gold
 from cai.cli.labels import people
 from cai.errors import CAIError, ConfigError, DataError
 from cai.labels.pseudonym import load_salt, pseudonym
+from cai.privacy import find
 from cai.records import Annotation, Message, Prompt, Reject, Response
 from storage.annotations import Import, gold_prompts, import_annotations
 from storage.store import Store
@@ -86,7 +87,10 @@ def test_hh_rlhf_is_imported_whole(hh):
         if not is_bad
     )
     found = Counter((a, b) if p == 1 else (b, a) for a, b, p in preferred(store))
-    assert found == expected, "each chosen answer, to the letter, is the better one of its pair"
+    hidden, redacted = expected - found, found - expected
+    assert hidden.total() == redacted.total() == 11, "each other chosen answer, to the letter, is the better one"
+    assert all(any(map(find, pair)) for pair in hidden)
+    assert not any(each.kind != "name" for pair in redacted for text in pair for each in find(text))
     assert {row.objective for row in store.read(Annotation)} == {"harmlessness"}
 
 

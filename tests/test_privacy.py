@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import privacy as benchmark
-from benchmarks import privacy_held_back, privacy_items
+from benchmarks import privacy_held_back, privacy_held_back_2, privacy_items
 from cai.config import PrivacyConfig
 from cai.privacy import Guard, added, find, in_words, masked, redacted
+from cai.privacy.find import is_bare
 from cai.records import Message, Prompt
 
 CARD, IBAN, MAIL = "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32", "jo.smith@acme.org"
@@ -29,6 +30,16 @@ def kinds(text: str) -> list[str]:
         (f"write to {MAIL}, now", "write to [EMAIL_1], now"),
         ("jo [at] acme [dot] org", "[EMAIL_1]"),
         ("see ?to=jo%40acme.org", "see ?to=[EMAIL_1]"),
+        ("see ?to=jo@acme.org", "see ?to=[EMAIL_1]"),
+        ("from back+jo=acme.org@lists.org", "from [EMAIL_1]"),
+        ("reach me at jo.smith at studio dot photography", "reach me at [EMAIL_1]"),
+        ("dial 202.555.0152 #54", "dial [PHONE_1]"),
+        ("card 9792 4641 0092 3805", "card [CARD_1]"),
+        ("IBANDE89370400440532013000", "IBAN[IBAN_1]"),
+        ("81[.]44[.]2[.]9 and ::ffff:81.44.2.8", "[IP_1] and [IP_2]"),
+        ("my SSN is 219 - 09 - 9998", "my SSN is [SSN_1]"),
+        ("login bot password c20FFO8", "login bot password [KEY_1]"),
+        ('Client("QI1bvbdzuo77c20FFO8TxL07ozbamF07")', 'Client("[KEY_1]")'),
         ("call +44 20 7946 0958 or (415) 555-0123.", "call [PHONE_1] or [PHONE_2]."),
         ("my number is 4155550123", "my number is [PHONE_1]"),
         ("his cell is (555-3476)", "his cell is [PHONE_1])"),
@@ -60,6 +71,10 @@ def test_an_item_leaves_its_placeholder_and_nothing_of_itself(text, left):
         "the password is wrong and the token expired",
         "look at the dot in the middle, meet me @ the bar",
         "my name is not important",
+        "what is 870234920 + 346965295?",
+        "1 1 2 3 5 8 13 21 34 55 89 144 233 377 610 987 1597",
+        "meet me at the dot com office, look at acme dot com",
+        "USPS tracking number 9400 4111 1111 1111 1111 00",
     ],
 )
 def test_what_looks_alike_is_left_alone(text):
@@ -77,6 +92,29 @@ def test_the_same_digits_in_another_script_or_with_unseen_characters_are_the_sam
 def test_each_kind_is_looked_for_only_when_it_is_asked_for():
     text = f"{MAIL} {CARD}"
     assert [found.kind for found in find(text, ("card",))] == ["card"] and kinds(text) == ["email", "card"]
+
+
+def test_asking_only_the_detectors_whose_sign_a_text_has_finds_what_asking_all_would(shared_data: Path):
+    """The signs are what makes imports quick; an item without one would never be looked for."""
+    rng, texts = random.Random(3), list[str]()
+    for module in (privacy_items, privacy_held_back, privacy_held_back_2):
+        texts += [row.text for row in benchmark.planted_rows(rng, module)]
+    texts += [privacy_items.look_alike(rng) for _ in range(500)] + [
+        privacy_held_back_2.look_alike(rng) for _ in range(500)
+    ]
+    texts += benchmark.human_turns(shared_data)[:1_000]
+    texts += [
+        "Prof. Ada",
+        "signed, Ada",
+        "I am called Ada",
+        "pass: abc12",
+        "a\n-u a:b12",
+        "GT82 TR4J 0102 0000 0012 1002 9690",
+    ]
+    texts += [f"{text[: len(text) // 2]}\n{text}" for text in texts[::7]] + [text.upper() for text in texts[::5]]
+    for text in texts:
+        assert find(text) == find(text, ask_all=True), text
+    assert sum(is_bare(text) for text in texts) > 1_000
 
 
 def test_no_text_takes_long_to_read():
@@ -123,9 +161,9 @@ def test_no_text_takes_long_to_read():
 
 def test_recall_and_false_alarms_keep_their_limits():
     """What `python -m benchmarks.privacy` prints in full, with other seeds."""
-    for held_back in (False, True):
-        rng = random.Random(17 + held_back)
-        planted = list(benchmark.planted_rows(rng, held_back))
+    for seed, module in enumerate((privacy_items, privacy_held_back, privacy_held_back_2), 17):
+        rng = random.Random(seed)
+        planted = list(benchmark.planted_rows(rng, module))
         found = sum(benchmark.is_covered(row, find(row.text, benchmark.PATTERNED)) for row in planted)
         assert len(planted) == 1_000 and found >= 980
     rng = random.Random(5)

@@ -1,5 +1,6 @@
 """Prompts into a home: from every source, once, with licence and origin; killed anywhere, as if nobody had."""
 
+import gc
 import gzip
 import json
 import os
@@ -390,3 +391,18 @@ def test_an_import_goes_on_in_a_home_where_an_answer_was_learnt(tmp_path):
     command(tmp_path / "home", path)
     command(tmp_path / "home", path, "--expected-column", "is")
     assert command(tmp_path / "home", path, "--licence", "MIT")["n_stored"] == 2
+
+
+def test_an_import_leaves_the_collector_as_it_was(tmp_path):
+    """It rests while rows come in; a process that went on without it would grow."""
+    source = PromptSource(path=str(jsonl(tmp_path / "a.jsonl", {"prompt": "why?"})))
+    was_on: list[bool] = []
+    run_import(Store(tmp_path / "home"), Import([source], HeldOutGuard([])), lambda _: was_on.append(gc.isenabled()))
+    assert (was_on, gc.isenabled()) == ([False], True)
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_import(Store(tmp_path / "home"), Import([source], HeldOutGuard([])), stop)
+    assert gc.isenabled()

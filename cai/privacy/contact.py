@@ -13,7 +13,9 @@ _LOCAL = r"[\w.%+'\-]"
 _DOMAIN = r"(?:[\w\-]+\.)+(?:xn--[a-zA-Z0-9\-]{2,59}|[^\W\d_]{2,24})(?![\w(])"
 _EMAIL = re.compile(rf"(?<!{_LOCAL}){_LOCAL}++@{_DOMAIN}")
 _ENCODED = re.compile(rf"(?<![\w.+'\-])[\w.+'\-]++(?:%40|&#0*64;|&#x0*40;|&commat;|\\u0040){_DOMAIN}", re.IGNORECASE)
-_QUOTED = re.compile(rf'"[^"\s@]{{1,64}}"@{_DOMAIN}')
+_BOUNCED = re.compile(rf"(?<!{_LOCAL})[\w.%'\-]++\+[\w.+\-]++=[\w.+\-]++@{_DOMAIN}")
+"""A sender that says in itself to whom the mail went: `bounce+ada=acme.org@lists.org`."""
+_QUOTED = re.compile(rf'"[^"\n@]{{1,64}}"@{_DOMAIN}')
 _DOT = r"(?:\.| ?[\[({<] ?(?:dot|\.) ?[\])}>] ?| dot )"
 _SPELT_OUT = re.compile(
     rf"(?<!{_LOCAL})(?P<local>{_LOCAL}++(?:(?: dot | ?[\[({{<]dot[\])}}>] ?)[\w\-]++){{0,4}}+)"
@@ -21,36 +23,56 @@ _SPELT_OUT = re.compile(
     rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
     re.IGNORECASE,
 )
-SIGNS_OF_EMAIL = tuple(
-    "@|%40|&#064;|&#64;|&#x40;|&commat;|\\u0040| dot |dot]|dot)|dot}|[at|(at|{at|<at|[ at|( at|{ at|arroba".split("|")
-)
 _TOPS = frozenset(
     "com org net edu gov info biz io co uk de fr es nl eu ru ch ca au jp cn br pl se dk fi cz gr hu pt ie nz za mx ar "
     "tr kr sg hk il ae ro ua fm tv app dev online".split()
 )
 """Those that are no words: "look at the dot in the middle" is no address."""
+_NO_LOCAL = frozenset(
+    "look looks looked looking be is are was were am been me us him her it them you this that there here these those "
+    "up out back over right left work works worked working stay stop meet meeting met visit buy bought sell sold shop "
+    "order ordered book found find find check available page site people everyone someone anyone good bad all not or "
+    "and but hosted listed live posted read see seen arrive start end aim get got go went sign".split()
+)
+_NO_HOST = frozenset("the a an my your our this that".split())
+"""Nor is "look at the dot com boom", though it ends like one."""
 
 
 def emails(text: str) -> Iterator[Found]:
     """Addresses as they are written, and as they are spelt out: `name [at] host [dot] com`."""
-    for match in (*_EMAIL.finditer(text), *_QUOTED.finditer(text), *_ENCODED.finditer(text)):
+    for match in (*_BOUNCED.finditer(text), *_EMAIL.finditer(text), *_QUOTED.finditer(text), *_ENCODED.finditer(text)):
         start = match.start() + len(match[0]) - len(match[0].lstrip("'.-+%"))
         if text[start] != "@" and not (text[start:].startswith("git@") and text[match.end() : match.end() + 1] == ":"):
             yield Found("email", start, match.end(), text[start : match.end()].lower())
-    for match in _SPELT_OUT.finditer(text):
-        in_brackets = match["at"].strip()[:1] in tuple("[({<")
-        is_said = "dot" in match["domain"].lower() and match["top"].lower() in _TOPS
-        looks_local = re.search(r"[0-9._]", match["local"]) is not None and match["at"].strip() == "@"
-        if in_brackets or is_said or (looks_local and match["top"].lower() in _TOPS):
-            written = re.sub(r" ?[\[({<]? ?(?:dot|\.) ?[\])}>]? ?", ".", f"{match['local']}@{match['domain']}".lower())
-            yield Found("email", *match.span(), written)
+    said, place = _SPELT_OUT.search(text), 0
+    while said is not None:
+        place = said.start("domain")  # of "me at jo at acme dot org" the second is one
+        if _is_address(said):
+            place = said.end()
+            written = re.sub(r" ?[\[({<]? ?(?:dot|\.) ?[\])}>]? ?", ".", f"{said['local']}@{said['domain']}".lower())
+            yield Found("email", *said.span(), written)
+        said = _SPELT_OUT.search(text, place)
+
+
+def _is_address(match: re.Match[str]) -> bool:
+    """Of what may be one spelt out: brackets about the at say so, or the words do."""
+    at, top, domain = match["at"].strip(), match["top"].lower(), match["domain"].lower()
+    if at[:1] in tuple("[({<"):
+        return True
+    looks_local = re.search(r"[0-9._]", match["local"]) is not None
+    if "dot" in domain:
+        is_talk = match["local"].lower() in _NO_LOCAL or domain.split()[0] in _NO_HOST
+        return looks_local or (top in _TOPS and not is_talk)
+    return looks_local and at == "@" and top in _TOPS
 
 
 _NOT_BEFORE = r"(?<![A-Za-z0-9_$£€#/])(?<![0-9][-.,:])(?<![A-Za-z]-)"
 _NOT_AFTER = r"(?![A-Za-z0-9_%€£]|[-.,:/][0-9])"
 _GAP = r"[ .\-/()]{0,3}"
+_PLUS = r"\(?\+\(?|(?<![0-9] )(?<![0-9)])\(?\+ \(?"
+"""With a space behind it a plus after a number adds to that."""
 _ABROAD = re.compile(
-    rf"(?<![A-Za-z0-9_+])(?:\(?\+ ?\(?|\(?(?:00|011)[ \-.]?(?=[1-9])\(?)[0-9](?:{_GAP}[0-9]){{6,15}}(?![A-Za-z0-9_])"
+    rf"(?<![A-Za-z0-9_+])(?:{_PLUS}|\(?(?:00|011)[ \-.]?(?=[1-9])\(?)[0-9](?:{_GAP}[0-9]){{6,15}}(?![A-Za-z0-9_])"
 )
 _FAMILIAR = re.compile(
     _NOT_BEFORE + r"(?:"
@@ -60,7 +82,7 @@ _FAMILIAR = re.compile(
     r"|(?P<cn>1[3-9][0-9][ \-][0-9]{4}[ \-][0-9]{4})"
     r"|(?P<ru>8[ \-]?\(?[3-9][0-9]{2}\)?[ \-]?[0-9]{3}-[0-9]{2}-[0-9]{2})"
     r"|(?P<in>[6-9][0-9]{4}[ \-][0-9]{5})"
-    rf")(?P<ext>,? ?(?:x|ext\.?|extension) ?[0-9]{{1,6}})?{_NOT_AFTER}",
+    rf")(?P<ext>,? ?(?:x|ext\.?|extension|#) ?[0-9]{{1,6}})?{_NOT_AFTER}",
     re.IGNORECASE,
 )
 _TRUNK = re.compile(rf"{_NOT_BEFORE}(?<![0-9] )\(?0[1-9](?:{_GAP}[0-9]){{7,10}}{_NOT_AFTER}(?! [0-9])")
@@ -70,6 +92,7 @@ _DATED = re.compile(
     r"\(?(?:(?:19|20)[0-9]{2}[-./ ]?[01][0-9][-./ ]?[0-3][0-9](?:[ .\-]+[0-9]{2,6})?"
     r"|[0-3]?[0-9][-./ ][0-3]?[0-9][-./ ](?:19|20)[0-9]{2}|(?:19|20)[0-9]{2} ?[-/ ] ?(?:19|20)[0-9]{2})"
 )
+_NUMBERS_BEFORE = re.compile(r"(?:[0-9]{1,4},? ){2}\Z")
 _SHAPES = (
     r"(?:[2-9][0-9]{2}[ .\-]?[0-9]{4}|[0-9]{4}[ .\-]?[0-9]{4}|[0-9]{2}(?:[ .\-][0-9]{2}){3}"
     r"|[0-9]{3}[ .\-][0-9]{2}[ .\-][0-9]{3})"
@@ -85,6 +108,8 @@ def phones(text: str, run: Run) -> Iterator[Found]:
     for match in run.matches(_FAMILIAR, text) if run.n_digits >= 10 else ():
         kind, shown = match.lastgroup if match["ext"] is None else "us", match[0]
         by_spaces = kind in ("us", "in") and not set("-.()/") & set(shown)
+        if by_spaces and _is_in_list(text, *match.span()):
+            continue
         region = (kind or "us").upper()
         if says(text, *match.span()) == "counter" or (by_spaces and not _is_valid(shown, region)):
             continue
@@ -112,6 +137,11 @@ def _abroad(text: str, run: Run) -> Iterator[Found]:
             yield Found("phone", match.start(), match.start() + n_cut + fit, _digits(number[:fit])[-10:])
 
 
+def _is_in_list(text: str, start: int, end: int) -> bool:
+    """Numbers stand on both sides, or several before: `233 377 610 987 1597`."""
+    return _NUMBERS_BEFORE.search(text, max(0, start - 24), start) is not None and says(text, start, end) != "phone"
+
+
 def _is_valid(shown: str, region: str | None) -> bool:
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(shown, region))
@@ -133,7 +163,6 @@ _NAMED = re.compile(
     r"(?:(?i:\bmy (?:full |first |last |real )?name(?: is|'s) |\b(?:i am|i'm) called |\b(?:signed|sincerely),\s+)"
     rf"|\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Professor)\.? )(?P<name>{_WORD}(?: {_WORD}){{0,2}})"
 )
-SIGNS_OF_NAME = ("name", "called ", "signed,", "sincerely,", "mr", "ms", "miss ", "dr", "prof")
 
 
 def names(text: str) -> Iterator[Found]:

@@ -6,7 +6,8 @@ _BEFORE, _AFTER = 48, 32
 _PHONE = (
     r"phones?|tel|telephone|mobile|mob|cell|cellphone|call|calling|called|calls|text|texting|sms|whatsapp|signal|"
     r"telegram|viber|fax|ring|dial|reach|contact|hotline|landline|pager|ph|handy|telefon|telefono|tel[eé]fono|"
-    r"t[eé]l[eé]phone|t[eé]l|m[oó]vil|celular|portable|numero|n[uú]mero|rufnummer|mobil|my number|her number|"
+    r"t[eé]l[eé]phone|t[eé]l|m[oó]vil|celular|portable|numero|n[uú]mero|rufnummer|telefonnummer|handynummer|mobil|"
+    r"my number|her number|"
     r"his number|their number|number to call|电话|手机|電話|携帯|전화|телефон"
 )
 _CARD = (
@@ -18,7 +19,7 @@ _COUNTER = (
     r"orders?|invoice|tracking|ticket|case|ref|reference|isbn|issn|account|serial|ids?|uuid|version|sku|parts?|model|"
     r"policy|claim|booking|confirmation|reservation|flight|parcel|shipment|barcode|ean|upc|patent|doi|timestamp|build|"
     r"port|lot|batch|item|product|article|row|page|pages|population|budget|cost|price|costs|worth|salary|sum|times|"
-    r"plus|equals|multiply|divided?|digits|primes?|factor|bestellung|rechnung"
+    r"fedex|ups|usps|dhl|lottery|lotto|bingo|imei|plus|equals|multiply|divided?|digits|primes?|factor|bestellung|rechnung"
 )
 _WORDS = re.compile(
     rf"(?<![^\W_])(?:(?P<phone>{_PHONE})|(?P<card>{_CARD})|(?P<ssn>{_SSN})|(?P<counter>{_COUNTER}))(?![^\W_])",

@@ -1,5 +1,6 @@
 """A text as detectors read it: plain digits, spaces, hyphens and dots, and nothing that is not seen."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -42,12 +43,17 @@ def _fold(char: str) -> str:
 
 
 _FOLDS = _Folds()
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+def _plain(match: re.Match[str]) -> str:
+    return match[0].translate(_FOLDS)
 
 
 def fold(text: str) -> Folded:
     if text.isascii():
         return Folded(text, None)
-    folded = text.translate(_FOLDS)
+    folded = _NOT_ASCII.sub(_plain, text)
     if len(folded) == len(text):
         return Folded(folded, None)
     return Folded(folded, [place for place, char in enumerate(text) if _FOLDS[ord(char)]])

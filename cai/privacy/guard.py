@@ -30,6 +30,14 @@ class Guarded(NamedTuple):
     refused: tuple[Kind, ...]
 
 
+class Conversation(NamedTuple):
+    """A prompt as it may be stored, and the texts that belong to it."""
+
+    prompt: Prompt
+    texts: tuple[str, ...]
+    refused: tuple[Kind, ...]
+
+
 class Guard:
     """Applies a policy (the defaults where there is none) and counts what it found: one for each import, which begins
     with the `tally` so far.
@@ -44,30 +52,36 @@ class Guard:
         )
 
     def prompt(self, prompt: Prompt, answer: str | None = None) -> Guarded:
-        """The prompt and its answer with placeholders, the id made anew from what is left.
+        """The prompt and its answer with placeholders, as `conversation` makes them."""
+        clean, texts, refused = self.conversation(prompt, () if answer is None else (answer,))
+        return Guarded(clean, texts[0] if texts else None, refused)
+
+    def conversation(self, prompt: Prompt, others: Sequence[str]) -> Conversation:
+        """The prompt and other texts of its row (answers, responses) with placeholders, the same item under the same
+        name in all of them; the prompt's id is made anew from what is left.
 
         Its kinds to `redact` and to `reject` are replaced, for a reject is a stored row too.
         """
-        texts = [*(m.content for m in prompt.messages), *prompt.tags, prompt.expected or "", answer or ""]
+        texts = [*[m.content for m in prompt.messages], *prompt.tags, prompt.expected or "", *others]
         if is_bare("\n".join(texts)):
-            return Guarded(prompt, answer, ())
+            return Conversation(prompt, tuple(others), ())
         found = [find(text) if text else [] for text in texts]
         if not any(found):
-            return Guarded(prompt, answer, ())
+            return Conversation(prompt, tuple(others), ())
         refused = self._count(found)
         replaced = _replaced(texts, found, self._policy.hidden())
         if replaced == texts:
-            return Guarded(prompt, answer, refused)
-        n = len(prompt.messages)
+            return Conversation(prompt, tuple(others), refused)
+        n, end = len(prompt.messages), len(texts) - len(others)
         messages = tuple(Message(m.role, text) for m, text in zip(prompt.messages, replaced, strict=False))
         clean = replace(
             prompt,
             prompt_id=Prompt.make(messages, "").prompt_id,
             messages=messages,
-            tags=tuple(replaced[n:-2]),
-            expected=None if prompt.expected is None else replaced[-2],
+            tags=tuple(replaced[n : end - 1]),
+            expected=None if prompt.expected is None else replaced[end - 1],
         )
-        return Guarded(clean, None if answer is None else replaced[-1], refused)
+        return Conversation(clean, tuple(replaced[end:]), refused)
 
     def raw(self, text: str) -> str:
         """A row of a file as a reject may have it. Escaped characters (JSON) are read where they hide an item."""

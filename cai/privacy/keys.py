@@ -10,24 +10,8 @@ from collections.abc import Iterator
 
 from cai.privacy.items import Found
 
-SAID = (
-    "passw",
-    "pwd",
-    "passp",
-    "passc",
-    "contrase",
-    "secret",
-    "token",
-    "key",
-    "bearer",
-    "basic ",
-    " -u ",
-    "--user",
-    "://",
-    "-----begin",
-)
 SHORTEST = 16
-"""A text has none where it has none of these words, and no word of so many characters."""
+"""Characters of a token, and of a secret that is no password."""
 _FORMATS = (
     r"(?:AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AIPA|ANPA|ANVA|AROA)[A-Z0-9]{16}(?![A-Z0-9])",  # AWS
     r"gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{36,255}",
@@ -63,12 +47,16 @@ _HEADER = re.compile(r"\b(?:bearer|basic|token)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-
 _URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
 _OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
 _SAID = re.compile(
-    r"(?P<name>pass(?:word|wd|phrase|code)?|pwd|passwort|contrase[nñ]a|secret|token|(?:api|access|private|secret|account|"
+    r"(?P<name>sig(?==)|pass(?:word|wd|phrase|code)?|pwd|passwort|contrase[nñ]a|secret|token|(?:api|access|private|secret|account|"
     r"shared|auth|encryption|signing|master|client)[_\- ]?(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
     r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
     r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})",
     re.IGNORECASE,
 )
+_NETRC = re.compile(r"\blogin\s\S{1,64}\spassword\s(?P<value>\S{3,128})", re.IGNORECASE)
+_PUTTY = re.compile(r"Private-Lines: [0-9]{1,3}\s(?P<value>(?:[A-Za-z0-9+/=]{1,64}\s){0,200}[A-Za-z0-9+/=]{1,64})")
+_QUOTED = re.compile(r"(?<=[(\[=:, ])(?P<mark>[\"'])(?P<value>[A-Za-z0-9_\-]{32,128})(?P=mark)")
+"""A string of a program: one of mixed letters and digits so long is a key far more often than anything else."""
 _PASSWORD = re.compile(r"pass|pwd|contrase", re.IGNORECASE)
 _ENOUGH = 3.0
 """Bits a character: random hex has 3.5 or more from 20 characters on, words and dotted names less."""
@@ -76,13 +64,16 @@ _ENOUGH = 3.0
 
 def keys(text: str) -> Iterator[Found]:
     yield from _pems(text)
-    for pattern in (_HOOK, _URL, _OPTION):
+    for pattern in (_HOOK, _URL, _OPTION, _NETRC, _PUTTY):
         for match in pattern.finditer(text):
             yield _found(match, "value" if "value" in pattern.groupindex else 0)
     for token in _TOKEN.finditer(text):
         yield from _known(text, token.start(), token.end())
     for match in _HEADER.finditer(text):
         if _is_random(match["value"]):
+            yield _found(match, "value")
+    for match in _QUOTED.finditer(text):
+        if _is_mixed(match["value"]):
             yield _found(match, "value")
     for match in _SAID.finditer(text):
         is_password = _PASSWORD.search(match["name"]) is not None
@@ -133,6 +124,10 @@ def _is_random(value: str) -> bool:
         and any(c.isalpha() for c in value)
         and bits(value) >= _ENOUGH
     )
+
+
+def _is_mixed(value: str) -> bool:
+    return any(map(str.isupper, value)) and any(map(str.islower, value)) and _is_random(value) and bits(value) >= 4.0
 
 
 def _is_password(value: str) -> bool:

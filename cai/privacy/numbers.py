@@ -48,7 +48,8 @@ def runs(text: str) -> list[Run]:
 _SEP = r"[ .\-/_]{1,2}"
 _CARD = re.compile(
     rf"(?<![0-9])(?<![0-9][.,])(?=(?P<long>[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{3}}|"
-    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|[0-9]{{4}}{_SEP}[0-9]{{6}}{_SEP}[0-9]{{4,5}}|"
+    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{2}}|[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|"
+    rf"[0-9]{{4}}{_SEP}[0-9]{{6}}{_SEP}[0-9]{{4,5}}|[0-9]{{4}}(?:{_SEP}[0-9]{{3}}){{3}}|"
     r"[0-9]{12,19})(?![0-9]))"
 )
 _CARD_AS_FOUR = re.compile(rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}")
@@ -62,6 +63,8 @@ _ISSUERS = re.compile(
     r"|(?:62|81).{14,17}"  # UnionPay
     r"|220[0-4].{12,15}"  # Mir
     r"|(?:60|82|508.).{12,14}"  # RuPay
+    r"|(?:506[0-9]|507[0-9]|509[0-9]|6363|6277).{12,15}"  # Elo, Verve
+    r"|(?:9792|5019|8600|9860).{12}"  # Troy, Dankort, Uzcard, Humo
     r"|(?:5018|5020|5038|5[67]..|58[09].|63[0-9]{2}|67[0-9]{2}).{8,15})"  # Maestro
 )
 _SURE_LENGTHS = frozenset({14, 15, 16, 18, 19})
@@ -77,22 +80,24 @@ def cards(text: str, run: Run) -> Iterator[Found]:
         shorter = _CARD_AS_FOUR.match(shown)
         for each in (shown, shorter[0] if shorter else shown):
             digits = re.sub(r"[^0-9]", "", each)
-            if _ISSUERS.fullmatch(digits) and len(set(digits)) > 1 and luhn.is_valid(digits):
+            if len(set(digits)) > 1 and luhn.is_valid(digits):
                 meant = says(text, match.start(), match.start() + len(each))
-                if meant == "card" or (len(digits) in _SURE_LENGTHS and (each != digits or meant != "counter")):
+                is_alone = each != digits and run.n_digits == len(digits)
+                is_sure = len(digits) in _SURE_LENGTHS and (meant != "counter" or is_alone)
+                if meant == "card" or (is_sure and _ISSUERS.fullmatch(digits)):
                     end = match.start() + len(each)
                     yield Found("card", match.start(), end, digits)
                     break
 
 
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
 _REGISTRY = numdb.get("iban")
 
 
 @cache
 def _structure(country: str) -> tuple[tuple[int, str], ...]:
     """How many digits (n), letters (a) or either (c) follow each other behind the check digits; () for no country."""
-    bban = _REGISTRY.info(country)[0][1].get("bban", "")
+    bban = _REGISTRY.info(country.upper())[0][1].get("bban", "")
     return tuple((int(n), kind) for n, kind in re.findall(r"([0-9]+)!([nac])", bban))
 
 
@@ -104,34 +109,32 @@ def _account(country: str) -> re.Pattern[str] | None:
     return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
 
 
-def _lettered() -> Iterator[str]:
-    """Countries whose accounts need not have nine digits together."""
-    for country in map("".join, product(ascii_uppercase, repeat=2)):
-        shown = "nn" + "".join(kind * n for n, kind in _structure(country))
-        if len(shown) > 2 and "n" * 9 not in shown:
-            yield country
+def structure(country: str) -> str:
+    """What follows the check digits: `aaaannnnnn` for four letters and six digits, `c` for either."""
+    return "".join(kind * n for n, kind in _structure(country))
 
 
-_COUNTRY = "|".join(_lettered()).lower()
-HAS_ACCOUNT = re.compile(
-    r"[0-9](?=[0-9][ \-.]{0,2}(?:[0-9]{2}|[a-z]{4}))"
-    rf"(?:(?<=[a-z][0-9])(?<=(?:{_COUNTRY})[0-9])|(?<=[ \-][0-9])(?<=(?:{_COUNTRY})[ \-][0-9]))"
-)
-"""In small letters, the beginning of accounts that need not have so many digits together, those of Malta for one."""
+CODES = tuple(code for code in map("".join, product(ascii_uppercase, repeat=2)) if _structure(code))
+"""The countries that have such accounts."""
+
+
+def account_at(text: str, start: int) -> re.Match[str] | None:
+    """What has the structure of an account of the country that it begins with."""
+    account = _account(text[start : start + 2])
+    return None if account is None else account.match(text, start)
 
 
 def ibans(text: str) -> Iterator[Found]:
     """The structure first: of words with two letters and two digits at their start, few go on like an account."""
     for start in _IBAN.finditer(text):
-        account = _account(start[0].upper())
-        match = None if account is None else account.match(text, start.start())
+        match = account_at(text, start.start())
         if match is None or text[match.end() : match.end() + 1].isalnum():
             continue
         if iban.is_valid(match[0].replace(".", ""), check_country=False):
             yield Found("iban", *match.span(), re.sub(r"[^A-Z0-9]", "", match[0].upper()))
 
 
-_SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}([- .]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
+_SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}( - |[- ./]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
 
 
 def ssns(text: str, run: Run) -> Iterator[Found]:
@@ -139,13 +142,15 @@ def ssns(text: str, run: Run) -> Iterator[Found]:
     for match in run.matches(_SSN, text):
         digits = re.sub(r"[^0-9]", "", match[0])
         meant = says(text, *match.span())
-        if meant == "ssn" or (match[1] == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
+        if meant == "ssn" or (match[1].strip() == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
             yield Found("ssn", *match.span(), digits)
 
 
-HAS_ADDRESS = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]|[0-9A-Fa-f]:[0-9A-Fa-f]{0,4}:")
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}\.){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
+_POINT = r"(?:\.|\[\.\]|\(\.\)|\[dot\])"
+"""A dot, or one in brackets, so that nobody follows the address by mistake."""
+_IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}{_POINT}){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
+_MAPPED = re.compile(r"(?<![\w:])::ffff:\Z", re.IGNORECASE)
 _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}|:)?(?![\w:])")
 _VERSIONED = re.compile(r"(?:version|release|build|firmware|driver|section|chapter|oid|v)[ .:]{0,2}\Z", re.IGNORECASE)
 _UNICAST = ipaddress.ip_network("2000::/3")
@@ -155,9 +160,10 @@ def addresses(text: str) -> Iterator[Found]:
     """Public addresses: those of a private network, of this machine and of documentation are nobody's."""
     for match in (*_IPV4.finditer(text), *_IPV6.finditer(text)):
         try:
-            address = ipaddress.ip_address(match[0])
+            address = ipaddress.ip_address(re.sub(_POINT, ".", match[0]))
         except ValueError:
             continue
         versioned = _VERSIONED.search(text, max(0, match.start() - 12), match.start())
         if address.is_global and not versioned and (address.version == 4 or address in _UNICAST):
-            yield Found("ip", *match.span(), address.compressed)
+            mapped = _MAPPED.search(text, max(0, match.start() - 7), match.start())
+            yield Found("ip", match.start() if mapped is None else mapped.start(), match.end(), address.compressed)

@@ -40,6 +40,8 @@ def import_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--licence", default="", help="Kept with the prompts."),
         click.option("--salt-env", metavar="NAME", help="Hash annotators with the salt in this environment variable "
                      "[default: a file in the home, made once]."),
+        click.option("--profile", type=click.Path(path_type=Path, dir_okay=False),
+                     help="Its `privacy` says what becomes of personal items [default: placeholders]."),
         click.option("--dry-run", is_flag=True, help="Read and count; write nothing."),
     )  # fmt: skip
     for option in reversed(options):
@@ -55,7 +57,8 @@ def import_options(command: Callable[..., None]) -> Callable[..., None]:
 
     {_HELP_OF_SHAPES}
     A row that cannot be used is a reject with its reason. Several annotators of a pair stay apart. Their ids are
-    hashed with a salt before anything is written. The same file twice adds nothing; a stopped import goes on.
+    hashed with a salt before anything is written; e-mail addresses, phone numbers, keys and the like get placeholders,
+    or what the profile's `privacy` says. The same file twice adds nothing; a stopped import goes on.
     """,
 )
 @import_options
@@ -72,6 +75,7 @@ def import_files(
     shape: Any,
     licence: str,
     salt_env: str | None,
+    profile: Path | None,
     dry_run: bool,
     objective: str,
     is_gold: bool,
@@ -81,17 +85,22 @@ def import_files(
     Raises:
         DataError: a file cannot be read, or no row of all of them could be used.
     """
+    from cai.config import load_profile
+    from cai.privacy import Guard, in_words
     from storage.annotations import Import, Imported, import_annotations
     from storage.store import Store
 
+    guard = Guard(None if profile is None else load_profile(profile).privacy)
     store = Store(home)
     salt = _salt(store, salt_env, dry_run)
     total = Imported(0, 0, 0, 0, Counter())
     for path in files:
         asked = Import(source or path.name, salt, objective, None if shape == "auto" else shape, is_gold, licence)
-        done = import_annotations(store, path, asked, dry_run=dry_run, progress=_on_stderr(path.name))
+        done = import_annotations(store, path, asked, guard=guard, dry_run=dry_run, progress=_on_stderr(path.name))
         total = total.plus(done)
     click.echo(summary(total, "would be stored" if dry_run else "stored"))
+    if tally := guard.tally():
+        click.echo(f"personal items: {in_words(tally)}")
     if total.n_new + total.n_known == 0:
         raise DataError(f"none of the {total.n_rows} rows could be used: {dict(total.rejects)}")
 
