@@ -45,6 +45,7 @@ def command(
         most = len(settings.generate.temperatures)
         click.echo(format_table(ASKS, ask_rows(settings.generate, wanted(settings)[1])))
         click.echo(f"where nothing is usable at once, {most} times as many; the judge reads each response", err=True)
+        click.echo(f"cai plan {profile} --generate --home {home} says how many tokens that is, and how long", err=True)
         return
     made = write(wish, lambda line: click.echo(line, err=True), on_progress=_on_stderr(), on_round=_said)
     click.echo(format_table(CELLS, made.cells()))
