@@ -105,6 +105,9 @@ class Made(NamedTuple):
     def reasons(self) -> list[Row]:
         return reason_rows(self.tallies)
 
+    def examples(self) -> list[Row]:
+        return example_rows(self.generated)
+
     def said(self) -> list[str]:
         return sentences(
             self.generated, self.quotas, self.tallies, n_reused=self.n_reused, shows_nothing=self.shows_nothing
@@ -264,7 +267,7 @@ if __name__ == "__main__":
                 ["What is covered, by tag", TAGS, done.tags()],
                 ["Why replies were dropped", REASONS, done.reasons()],
                 ["Round by round", ROUNDS, done.rounds()],
-                ["Some of what was kept", EXAMPLES, example_rows(done.generated)],
+                ["Some of what was kept", EXAMPLES, done.examples()],
                 ["By kind, tag and topic", CELLS, done.cells()],
             ],
             "n_asked": done.n_asked,

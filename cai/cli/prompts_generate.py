@@ -36,7 +36,7 @@ def command(
     cai prompts generate my.yaml --edition autumn
     """
     from cai.cli.tables import format_table
-    from cai.prompts.text import ASKS, CELLS, REASONS, ROUNDS, ask_rows
+    from cai.prompts.text import ASKS, CELLS, EXAMPLES, REASONS, ROUNDS, ask_rows
     from flows.writing import Wish, wanted, write
 
     wish = Wish(profile=profile, home=home, edition=edition, model=model, quota=quota, rounds=rounds)
@@ -52,6 +52,8 @@ def command(
     click.echo("\n" + format_table(ROUNDS, made.rounds()))
     if reasons := made.reasons():
         click.echo("\n" + format_table(REASONS, reasons, width=120))
+    if examples := made.examples():
+        click.echo("\n" + format_table(EXAMPLES, examples, width=100))
     click.echo(f"{made.campaign}: " + "\n  ".join(made.said()), err=True)
     click.echo(f"  cai sql \"SELECT * FROM attempts WHERE campaign = '{made.campaign}'\" --home {home}", err=True)
 
