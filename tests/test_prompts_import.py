@@ -315,7 +315,7 @@ def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_s
     said = json.loads(done.stdout)
     assert (said["n_rows"], said["n_prompts"], said["rejects"]) == (4, 3, {"duplicate_prompt": 1}), done.stderr
     stored = Store(tmp_path / "home").read(Prompt)
-    assert {(p.source, p.licence) for p in stored} == {("owner/name", "MIT")}, "the licence is the row's"
+    assert {(p.source, p.licence) for p in stored} == {("hf:owner/name@train", "MIT")}
     assert done.stderr.count("exit 1") == 4 and "Traceback" not in done.stderr
     for expected in (
         "hf:owner/name has the splits test, train; name one of them, such as hf:owner/name@test",

@@ -44,7 +44,8 @@ def command(
         settings = wish.settings()
         most = len(settings.generate.temperatures)
         click.echo(format_table(ASKS, ask_rows(settings.generate, wanted(settings)[1])))
-        click.echo(f"where nothing is usable at once, {most} times as many; the judge reads each response", err=True)
+        reads = "judge" if settings.generate.reading == "judge" else "small world's oracle"
+        click.echo(f"at most {most} times as many, for what is of no use; the {reads} reads each response", err=True)
         click.echo(f"cai plan {profile} --generate --home {home} says how many tokens that is, and how long", err=True)
         return
     made = write(wish, lambda line: click.echo(line, err=True), on_progress=_on_stderr(), on_round=_said)

@@ -71,8 +71,8 @@ def tag_rows(
         mine = [tally for cell, tally in tallies.items() if cell.tag == tag]
         n_asked, n_kept = sum(each.n_asked for each in mine), sum(each.n_kept for each in mine)
         n_first = sum(each.n_first for each in mine)
-        row = (tag, filled(n_first, quota), n_asked, n_kept, n_asked - n_kept)
-        rows.append((*row, *_elicited(by_tag[tag], elicited_from)))
+        counts = (filled(n_first, quota), n_asked, n_kept, n_asked - n_kept)
+        rows.append((tag, *counts, *_elicited(by_tag[tag], elicited_from)))
     return rows
 
 
