@@ -20,7 +20,7 @@ from cai.plan.tokens import Counting, Tokens
 from cai.prompts.cells import Quotas, quotas_of
 from cai.prompts.fitting import says_something
 from cai.prompts.reading import JudgeReading, Read, Reading
-from cai.prompts.rounds import Policy, run_rounds
+from cai.prompts.rounds import Campaign, Policy, run_rounds
 from cai.prompts.writing import Writer
 from cai.records import Ledger, Message, Prompt, Response, Sampling
 
@@ -170,7 +170,7 @@ async def _run(
     )  # fmt: skip
     reading: Reading = AllHarm() if config.reading == "smallworld" else JudgeReading(constitution, opens(READING), 1)
     policy = Policy(opens(TRYING), reading, 1) if config.tried else None
-    await run_rounds(config, quotas, writer, policy, rows_of, campaign="plan", seed=profile.seed)
+    await run_rounds(Campaign("plan", config, quotas, writer, policy, rows_of, profile.seed))
 
 
 def _line(stage: str, usage: Usage, speed: float | None) -> Line:
