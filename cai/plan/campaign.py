@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from cai.config import GenerateConfig, Profile
 from cai.constitution import Constitution
-from cai.engines.base import Choice, Generation
+from cai.engines.base import Choice, Engine, Generation, Opens
 from cai.held_out import HeldOutGuard
 from cai.ledger import MemoryLedger
 from cai.plan.meter import Meter, Metered, PrefixCache, Usage
@@ -158,8 +158,8 @@ async def _run(
     def rows_of(_: Sequence[str]) -> Ledger:
         return ledger
 
-    def opens(stage: str):  # type: ignore[no-untyped-def]
-        async def open() -> Metered:
+    def opens(stage: str) -> Opens:
+        async def open() -> Engine:
             return engines[stage]
 
         return open
