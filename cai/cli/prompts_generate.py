@@ -74,7 +74,7 @@ def _on_stderr() -> "OnProgress":
         nonlocal shown_s
         if time.monotonic() - shown_s > 5:
             shown_s = time.monotonic()
-            counts = f"{progress.n_done} of {progress.n_total}, {progress.n_requests} replies"
+            counts = f"{progress.n_done} of {progress.n_total}, {progress.n_requests} asked"
             dropped = f", {progress.n_rejected} of no use" if progress.n_rejected else ""
             click.echo(f"  {progress.stage}: {counts}{dropped}, {progress.n_reused} found", err=True)
 

@@ -105,7 +105,7 @@ class Writer:
         self._config, self._constitution, self._campaign = config, constitution, campaign
         self._engine, self._rows_of, self._guard, self._privacy = engine, rows_of, guard, Guard(privacy)
         self._seed, self._width, self._fits, self._progress = seed, max_concurrency, fits, progress
-        self._round, self._n_wanted, self._n_before = 0, 0, 0
+        self._round = self._n_wanted = self._n_before = self._n_reused_before = 0
         self._seen, self._own = Seen(), dict[str, Prompt]()
         self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
         self._kept: set[str] = set()
@@ -137,7 +137,8 @@ class Writer:
 
     def begin(self, round: int, n_wanted: int) -> None:
         """What is written from here on is of this round, which wants so many prompts."""
-        self._round, self._n_wanted, self._n_before = round, n_wanted, len(self.outcomes)
+        self._round, self._n_wanted = round, n_wanted
+        self._n_before, self._n_reused_before = len(self.outcomes), self.n_reused
 
     @property
     def shows_nothing(self) -> bool:
@@ -176,10 +177,10 @@ class Writer:
             return
         decided = self.outcomes[self._n_before :]
         n_kept = sum(not outcome.reason for outcome in decided)
-        n_asked = len(decided) + batch.n_done + batch.n_rejected
+        n_reused = self.n_reused - self._n_reused_before + batch.n_reused
+        n_requests = len(decided) + batch.n_done + batch.n_rejected - n_reused
         stage = f"round {self._round}: {STAGE}"
-        n_reused = self.n_reused + batch.n_reused
-        self._progress(Progress(stage, n_kept, self._n_wanted, n_asked, n_reused, len(decided) - n_kept))
+        self._progress(Progress(stage, n_kept, self._n_wanted, n_requests, n_reused, len(decided) - n_kept))
 
     def _sampling(self, temperature: float) -> Sampling:
         return Sampling(temperature, self._config.top_p, self._config.max_tokens)
