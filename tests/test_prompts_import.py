@@ -318,7 +318,7 @@ def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_s
     assert {(p.source, p.licence) for p in stored} == {("hf:owner/name@train", "MIT")}
     assert done.stderr.count("exit 1") == 4 and "Traceback" not in done.stderr
     for expected in (
-        "hf:owner/name has the splits test, train; name one of them, such as hf:owner/name@test",
+        "hf:owner/name has the splits train, test; name one of them, such as hf:owner/name@train",
         "HF_HUB_OFFLINE is set and the cache (HF_HOME) does not have it",
         "hf:text@train names no owner; expected hf:OWNER/NAME[:CONFIG][@SPLIT]",
         'Unknown split "dev"',
