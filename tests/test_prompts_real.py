@@ -16,6 +16,7 @@ from served import until
 from cai.cli.prompts import prompts as command
 from cai.records import Attempt, Prompt, Reject, Response
 from cai.smallworld.world import find, prompts
+from cai.turns import LOCKS
 from flows.writing import Wish
 from storage.store import Store
 
@@ -73,10 +74,17 @@ def rows(home: Path) -> dict[str, set[str]]:
     return {kind.__name__: {repr(row) for row in Store(home).read(kind)} for kind in kinds}
 
 
-def test_a_model_s_campaign_that_is_killed_goes_on_and_asks_nothing_twice(profile, tmp_path):
+def test_a_model_s_campaign_that_is_killed_goes_on_and_asks_nothing_twice(profile, tmp_path, monkeypatch):
     whole, home = home_of(tmp_path, "whole"), home_of(tmp_path, "home")
     wish = Wish(profile=profile, home=home, rounds=1).model_dump_json()
-    child = subprocess.Popen([sys.executable, "-c", HELD, wish], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    monkeypatch.setenv(LOCKS, str(tmp_path / "locks"))
+    child = subprocess.Popen(
+        [sys.executable, "-c", HELD, wish],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), LOCKS: str(tmp_path / "its-locks")},  # else it waits for its turn
+    )
     try:
         done = generate(profile, whole)
         assert child.stdout.readline() == "in the middle\n"
