@@ -74,10 +74,9 @@ def rows(home: Path) -> dict[str, set[str]]:
     return {kind.__name__: {repr(row) for row in Store(home).read(kind)} for kind in kinds}
 
 
-def test_a_model_s_campaign_that_is_killed_goes_on_and_asks_nothing_twice(profile, tmp_path, monkeypatch):
+def test_a_model_s_campaign_that_is_killed_goes_on_and_asks_nothing_twice(profile, tmp_path):
     whole, home = home_of(tmp_path, "whole"), home_of(tmp_path, "home")
     wish = Wish(profile=profile, home=home, rounds=1).model_dump_json()
-    monkeypatch.setenv(LOCKS, str(tmp_path / "locks"))
     child = subprocess.Popen(
         [sys.executable, "-c", HELD, wish],
         stdout=subprocess.PIPE,
