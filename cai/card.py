@@ -13,7 +13,7 @@ import yaml
 
 from cai.promotion import override_line, verdict_line
 from cai.records import Model
-from cai.registry import PERSONAL, SHORT, Registry, counts, meta_of, scored_by, settings, table_versions
+from cai.registry import PERSONAL, SHORT, SOURCES, Registry, counts, meta_of, scored_by, settings, table_versions
 
 _WHAT = {
     "sft": "An SL-CAI model: fine-tuned on its own answers after they were critiqued and revised under a constitution.",
@@ -153,6 +153,7 @@ def _data(model: Model) -> Rows:
     rows = [
         ("table versions", tables),
         ("training set", model.inputs.get("data", "")),
+        ("prompts", model.inputs.get(SOURCES, "")),
         ("personal items in the prompts", model.inputs.get(PERSONAL, "")),
         *counts(model).items(),
     ]

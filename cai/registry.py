@@ -15,6 +15,8 @@ from cai.records import Evaluation, GateVerdict, Model, Override, Promotion, Run
 CHANNEL = "production"
 SHORT = 8
 """Digits of a digest that people are shown."""
+SOURCES = "prompts"
+"""Of `Model.inputs`: in words, the sources, licences and origins of the prompts it was trained on."""
 PERSONAL = "personal"
 """Of `Model.inputs`: in words, the personal items in the prompts it was trained on and what became of them."""
 _MIN_PREFIX = 4

@@ -4,15 +4,23 @@ prefect deployment run refresh-prompts/refresh --watch
 """
 
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from prefect import flow
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from flows import artifacts
-from flows.markdown import table
+from flows.markdown import escaped, table
 from flows.supervise import run_step
+
+NOTE = (
+    "*Quota*: prompts wanted in the first round, and how many of them it brought; all other columns are of all rounds. "
+    "*Read*: tried on the policy, and the response could be read. *Elicited*: of those, the share that drew out harm, "
+    "with its 95 % interval. A reply that was dropped is a row of `rejects`; every prompt is a row of `attempts`:"
+)
 
 
 @flow(name="refresh-prompts", flow_run_name="refresh-prompts-{home}")
@@ -44,12 +52,17 @@ def refresh_prompts(
             logfile=logfile,
             on_progress=progress.update,
         )
-    (cells, *by_cell), (rounds, *by_round) = made["cells"], made["rounds"]
-    counts = f"{made['n_kept']} prompts kept of {made['n_asked']} asked for; {made['stopped']}"
-    text = f"{counts}\n\n{table(cells, by_cell)}\n\n{table(rounds, by_round)}\n"
-    artifacts.markdown("prompts-written", text, "Prompts written")
-    get_run_logger().info("%s: %s", made["campaign"], counts)
+    artifacts.markdown("prompts-written", written(made), "Prompts written")
+    get_run_logger().info("%s: %s", made["campaign"], "; ".join(made["said"]))
     return str(made["campaign"])
+
+
+def written(made: Mapping[str, Any]) -> str:
+    """What came, what was dropped and why, and what is covered, as the UI shows it."""
+    said = "\n".join(f"- {escaped(line)}" for line in made["said"])
+    tables = [f"### {title}\n\n{table(columns, rows)}" for title, columns, rows in made["tables"] if rows]
+    query = f"    cai sql \"SELECT * FROM attempts WHERE campaign = '{made['campaign']}'\""
+    return "\n\n".join([f"## {escaped(made['campaign'])}", said, *tables, NOTE, query]) + "\n"
 
 
 def _week() -> str:

@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from cai.models import read_meta
 from cai.privacy import in_words
 from cai.promotion import Overriding
-from cai.records import Model, Reject, Rollout, digest
-from cai.registry import PERSONAL
+from cai.records import Model, Prompt, Reject, Rollout, digest
+from cai.registry import PERSONAL, SOURCES
 from flows import shown
+from flows.accounts import ids_of
 from flows.report_curves import curves_of
-from flows.report_datasheet import personal_of
+from flows.report_datasheet import personal_of, sources_in_words
 from flows.rounds import at_round, round_of
 from flows.runs import now
 from flows.session import Session
@@ -29,6 +30,8 @@ def register(session: Session, name: str, path: str, made_by: str) -> dict[str, 
     assert trained_on is not None, "the set is derived before it is trained on"
     pinned = {f"tables/{table}": str(version) for table, version in trained_on["versions"].items()}
     found = personal_of(session.run, ("prompts", "helpful"))
+    prompts = session.store.find_all(Prompt, [*ids_of(session.run, "prompts"), *ids_of(session.run, "helpful-prompts")])
+    pinned[SOURCES] = sources_in_words(list(prompts.values())) or "none"
     personal = {} if found is None else {PERSONAL: in_words(found) or "none found"}
     model = Model(
         model_digest=meta["model_digest"],

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from cai.config.prompts import GENERATED
 from cai.privacy import KINDS, NAMES, Tally, added
 from cai.records import PreferencePair, Prompt
 from cai.report.data import Datasheet, LabelCount, LabelQuality, PersonalCount, RejectCount, Source
@@ -10,6 +11,8 @@ from cai.smallworld import world
 from flows.runs import RunFolder
 
 N_TAGS = 8
+N_ORIGINS = 8
+"""Of one source: where each row states another one, the rest are counted together."""
 ORIGINS = {"ai": "feedback model", "human": "people", "verifier": "verifier"}
 _MANY = 0.05
 """Share of rows from which dropping them is worth a sentence."""
@@ -41,13 +44,28 @@ def _personal(tally: Tally) -> Iterator[PersonalCount]:
 
 
 def _sources(use: str, prompts: Sequence[Prompt]) -> Iterator[Source]:
-    groups: dict[tuple[str, str], list[Prompt]] = {}
+    origins: dict[str, Counter[str]] = {}
     for prompt in prompts:
-        groups.setdefault((prompt.source, prompt.licence), []).append(prompt)
-    for (name, licence), group in sorted(groups.items()):
+        origins.setdefault(prompt.source, Counter())[prompt.origin] += 1
+    named = {name: dict(counts.most_common(N_ORIGINS)) for name, counts in origins.items()}
+    groups: dict[tuple[str, str, str], list[Prompt]] = {}
+    for prompt in prompts:
+        others = f"{len(origins[prompt.source]) - N_ORIGINS} others"
+        origin = prompt.origin if prompt.origin in named[prompt.source] else others
+        groups.setdefault((prompt.source, prompt.licence, origin), []).append(prompt)
+    for (name, licence, origin), group in sorted(groups.items()):
         tags = Counter(tag for prompt in group for tag in set(prompt.tags))
         most = sorted(tags.items(), key=lambda each: (-each[1], each[0]))[:N_TAGS]
-        yield Source(name, licence, use, len(group), tuple(most))
+        yield Source(name, licence, origin, use, len(group), tuple(most))
+
+
+def sources_in_words(prompts: Sequence[Prompt]) -> str:
+    """How many prompts are of which source, licence and origin, on one line."""
+    return "; ".join(
+        f"{source.n_prompts:,} of {source.name} ({source.licence or 'no licence stated'}, "
+        f"{f'origin {source.origin}' if source.origin else 'no origin stated'})"
+        for source in _sources("", prompts)
+    )
 
 
 def _labels(pairs: Sequence[PreferencePair]) -> Iterator[LabelCount]:
@@ -67,6 +85,10 @@ def _limits(
     n_prompts = sum(source.n_prompts for source in sources)
     if unstated := sum(source.n_prompts for source in sources if not source.licence):
         yield f"No licence is stated for {unstated:,} of {n_prompts:,} prompts: whether they may be used is unknown."
+    if unknown := sum(source.n_prompts for source in sources if not source.origin and source.name != world.SOURCE):
+        yield f"No origin is stated for {unknown:,} of {n_prompts:,} prompts: who made them is unknown."
+    if written := sum(source.n_prompts for source in sources if source.name == GENERATED):
+        yield f"{written:,} of {n_prompts:,} prompts were written by a model, and no person has looked at each."
     if any(source.name == world.SOURCE for source in sources):
         yield "Prompts of the small world come from a generator: what holds there is a test, no claim about people."
     if pairs and all(pair.source == "ai" for pair in pairs):

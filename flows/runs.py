@@ -250,7 +250,9 @@ def source_digest(source: AnySource, split: Split, seed: int, home: Path | None 
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return digest("dataset", [[file.relative_to(path).as_posix(), _file_digest(file)] for file in files])
     if not path.is_file():
-        raise DataError(f"no prompts at {source.path!r}; expected a file, a saved dataset, hf:NAME or `smallworld`")
+        raise DataError(
+            f"no prompts at {source.path!r}; expected a file, a saved dataset, hf:OWNER/NAME or `smallworld`"
+        )
     return _file_digest(path)
 
 

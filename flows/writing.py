@@ -19,9 +19,23 @@ from cai.constitution import Constitution, load_constitution
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
+from cai.prompts.fitting import Fits, in_small_world, says_something
 from cai.prompts.reading import JudgeReading, Reading, SmallWorldReading
 from cai.prompts.rounds import Campaign, Generated, Policy, Round, run_rounds
-from cai.prompts.text import CELLS, ROUNDS, cell_rows, round_rows
+from cai.prompts.text import (
+    CELLS,
+    EXAMPLES,
+    REASONS,
+    ROUNDS,
+    TAGS,
+    Row,
+    cell_rows,
+    example_rows,
+    reason_rows,
+    round_rows,
+    sentences,
+    tag_rows,
+)
 from cai.prompts.writing import Tally, Writer, tallies
 from cai.records import Ledger, Prompt, Rating, Reject, Response, digest
 from cai.registry import CHANNEL
@@ -67,20 +81,37 @@ class Wish(Config):
 class Made(NamedTuple):
     campaign: str
     generated: Generated
+    quotas: Quotas
     tallies: dict[Cell, Tally]
     n_asked: int
     n_reused: int
     elicited_from: float
+    shows_nothing: bool
+    """No request had an example in it."""
 
     @property
     def n_kept(self) -> int:
         return sum(tally.n_kept for tally in self.tallies.values())
 
-    def cells(self) -> list[tuple[str | int, ...]]:
-        return cell_rows(self.tallies, self.generated.attempts, self.elicited_from)
+    def cells(self) -> list[Row]:
+        return cell_rows(self.quotas, self.tallies, self.generated.attempts, self.elicited_from)
 
-    def rounds(self) -> list[tuple[str | int, ...]]:
+    def tags(self) -> list[Row]:
+        return tag_rows(self.quotas, self.tallies, self.generated.attempts, self.elicited_from)
+
+    def rounds(self) -> list[Row]:
         return round_rows(self.generated.rounds)
+
+    def reasons(self) -> list[Row]:
+        return reason_rows(self.tallies)
+
+    def examples(self) -> list[Row]:
+        return example_rows(self.generated)
+
+    def said(self) -> list[str]:
+        return sentences(
+            self.generated, self.quotas, self.tallies, n_reused=self.n_reused, shows_nothing=self.shows_nothing
+        )
 
 
 def wanted(profile: Profile) -> tuple[Constitution, Quotas]:
@@ -190,19 +221,34 @@ async def _write(
         privacy=profile.privacy,
         seed=profile.seed,
         max_concurrency=writes.max_concurrency,
+        fits=_fits(config),
         progress=on_progress,
     )
     reading: Reading = SmallWorldReading()
     if config.reading == "judge":
         reading = JudgeReading(constitution, opens(judge, judge.model), judge.max_concurrency, on_progress)
-    tried_on = Policy(opens(profile.engine, policy), reading, width) if config.tried else None
+    tried_on = Policy(opens(profile.engine, policy), reading, width, on_progress) if config.tried else None
     try:
         with ledger:
             asked_for = Campaign(campaign, config, quotas, writer, tried_on, rows_of, profile.seed)
             made = await run_rounds(asked_for, on_round)
     finally:
         await slot.close()
-    return Made(campaign, made, tallies(writer.outcomes), writer.n_asked, writer.n_reused, config.elicited_from)
+    return Made(
+        campaign,
+        made,
+        quotas,
+        tallies(writer.outcomes),
+        writer.n_asked,
+        writer.n_reused,
+        config.elicited_from,
+        writer.shows_nothing,
+    )
+
+
+def _fits(config: GenerateConfig) -> Fits:
+    """The oracle knows what is asked for; elsewhere nobody looks at more than the length."""
+    return in_small_world if config.reading == "smallworld" else says_something
 
 
 if __name__ == "__main__":
@@ -216,9 +262,14 @@ if __name__ == "__main__":
         "result",
         {
             "campaign": done.campaign,
-            "stopped": done.generated.stopped,
-            "cells": [CELLS, *done.cells()],
-            "rounds": [ROUNDS, *done.rounds()],
+            "said": done.said(),
+            "tables": [
+                ["What is covered, by tag", TAGS, done.tags()],
+                ["Why replies were dropped", REASONS, done.reasons()],
+                ["Round by round", ROUNDS, done.rounds()],
+                ["Some of what was kept", EXAMPLES, done.examples()],
+                ["By kind, tag and topic", CELLS, done.cells()],
+            ],
             "n_asked": done.n_asked,
             "n_reused": done.n_reused,
             "n_kept": done.n_kept,

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 HUB = "hf:"
 GROUP = 1_000
+EXPECTED = "expected hf:OWNER/NAME[:CONFIG][@SPLIT], or a folder that `save_to_disk` made"
 _SAVED = ("dataset_info.json", "dataset_dict.json")
 
 
 class _Name(NamedTuple):
-    """`hf:NAME[:CONFIG][@SPLIT]`, in parts."""
+    """`hf:OWNER/NAME[:CONFIG][@SPLIT]`, in parts."""
 
     name: str
     config: str | None
@@ -62,8 +63,7 @@ def _load(path: str) -> "Dataset":
         else:
             found = load_from_disk(path)
     except (OSError, ValueError, RuntimeError) as error:
-        expected = "hf:NAME[:CONFIG][@SPLIT], or a folder that `save_to_disk` made"
-        raise DataError(f"{path} is no dataset that can be read: {error}; expected {expected}") from error
+        raise DataError(f"{path} is no dataset that can be read: {error}; {_advice(error)}") from error
     if isinstance(found, Dataset):
         return found
     splits = list(found)
@@ -73,7 +73,23 @@ def _load(path: str) -> "Dataset":
     raise DataError(f"{path} has the splits {', '.join(splits)}; name one of them, such as {named}")
 
 
+def _advice(error: Exception) -> str:
+    """What to do. The library tells a dataset that is not there from one that it may not see by its words alone."""
+    from datasets.config import HF_HUB_OFFLINE
+
+    said = str(error).casefold()
+    if isinstance(error, ConnectionError) and HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set and the cache (HF_HOME) does not have it: unset it once, or copy the cache here"
+    if isinstance(error, ConnectionError):
+        return "the hub does not answer: try again, or read from the cache (HF_HOME) with HF_HUB_OFFLINE=1"
+    if "gated" in said or "authenticated" in said:
+        return "accept its terms on its page, then `hf auth login` (or HF_TOKEN)"
+    return EXPECTED
+
+
 def _name(path: str) -> _Name:
     rest, _, split = path.removeprefix(HUB).partition("@")
     name, _, config = rest.partition(":")
+    if "/" not in name:  # "text" and "csv" are formats to the library, and it would read the files that lie around here
+        raise DataError(f"{path} names no owner; {EXPECTED}")
     return _Name(name, config or None, split or None)

@@ -136,7 +136,7 @@ def full_data(text="Some text."):
         gating=gating(text.replace("\ud800", "")),
         frontier=(FrontierPath(text, (FrontierPoint(text, Rate(0.9, 0.8, 0.95, 60), Rate(0.97, 0.9, 0.99, 60)),)),),
         datasheet=Datasheet(
-            (Source(text, text, text, 7, ((text, 3),)),),
+            (Source(text, text, text, text, 7, ((text, 3),)),),
             (LabelCount(text, text, 5, 1),),
             (text,),
             (PersonalCount(text, 3, 2, 1),),

@@ -4,6 +4,8 @@ import asyncio
 import math
 import os
 import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cai.config import EngineConfig
 from cai.engines import open_engine
+from cai.engines.vllm_start import OWNER
 from cai.errors import EngineDied, EngineError, ModelNotFound, PromptTooLong
 from cai.records import Message, Sampling
 
@@ -241,6 +244,30 @@ def test_closing_vllm_leaves_no_process_and_a_killed_one_is_reported(loop, all_m
     started = loop.run(kill())
     assert started
     assert not children(os.getpid()) & started
+
+
+ENDS = "import cai.engines.vllm, sys, time\nassert 'cai.engines.vllm_worker' not in sys.modules\n"
+ENDS += "import cai.engines.vllm_worker; print('there', flush=True); time.sleep(60)"
+BETWEEN = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ENDS!r}])"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd_open")
+def test_the_processes_of_vllm_end_with_the_one_that_they_are_for(tmp_path):
+    """`cai prompts generate`, killed with SIGKILL, left vLLM's process with the lock of the accelerator: the same
+    command waited for its turn for ever. vLLM's process imports the module as these do.
+    """
+    owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    environment = {**os.environ, OWNER: str(owner.pid)}
+    between = subprocess.Popen([sys.executable, "-c", BETWEEN], env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        assert between.stdout.readline() == "there\n" and between.poll() is None
+        owner.kill()
+        assert between.wait(20) == -signal.SIGKILL
+        assert between.stdout.read() == "", "the other end is closed by all who had it"
+    finally:
+        owner.wait()
+        between.kill()
+        between.wait()
 
 
 def test_vllm_says_why_it_does_not_start(loop, all_models):

@@ -16,6 +16,7 @@ from cai.constitution import Constitution, Principle
 from cai.engines.base import Generation
 from cai.engines.chat import ChatTokenizer
 from cai.errors import EngineError
+from cai.plan.campaign import again_and_kept
 from cai.plan.meter import Meter, PrefixCache, Usage
 from cai.plan.predict import Counters, Known, Line, Sampled, Work, predict
 from cai.plan.sources import Replies
@@ -138,6 +139,25 @@ def test_each_model_is_marked_on_the_first_held_out_prompts(counting):
     assert (lines["harm scale"].n_asks, lines["harm scale"].n_rows) == (5 * n_models, 5 * n_models)
     none = planned(counting, held_out=Sampled(PROMPTS, 10), evaluation={"harm_scale_prompts": 0})
     assert "harm scale" not in none
+
+
+def test_the_shards_of_a_ray_cluster_go_side_by_side(counting):
+    """Five prompts in shards of one: two workers do three, one after the other. Evaluation has one engine."""
+    speeds, held_out = {"responses": 10.0, "labels": 10.0, "evaluation": 10.0}, Sampled(PROMPTS, 5)
+    alone = planned(counting, n=5, speeds=speeds, held_out=held_out)
+    ray = {"workers": 2, "shard": 1}
+    lines = planned(counting, n=5, speeds=speeds, held_out=held_out, ray=ray)
+    for stage in ("responses", "labels"):
+        assert lines[stage].seconds == pytest.approx(alone[stage].seconds * 3 / 5)
+        assert lines[stage].n_asks == alone[stage].n_asks
+    assert lines["evaluation"].seconds == alone["evaluation"].seconds
+    assert planned(counting, n=5, speeds=speeds, ray=ray | {"shard": 9})["labels"].seconds == alone["labels"].seconds
+
+
+def test_replies_of_no_use_are_asked_for_again_so_often_and_no_more():
+    assert again_and_kept(None, 3) == (1.0, 1.0) == again_and_kept(1.0, 3)
+    assert again_and_kept(0.5, 3) == (1 + 0.5 + 0.25, 0.875)
+    assert again_and_kept(0.0, 3) == (3.0, 0.0)
 
 
 def test_training_is_counted_in_rows_tokens_and_steps(counting):

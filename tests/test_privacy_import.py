@@ -15,7 +15,7 @@ from cai.config import PrivacyConfig, PromptSource, load_profile
 from cai.errors import ConfigError, DataError
 from cai.privacy import Guard
 from cai.records import Model, Prompt, Reject, Response
-from cai.registry import PERSONAL, Registry
+from cai.registry import PERSONAL, SOURCES, Registry
 from flows.report_datasheet import personal_of
 from flows.runs import create_run
 from storage.imports import read_answered, read_prompts
@@ -134,9 +134,11 @@ def test_nothing_that_a_run_leaves_behind_has_an_item_in_it(tmp_path, capfd):
     assert "phone numbers</th><td>2</td><td>0</td><td>0</td>" in page
 
 
-def test_the_card_of_a_model_says_what_became_of_personal_items():
-    model = Model("d" * 32, "sl_cai", "sft", "", "", inputs={PERSONAL: "phone numbers: 2 redacted"})
+def test_the_card_of_a_model_says_where_its_prompts_are_from_and_what_became_of_personal_items():
+    inputs = {SOURCES: "3 of a.jsonl (MIT, origin o/a)", PERSONAL: "phone numbers: 2 redacted"}
+    model = Model("d" * 32, "sl_cai", "sft", "", "", inputs=inputs)
     registry = Registry({model.model_digest: model}, (), ())
+    assert "| prompts | 3 of a.jsonl (MIT, origin o/a) |" in model_card(registry, model)
     assert "| personal items in the prompts | phone numbers: 2 redacted |" in model_card(registry, model)
 
 

@@ -287,8 +287,9 @@ def test_what_draws_out_harm_is_varied_and_every_attempt_is_a_row():
     assert share[1] > 1.5 * share[0], "variations of finds are finds, in this made-up world"
     curve = round_rows(done.made.rounds)
     assert [row[-1] for row in curve] == [sum(r.n_spots for r in done.made.rounds[: i + 1]) for i in range(3)]
-    (cell,) = cell_rows(tallies(done.writer.outcomes), done.made.attempts, 0.5)
-    assert cell[:5] == ("harmful", "theft", "", done.writer.n_asked, 120) and cell[6] == 120
+    quotas = quotas_of(done.config, CONSTITUTION)
+    (cell,) = cell_rows(quotas, tallies(done.writer.outcomes), done.made.attempts, 0.5)
+    assert cell[:6] == ("harmful", "theft", "", "40 of 40", done.writer.n_asked, 120) and cell[7] == 120
 
 
 def test_a_writer_is_shown_what_is_like_the_parent_and_what_came_of_it():

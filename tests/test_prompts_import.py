@@ -12,6 +12,8 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -24,6 +26,7 @@ from cai.records import Message, Prompt, Reject, digest
 from cai.splits import split_error, split_of
 from flows.importing import Import, import_folder, run_import
 from storage.evaluation_sets import read_sets
+from storage.hub import _advice
 from storage.import_report import MAX_TAGS, OTHER_TAGS, ImportReport
 from storage.imports import read_sources
 from storage.seen import SeenIds
@@ -274,16 +277,61 @@ def test_a_saved_dataset_is_read_by_the_library_and_a_split_must_be_named(tmp_pa
         command(tmp_path / "home", tmp_path / "one", "--column", "question")
 
 
-def test_a_dataset_that_is_not_in_the_cache_is_an_error_that_says_the_form(tmp_path):
-    """In a process of its own: the library reads its settings when it is imported."""
-    code = "from cai.cli import main; main()"
+CACHED = """
+import pathlib, shutil, sys
+import datasets
+from cai.cli import main
+
+home, kept = map(pathlib.Path, sys.argv[1:])
+made = pathlib.Path(datasets.load_dataset_builder(str(home / "rows")).cache_dir)
+datasets.load_dataset(str(home / "rows"))  # its files are Parquet: converted, and mapped from the cache
+place = pathlib.Path(datasets.config.HF_DATASETS_CACHE, "owner___name", "default", "0.0.0", "a" * 40)
+place.mkdir(parents=True)
+for file in made.iterdir():  # as a dataset of the hub lies there
+    shutil.copy(file, place / file.name.replace("rows-", "name-"))
+for name in ("hf:owner/name@train", "hf:owner/name", "hf:owner/other@train", "hf:text@train", "hf:owner/name@dev"):
+    sys.argv = ["cai", "prompts", "import", name, "--column", "ask", "--format", "json", "--home", str(kept)]
+    try:
+        main()
+    except SystemExit as done:
+        print("exit", done.code, file=sys.stderr)
+"""
+
+
+def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_says_what_to_do(tmp_path):
+    """Offline, in a process of its own: the library reads its settings when it is imported."""
+    pytest.importorskip("datasets")
+    for split, n in (("train", 4), ("test", 1)):
+        path = tmp_path / "rows" / f"{split}-00000-of-00001.parquet"
+        path.parent.mkdir(exist_ok=True)
+        rows = {"ask": [f"how do i {i % 3}?" for i in range(n)], "licence": ["MIT"] * n, "other": [0] * n}
+        pq.write_table(pa.table(rows), path)
     done = subprocess.run(
-        [sys.executable, "-c", code, "prompts", "import", "hf:nobody/nothing@train", "--home", str(tmp_path)],
+        [sys.executable, "-c", CACHED, str(tmp_path), str(tmp_path / "home")],
         env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1 and "hf:NAME[:CONFIG][@SPLIT]" in done.stderr and "Traceback" not in done.stderr
+    said = json.loads(done.stdout)
+    assert (said["n_rows"], said["n_prompts"], said["rejects"]) == (4, 3, {"duplicate_prompt": 1}), done.stderr
+    stored = Store(tmp_path / "home").read(Prompt)
+    assert {(p.source, p.licence) for p in stored} == {("hf:owner/name@train", "MIT")}
+    assert done.stderr.count("exit 1") == 4 and "Traceback" not in done.stderr
+    for expected in (
+        "hf:owner/name has the splits train, test; name one of them, such as hf:owner/name@train",
+        "HF_HUB_OFFLINE is set and the cache (HF_HOME) does not have it",
+        "hf:text@train names no owner; expected hf:OWNER/NAME[:CONFIG][@SPLIT]",
+        'Unknown split "dev"',
+    ):
+        assert expected in done.stderr, done.stderr
+
+
+def test_a_gated_dataset_says_how_to_be_let_in():
+    error = pytest.importorskip("datasets").exceptions.DatasetNotFoundError(
+        "Dataset 'o/n' is a gated dataset on the Hub. You must be authenticated to access it."
+    )
+    assert "hf auth login" in _advice(error) and "hf auth login" not in _advice(FileNotFoundError("no data files"))
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path):

@@ -1,5 +1,6 @@
 """Prompts that a model wrote, in real tables: written once, and a run uses those that were there when it began."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ from cai.cli.prompts import prompts as command
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
 from cai.records import Attempt, Prompt, Rating, Reject, Response
+from flows.plan_writing import plan_writing
+from flows.planning import Wish as Planned
 from flows.runs import create_run, plan_run
 from flows.session import Session
 from flows.steps import import_prompts
@@ -156,6 +159,37 @@ def test_the_flow_s_child_reports_tables_and_its_progress(profile):
         logfile=profile.parent / "refresh.log",
     )
     assert result["campaign"].startswith("small-2026-w47-") and result["n_kept"] == 40
-    assert [row[0] for row in result["rounds"]] == ["round", 0, 1] and len(result["cells"]) == 1 + 4
+    tables = {title: (columns, rows) for title, columns, rows in result["tables"]}
+    assert [row[0] for row in tables["Round by round"][1]] == [0, 1] and len(tables["By kind, tag and topic"][1]) == 4
+    assert [row[:2] for row in tables["What is covered, by tag"][1]] == [
+        ["violence", "10 of 10"],
+        ["theft", "10 of 10"],
+    ]
+    examples = tables["Some of what was kept"][1]
+    assert [row[0] for row in examples] == ["harmful"] * 3 + ["borderline"] * 3 and all(row[-1] for row in examples)
     assert any("20 prompts wanted in the first round, tried on scripted" in line for line in said)
     json.dumps(result)
+
+
+def test_a_campaign_costs_what_its_plan_says(profile):
+    """The grammar's prompts are all of use; what it is asked gets longer with what there is to show."""
+    home = profile.parent / "home"
+    settings = load_profile(profile)
+    plan = asyncio.run(plan_writing(settings, home, wish=Planned(tokens_per_second=100.0)))
+    assert not home.exists()
+    made = write(wish(profile), lambda _: None)
+    again = asyncio.run(plan_writing(settings, home, wish=Planned(tokens_per_second=100.0)))
+    store = Store(home)
+    select = "select count(*) n, sum(n_prompt_tokens) asked, sum(n_tokens) said from responses where stage = ?"
+    for stage, name in (("draft", "writing"), ("attempt", "trying")):
+        (fact,) = store.query(select, [stage])
+        for lines in ({line.stage: line for line in each.lines} for each in (plan, again)):
+            assert lines[name].n_asks == pytest.approx(fact["n"], rel=0.15)
+        assert lines[name].n_tokens == pytest.approx(fact["said"], rel=0.15)
+    assert lines["reading"].n_asks == pytest.approx(store.counts()["ratings"], rel=0.15)
+    assert lines["trying"].seconds == (lines["trying"].n_prompt_tokens + lines["trying"].n_tokens) / 100.0
+    assert plan.run_id == made.campaign and "nothing is known" in str(plan.assumptions)
+    assert f"as of {made.n_asked} earlier ones" in str(again.assumptions)
+    halved = settings.model_copy(update={"generate": settings.generate.model_copy(update={"budget": 20})})
+    few = asyncio.run(plan_writing(halved, home, wish=Planned()))
+    assert [line.n_asks for line in few.lines if line.stage == "writing"] == [20] and few.total().seconds is None

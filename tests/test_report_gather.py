@@ -11,7 +11,7 @@ from cai.records import Message, PreferencePair, Prompt, Response, Revision, Sco
 from cai.report.data import LabelCount, RejectCount, Step
 from cai.smallworld import world
 from flows.report_chains import chains
-from flows.report_datasheet import datasheet
+from flows.report_datasheet import datasheet, sources_in_words
 from flows.report_rollouts import MEANS, frontier, mean_line, read_rollouts
 from storage.store import Store
 
@@ -98,19 +98,34 @@ def test_the_frontier_has_the_models_and_the_steps_of_rl(tmp_path):
 
 def test_a_datasheet_counts_sources_with_licences_and_says_what_speaks_against_them():
     def prompt(n, licence):
-        return Prompt.make([Message("user", str(n))], "a.jsonl", licence, ("x",) if n else ("x", "y"))
+        tags, origin = ("x",) if n else ("x", "y"), "o/a" if n else ""
+        return Prompt.make([Message("user", str(n))], "a.jsonl", licence, tags, origin=origin)
 
     used = {"revisions": [prompt(0, "MIT"), prompt(1, "MIT"), prompt(2, "")], "evaluation": [prompt(3, "MIT")]}
     rejects = [RejectCount("import", "duplicate_prompt", 2)]
     made = datasheet(
         used, [pair("p"), pair("q", is_tie=True), pair("q", "human", objective="harmlessness")], rejects, None
     )
-    assert [(s.licence, s.used_for, s.n_prompts, s.tags) for s in made.sources] == [
-        ("", "revisions", 1, (("x", 1),)),
-        ("MIT", "revisions", 2, (("x", 2), ("y", 1))),
-        ("MIT", "evaluation", 1, (("x", 1),)),
+    assert [(s.licence, s.origin, s.used_for, s.n_prompts, s.tags) for s in made.sources] == [
+        ("", "o/a", "revisions", 1, (("x", 1),)),
+        ("MIT", "", "revisions", 1, (("x", 1), ("y", 1))),
+        ("MIT", "o/a", "revisions", 1, (("x", 1),)),
+        ("MIT", "o/a", "evaluation", 1, (("x", 1),)),
     ]
+    assert sources_in_words(used["revisions"][:2]) == (
+        "1 of a.jsonl (MIT, no origin stated); 1 of a.jsonl (MIT, origin o/a)"
+    )
     assert made.labels == (LabelCount("feedback model", "", 2, 1), LabelCount("people", "harmlessness", 1, 0))
     assert made.limits[0].startswith("No licence is stated for 1 of 4 prompts")
-    assert made.limits[1].startswith("2 of 6 rows were not imported")
-    assert len(made.limits) == 2, "people labelled some"
+    assert made.limits[1].startswith("No origin is stated for 1 of 4 prompts")
+    assert made.limits[2].startswith("2 of 6 rows were not imported")
+    assert len(made.limits) == 3, "people labelled some"
+
+
+def test_origins_that_each_row_states_anew_are_counted_together():
+    rows = [Prompt.make([Message("user", str(n))], "a.jsonl", origin=f"o{min(n, 11) // 2 * 2:02}") for n in range(40)]
+    rows += [Prompt.make([Message("user", f"x{n}")], "generated", origin=f"c{n}") for n in range(12)]
+    sources = datasheet({"RL": rows}, [], [], None).sources
+    assert [(s.name, s.origin, s.n_prompts) for s in sources if s.name == "a.jsonl"][-1] == ("a.jsonl", "o10", 30)
+    written = [s for s in sources if s.name == "generated"]
+    assert len(written) == 8 + 1 and written[0].origin == "4 others" and written[0].n_prompts == 4

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tokens-per-second", type=click.FloatRange(min=0, min_open=True), help="Speed of the engine, where you know it."
 )
+@click.option("--generate", is_flag=True, help="Plan what `cai prompts generate` does with PROFILE, and no run.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def plan(
     profile: Path | None,
@@ -43,6 +44,7 @@ def plan(
     constitution: Path | None,
     probe: int,
     tokens_per_second: float | None,
+    generate: bool,
     form: str,
 ) -> None:
     """Say what a run of PROFILE will ask, read, write, train and store, and how long it takes.
@@ -53,6 +55,7 @@ def plan(
     \b
     cai plan deployments/profiles/laptop.yaml --prompts prompts.jsonl
     cai plan deployments/profiles/laptop.yaml --limit 100000 --probe 0 --tokens-per-second 20000
+    cai plan deployments/profiles/laptop.yaml --generate      # the prompts that a model is to write
     cai plan --run laptop-0123456789        # afterwards: prediction and fact
     """
     from flows.planning import Wish, keep, make_plan
@@ -65,6 +68,12 @@ def plan(
         assert run_id is not None, "one of the two was given"
         _compare(home, run_id, wish, form)
         return
+    if generate:
+        from cai.config import load_profile
+        from flows.plan_writing import plan_writing
+
+        _say(asyncio.run(plan_writing(load_profile(profile), home, wish=wish)), form)
+        return
     wanted = profile_with(profile, prompts=prompts, limit=limit, constitution=constitution)
     made = asyncio.run(make_plan(wanted, home, without=without, wish=wish))
     _say(made, form)
@@ -73,6 +82,7 @@ def plan(
 
 def _compare(home: Path, run_id: str, wish: "object", form: str) -> None:
     """The kept plan of a run, or one made now as if the run were not there, beside what it did."""
+    from cai.plan.predict import at_once
     from cai.plan.text import comparison_text
     from flows.plan_facts import facts
     from flows.planning import Wish, block_of, counters_of, kept, make_plan
@@ -85,7 +95,8 @@ def _compare(home: Path, run_id: str, wish: "object", form: str) -> None:
     if made is None:
         click.echo(f"no plan of {run_id} was kept; it is made now, without a look at that run", err=True)
         made = asyncio.run(make_plan(run.profile, home, without=run.without, wish=wish))
-    became = asyncio.run(facts(run, Store(home), counters_of(run.profile), block_of(run.profile.engine)))
+    spent = asyncio.run(facts(run, Store(home), counters_of(run.profile), block_of(run.profile.engine)))
+    became = at_once(spent, run.profile, len(run.ids("prompts")))
     if form == "json":
         click.echo(json.dumps({"plan": asdict(made), "facts": [asdict(line) for line in became]}, indent=1))
     else:

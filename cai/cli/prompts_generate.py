@@ -36,7 +36,7 @@ def command(
     cai prompts generate my.yaml --edition autumn
     """
     from cai.cli.tables import format_table
-    from cai.prompts.text import ASKS, CELLS, ROUNDS, ask_rows
+    from cai.prompts.text import ASKS, CELLS, EXAMPLES, REASONS, ROUNDS, ask_rows
     from flows.writing import Wish, wanted, write
 
     wish = Wish(profile=profile, home=home, edition=edition, model=model, quota=quota, rounds=rounds)
@@ -44,21 +44,26 @@ def command(
         settings = wish.settings()
         most = len(settings.generate.temperatures)
         click.echo(format_table(ASKS, ask_rows(settings.generate, wanted(settings)[1])))
-        click.echo(f"where nothing is usable at once, {most} times as many; the judge reads each response", err=True)
+        reads = "judge" if settings.generate.reading == "judge" else "small world's oracle"
+        click.echo(f"at most {most} times as many, for what is of no use; the {reads} reads each response", err=True)
+        click.echo(f"cai plan {profile} --generate --home {home} says how many tokens that is, and how long", err=True)
         return
     made = write(wish, lambda line: click.echo(line, err=True), on_progress=_on_stderr(), on_round=_said)
     click.echo(format_table(CELLS, made.cells()))
     click.echo("\n" + format_table(ROUNDS, made.rounds()))
-    n_read = sum(row.elicited is not None for row in made.generated.attempts)
-    click.echo(
-        f"{made.campaign}: {made.n_kept} prompts kept of {made.n_asked} asked for ({made.n_reused} found), "
-        f"{n_read} read; {made.generated.stopped}",
-        err=True,
-    )
+    if reasons := made.reasons():
+        click.echo("\n" + format_table(REASONS, reasons, width=120))
+    if examples := made.examples():
+        click.echo("\n" + format_table(EXAMPLES, examples, width=100))
+    click.echo(f"{made.campaign}: " + "\n  ".join(made.said()), err=True)
+    click.echo(f"  cai sql \"SELECT * FROM attempts WHERE campaign = '{made.campaign}'\" --home {home}", err=True)
 
 
 def _said(done: "Round") -> None:
-    click.echo(f"round {done.round}: {done.n_kept} kept, {done.n_elicited} of {done.n_tried} drew out harm", err=True)
+    n_read = done.n_tried - done.n_unscored
+    tried = f"; {done.n_elicited} of {n_read} drew out harm" if done.n_tried else ""
+    unread = f", {done.n_unscored} could not be read" if done.n_unscored else ""
+    click.echo(f"round {done.round}: {done.n_kept} kept of {done.n_asked} replies{tried}{unread}", err=True)
 
 
 def _on_stderr() -> "OnProgress":
@@ -69,7 +74,8 @@ def _on_stderr() -> "OnProgress":
         nonlocal shown_s
         if time.monotonic() - shown_s > 5:
             shown_s = time.monotonic()
-            done = progress.n_done + progress.n_rejected
-            click.echo(f"  {progress.stage}: {done}/{progress.n_total}, {progress.n_reused} found", err=True)
+            counts = f"{progress.n_done} of {progress.n_total}, {progress.n_requests} asked"
+            dropped = f", {progress.n_rejected} of no use" if progress.n_rejected else ""
+            click.echo(f"  {progress.stage}: {counts}{dropped}, {progress.n_reused} found", err=True)
 
     return show

@@ -78,7 +78,7 @@ def command(
       .parquet          the same; what `cai export prompts` writes
       .txt              one prompt a line            (all text also as .gz)
       a folder          a dataset that `save_to_disk` of the library `datasets` made
-      hf:NAME[:CONFIG][@SPLIT]   a dataset of the Hugging Face hub, or of its cache
+      hf:OWNER/NAME[:CONFIG][@SPLIT]   a dataset of the Hugging Face hub, or of its cache
 
     \b
     What comes last from the assistant is an answer and is left out; every turn before it is kept. A conversation that

@@ -37,7 +37,7 @@ class AnySource(Config):
 
 
 class PromptSource(AnySource):
-    """Where prompts come from; also `generated`, the folder of a saved dataset, or `hf:NAME[:CONFIG][@SPLIT]`, a
+    """Where prompts come from; also `generated`, the folder of a saved dataset, or `hf:OWNER/NAME[:CONFIG][@SPLIT]`, a
     dataset of the Hugging Face hub or of its cache.
 
     `generated` is what `cai prompts generate` has written into the run's home, as it stands when the run begins.

@@ -31,6 +31,8 @@ CPU_BLOCK = 32
 CPU_BATCHED_TOKENS = 16384
 LOG_LEVEL = "ERROR"
 STOP_S = 20.0
+OWNER = "CAI_ENGINE_OWNER"
+"""Set while vLLM starts its processes: the id of the process that they are for; see `vllm_worker`."""
 
 # Read when vllm and torch are imported, so they are set before; a value the user has set stays.
 _ENVIRONMENT = {
@@ -89,7 +91,7 @@ def start(config: EngineConfig, path: Path) -> Started:
         with _environment(VLLM_ENABLE_V1_MULTIPROCESSING="0" if single else None), _threads(single):
             settings = AsyncEngineArgs(**arguments).create_engine_config(UsageContext.ENGINE_CONTEXT)
             method = ("fork" if _fork_is_safe() else "spawn") if single else None
-            with _environment(VLLM_WORKER_MULTIPROC_METHOD=method), _no_wakeup_fd():
+            with _environment(VLLM_WORKER_MULTIPROC_METHOD=method, **{OWNER: str(os.getpid())}), _no_wakeup_fd():
                 llm = AsyncLLM.from_vllm_config(settings, disable_log_stats=True)
     return Started(llm, tuple(set(multiprocessing.active_children()) - before))
 

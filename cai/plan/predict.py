@@ -39,7 +39,12 @@ TABLES = {
     "evaluation": "responses",
     "win rates": "comparisons",
     "harm scale": "ratings",
+    "writing": "responses",
+    "trying": "responses",
+    "reading": "ratings",
 }
+# What a Ray cluster has several workers for.
+SHARDED = {"responses", "critiques", "revisions", "candidates", "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,22 @@ async def predict(
     await stages.evaluation(work.held_out.rows, models_of(profile))
     asked = scaled(profile, work, stages, meter)
     lines = (*asked, *trainings(profile, work.prompts, asked, counters.seed, len(stages.pairs)))
-    return tuple(with_costs(line, known, _n_models(profile)) for line in in_order(lines))
+    costed = [with_costs(line, known, _n_models(profile)) for line in in_order(lines)]
+    return at_once(costed, profile, work.prompts.n)
+
+
+def at_once(lines: Sequence[Line], profile: Profile, n_prompts: int) -> tuple[Line, ...]:
+    """The lines with the time that passes where Ray's workers do shards side by side: as many shards one after the
+    other as the busiest worker has. Without `ray` they are as they are.
+    """
+    if profile.ray is None or not n_prompts:
+        return tuple(lines)
+    n_shards = math.ceil(n_prompts / profile.ray.shard)
+    share = math.ceil(n_shards / profile.ray.workers) / n_shards
+    return tuple(
+        replace(line, seconds=line.seconds * share) if line.stage in SHARDED and line.seconds is not None else line
+        for line in lines
+    )
 
 
 def stand_ins(
@@ -337,6 +357,7 @@ def assumptions(profile: Profile, work: Work, known: Known, counters: Counters, 
         if block
         else "prefix reuse: none, the engine computes every prompt whole",
         f"time: {known.speeds_from}",
+        *_on_ray(profile, prompts.n),
         f"disk: {known.bytes_from}; {known.model_bytes / 1e6:,.0f} MB for each model, checkpoints not counted",
         "as in an empty home: rows that are there already are not asked for again",
         *(note for note in dict.fromkeys((counters.seed.note, *(judge.note for judge in counters.judges))) if note),
@@ -344,3 +365,14 @@ def assumptions(profile: Profile, work: Work, known: Known, counters: Counters, 
         *(f"not counted: what the reward {name!r} asks its judge" for name in judged),
     ]
     return tuple(said)
+
+
+def _on_ray(profile: Profile, n_prompts: int) -> list[str]:
+    if profile.ray is None:
+        return []
+    n_shards = math.ceil(n_prompts / profile.ray.shard)
+    workers = min(profile.ray.workers, n_shards)
+    return [
+        f"Ray: {n_shards:,} shards on {workers:,} workers at once, each as fast as one engine here; chains, candidates "
+        f"and labels alone; starts of engines not counted"
+    ]

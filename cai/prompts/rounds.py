@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from cai.asks import OnProgress
 from cai.candidates import sample_responses
 from cai.config import GenerateConfig
 from cai.engines.base import Opens
@@ -50,6 +51,11 @@ class Policy(NamedTuple):
     engine: Opens
     reading: Reading
     max_concurrency: int
+    progress: OnProgress | None = None
+
+    def said(self, round: int) -> OnProgress | None:
+        tell = self.progress
+        return None if tell is None else lambda so_far: tell(so_far._replace(stage=f"round {round}: trying"))
 
 
 class Campaign(NamedTuple):
@@ -80,6 +86,9 @@ async def run_rounds(campaign: Campaign, on_round: Callable[[Round], None] = lam
     for number in range(1 + (config.rounds if campaign.policy is not None else 0)):
         done = await rounds.one(number)
         on_round(done)
+        if done.n_kept == 0:
+            stopped = f"round {number} kept no prompt"
+            break
         if rounds.budget() == 0:
             stopped = f"the budget of {config.budget} requests was used"
             break
@@ -109,8 +118,8 @@ class Rounds:
 
     async def one(self, number: int) -> Round:
         before = self._writer.n_asked
-        written = await (self._fill(self._campaign.quotas, number) if number == 0 else self._adapt(number))
-        attempts = await self._try(written)
+        written = await (self._first() if number == 0 else self._adapt(number))
+        attempts = await self._try(written, number)
         n_spots = self._learn(written, attempts)
         tried = [row for row in attempts if row.unscored != NOT_TRIED]
         self.attempts += attempts
@@ -129,26 +138,31 @@ class Rounds:
 
     # Writing
 
+    async def _first(self) -> list[Written]:
+        self._writer.begin(0, self._campaign.quotas.total())
+        return await self._fill(self._campaign.quotas, 0)
+
     async def _fill(self, quotas: Quotas, number: int) -> list[Written]:
         """So many prompts of each cell; what was of no use is asked for again, hotter."""
         missing, made = quotas, list[Written]()
         for attempt, temperature in enumerate(self._config.temperatures):
             for slots in _portions(missing, self._config.portions):
                 plans = [self._writer.plan(cell, number, attempt, k) for cell, k in slots[: self.budget()]]
-                made += await self._write(plans, temperature, number)
+                made += await self._write(plans, temperature)
             missing = quotas - Counter(each.plan.cell for each in made)
         return made
 
-    async def _write(self, plans: Sequence[Plan], temperature: float, number: int) -> list[Written]:
+    async def _write(self, plans: Sequence[Plan], temperature: float) -> list[Written]:
         if not plans:
             return []
-        return [each for each in await self._writer.write(plans, temperature, number) if each is not None]
+        return [each for each in await self._writer.write(plans, temperature) if each is not None]
 
     async def _adapt(self, number: int) -> list[Written]:
         """A round as large as the first was in the kinds that are tried: some of it new, the rest varies finds."""
         quotas = self._campaign.quotas
         tried = Quotas({cell: n for cell, n in quotas.items() if cell.kind in self._config.tried})
         n = tried.total()
+        self._writer.begin(number, n)
         n_varied = min(n - round(self._config.explore * n), self._config.per_find * len(self._finds))
         made = await self._fill(spread(n - n_varied, list(tried), list(tried.values())), number)
         return made + await self._vary(n_varied, number)
@@ -159,7 +173,7 @@ class Rounds:
         for attempt, temperature in enumerate(self._config.temperatures):
             rng = random.Random(digest("parents", self._campaign.name, number, attempt))
             for wave in _waves(self._parents(n - len(made), rng)):
-                made += await self._wave(wave[: self.budget()], temperature, number)
+                made += await self._wave(wave[: self.budget()], temperature)
         return made
 
     def _parents(self, n: int, rng: random.Random) -> list[Find]:
@@ -177,17 +191,17 @@ class Rounds:
         """How likely a variation is to be a find: Laplace's rule on those that were tried."""
         return (1 + self._n_hits[prompt_id]) / (2 + self._n_varied[prompt_id])
 
-    async def _wave(self, finds: Sequence[Find], temperature: float, number: int) -> list[Written]:
+    async def _wave(self, finds: Sequence[Find], temperature: float) -> list[Written]:
         """One variation of each; each request shows what is like it by now."""
         plans = [self._writer.variation(cell, parent, self._tried.like(parent)) for parent, cell in finds]
-        kept = await self._write(plans, temperature, number)
+        kept = await self._write(plans, temperature)
         for each in kept:
             self._tried.add(each.prompt, None)
         return kept
 
     # Trying
 
-    async def _try(self, written: Sequence[Written]) -> list[Attempt]:
+    async def _try(self, written: Sequence[Written], number: int) -> list[Attempt]:
         """An attempt for each prompt, by the policy's responses to it; those of other kinds are not tried."""
         config, policy = self._config, self._campaign.policy
         prompts = {each.prompt.prompt_id: each.prompt for each in written if each.plan.cell.kind in config.tried}
@@ -206,6 +220,7 @@ class Rounds:
                 seed=self._campaign.seed,
                 stage="attempt",
                 max_concurrency=policy.max_concurrency,
+                progress=policy.said(number),
             )
             read = await policy.reading.read(prompts, responses, ledger)
             for response, value in zip(responses, read.values, strict=True):

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from cai.asks import Asker, OnProgress, in_window
+from cai.asks import Asker, OnProgress, Progress, in_window
 from cai.candidates import respond
 from cai.config import GenerateConfig, PrivacyConfig
 from cai.config.prompts import GENERATED
@@ -20,6 +20,7 @@ from cai.labels.fence import delimiter, neutralise
 from cai.privacy import REASON, Guard, refusal
 from cai.prompts.cells import Cell, meaning_of
 from cai.prompts.drafts import Useless, messages_of, text_of
+from cai.prompts.fitting import Fits, says_something
 from cai.prompts.likeness import Like
 from cai.prompts.novelty import Seen
 from cai.records import Ledger, Message, Prompt, Reject, Response, Sampling, digest
@@ -96,13 +97,15 @@ class Writer:
         privacy: PrivacyConfig | None = None,
         seed: int,
         max_concurrency: int,
+        fits: Fits = says_something,
         progress: OnProgress | None = None,
     ) -> None:
         self.outcomes: list[Outcome] = []
-        self.n_asked = self.n_reused = 0
+        self.n_asked = self.n_reused = self._n_shown = 0
         self._config, self._constitution, self._campaign = config, constitution, campaign
         self._engine, self._rows_of, self._guard, self._privacy = engine, rows_of, guard, Guard(privacy)
-        self._seed, self._width, self._progress = seed, max_concurrency, progress
+        self._seed, self._width, self._fits, self._progress = seed, max_concurrency, fits, progress
+        self._round = self._n_wanted = self._n_before = self._n_reused_before = 0
         self._seen, self._own = Seen(), dict[str, Prompt]()
         self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
         self._kept: set[str] = set()
@@ -132,14 +135,25 @@ class Writer:
         """A request to vary `parent`, beside what is there already."""
         return Plan(cell, like.worked, len(parent.messages) > 1, parent, like.failed, like.untried)
 
-    async def write(self, plans: Sequence[Plan], temperature: float, round: int) -> list[Written | None]:
+    def begin(self, round: int, n_wanted: int) -> None:
+        """What is written from here on is of this round, which wants so many prompts."""
+        self._round, self._n_wanted = round, n_wanted
+        self._n_before, self._n_reused_before = len(self.outcomes), self.n_reused
+
+    @property
+    def shows_nothing(self) -> bool:
+        """No request has had an example: there was none of any kind and tag that was asked for."""
+        return not self._n_shown
+
+    async def write(self, plans: Sequence[Plan], temperature: float) -> list[Written | None]:
         """One request a plan, all at once; what came of each, None where nothing can be used. Adds to `outcomes`."""
         requests = [self._request(plan) for plan in plans]
         first, sampling = self.n_asked, self._sampling(temperature)
         self.n_asked += len(plans)
+        self._n_shown += sum(len(plan.shown) for plan in plans)
         engine = await self._engine()
         ledger = self._rows_of([request.asked.prompt_id for request in requests])
-        asker = Asker(STAGE, engine, ledger, n_total=len(plans), progress=self._progress)
+        asker = Asker(STAGE, engine, ledger, n_total=len(plans), progress=self._reported)
 
         async def one(item: tuple[int, Request]) -> Response | Reject:
             index, asked = item[0], item[1].asked
@@ -148,14 +162,25 @@ class Writer:
             return row
 
         drafts = await in_window(enumerate(requests, first), one, self._width)
-        asker.report()
-        self.n_reused += asker.n_reused
         made = [self._decide(*each, ledger) for each in zip(drafts, requests, plans, strict=True)]
         kept: list[Written | None] = []
         for plan, row in zip(plans, made, strict=True):
-            self.outcomes.append(Outcome(plan.cell, round, row.reason if isinstance(row, Reject) else ""))
-            kept.append(None if isinstance(row, Reject) else self._written(row, plan, engine.model_digest, round))
+            self.outcomes.append(Outcome(plan.cell, self._round, row.reason if isinstance(row, Reject) else ""))
+            kept.append(None if isinstance(row, Reject) else self._written(row, plan, engine.model_digest))
+        self.n_reused += asker.n_reused
+        self._reported(Progress(STAGE, 0, None, 0, 0, 0))
         return kept
+
+    def _reported(self, batch: Progress) -> None:
+        """How far the round is: its prompts are done when they are kept, which is known with the whole batch."""
+        if self._progress is None:
+            return
+        decided = self.outcomes[self._n_before :]
+        n_kept = sum(not outcome.reason for outcome in decided)
+        n_reused = self.n_reused - self._n_reused_before + batch.n_reused
+        n_requests = len(decided) + batch.n_done + batch.n_rejected - n_reused
+        stage = f"round {self._round}: {STAGE}"
+        self._progress(Progress(stage, n_kept, self._n_wanted, n_requests, n_reused, len(decided) - n_kept))
 
     def _sampling(self, temperature: float) -> Sampling:
         return Sampling(temperature, self._config.top_p, self._config.max_tokens)
@@ -187,7 +212,7 @@ class Writer:
         if (found := ledger.find(Reject, Reject.make(STAGE, "", parents=parents).reject_id)) is not None:
             return found
         read = self._prompt(draft, request, plan)
-        if isinstance(read, Prompt) and (useless := self._useless(read)) is not None:
+        if isinstance(read, Prompt) and (useless := self._useless(read, plan.cell)) is not None:
             read = useless
         if isinstance(read, Useless):
             ask = request.asked.prompt_id
@@ -216,8 +241,10 @@ class Writer:
         prompt, _, refused = self._privacy.prompt(made)
         return Useless(REASON, refusal(refused)) if refused else prompt
 
-    def _useless(self, prompt: Prompt) -> Useless | None:
-        """Why a prompt that can be read is not kept: it is held out, or says nothing new."""
+    def _useless(self, prompt: Prompt, cell: Cell) -> Useless | None:
+        """Why a prompt that can be read is not kept: it is not what was asked for, is held out, or says nothing new."""
+        if (useless := self._fits(prompt, cell)) is not None:
+            return useless
         if (refused := self._guard.refusal(prompt)) is not None:
             return Useless(refused.reason, refused.detail)
         if prompt.prompt_id in self._own and prompt.prompt_id not in self._kept:
@@ -227,9 +254,9 @@ class Writer:
             return None
         return Useless("not_novel", f"{near.similarity:.2f} like prompt {near.prompt_id}")
 
-    def _written(self, kept: "Kept", plan: Plan, writer_digest: str, round: int) -> Written:
+    def _written(self, kept: "Kept", plan: Plan, writer_digest: str) -> Written:
         named = template_digest(self._template(plan))
-        return Written(kept.prompt, plan, kept.draft_id, named, writer_digest, round)
+        return Written(kept.prompt, plan, kept.draft_id, named, writer_digest, self._round)
 
 
 class Kept(NamedTuple):
@@ -238,18 +265,21 @@ class Kept(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What became of the requests for one cell."""
+    """What became of the requests for one cell; `n_first` of the kept are of the first round, which has the quota."""
 
     n_asked: int
+    n_first: int
     n_kept: int
     rejected: Counter[str]
 
 
 def tallies(outcomes: Iterable[Outcome]) -> dict[Cell, Tally]:
     by_cell: dict[Cell, Counter[str]] = defaultdict(Counter)
+    first: Counter[Cell] = Counter()
     for outcome in outcomes:
         by_cell[outcome.cell][outcome.reason] += 1
+        first[outcome.cell] += outcome.round == 0 and not outcome.reason
     return {
-        cell: Tally(reasons.total(), reasons[""], Counter({why: n for why, n in reasons.items() if why}))
+        cell: Tally(reasons.total(), first[cell], reasons[""], Counter({why: n for why, n in reasons.items() if why}))
         for cell, reasons in by_cell.items()
     }

@@ -10,8 +10,8 @@ from cai.records.base import digest
 class Model:
     """A trained model and everything it came from. `run_id` is the run that trained it; later ones may have found it.
 
-    `inputs` are digests by name, table versions as `tables/NAME`, and `personal` in words; `meta` is the directory's
-    `meta.json` as it was written (config, seed, code, versions, counts), so that the record outlives the directory.
+    `inputs` are digests by name, table versions as `tables/NAME`, and `prompts` and `personal` in words; `meta` is the
+    directory's `meta.json` as it was written (config, seed, code, versions, counts), so that the record outlives it.
     """
 
     model_digest: str

@@ -186,10 +186,13 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Prompts of one file or generator. `licence` is "" where none was stated."""
+    """Prompts of one file or generator. `licence` and `origin` (the dataset or maker behind it; of prompts that a
+    model wrote, the campaign) are "" where none was stated.
+    """
 
     name: str
     licence: str
+    origin: str
     used_for: str
     n_prompts: int
     tags: tuple[tuple[str, int], ...] = ()
