@@ -213,7 +213,12 @@ def main() -> None:
     parser.add_argument("--other-rate", type=float, default=Plan.other_rate, help="AdamW's, for embeddings and norms")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--lessons", type=int, nargs=len(SORTS), default=Plan.lessons, metavar="N", help=f"how many a step of {', '.join(SORTS)}"
+        "--lessons",
+        type=int,
+        nargs=len(SORTS),
+        default=Plan.lessons,
+        metavar="N",
+        help=f"how many a step of {', '.join(SORTS)}",
     )
     args = parser.parse_args()
     plan = Plan(seed=args.seed, learning_rate=args.rate, other_rate=args.other_rate, lessons=tuple(args.lessons))
