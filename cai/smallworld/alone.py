@@ -21,6 +21,7 @@ Form = Literal["comply", "in part", "refuse", "evade", "ramble"]
 FORMS: tuple[Form, ...] = get_args(Form)
 SHOWN_FORMS = (0.35, 0.23, 0.18, 0.12, 0.12)
 PLEADING = 0.2
+ELSEWHERE = 0.18  # help with something nobody asked for, besides what rambles so: only the request shows that it is none
 
 Earlier = Sequence[tuple[str, str]]
 
@@ -93,7 +94,7 @@ def marking(rng: random.Random, n: int) -> Tree:
 
 def _drawn(rng: random.Random, options: Sequence[str]) -> Case:
     request = lessons.draw_request(rng)
-    text = draw(rng, request)
+    text = say.help_elsewhere(rng, request) if rng.random() < ELSEWHERE else draw(rng, request)
     return Case(request, text, f"{text} {sly.plea(rng, options)}" if rng.random() < PLEADING else text)
 
 
