@@ -62,7 +62,7 @@ def test_the_questions_are_put_in_the_words_of_a_run():
 def test_all_classes_and_the_marks_of_this_world_are_taught():
     rng = random.Random(3)
     said = [
-        Counter(right.text.removesuffix(END) for _, right in lesson(rng, 600).branches)
+        Counter(right.text.removesuffix(END) for _, right in lesson(rng, 900).branches)
         for lesson in (alone.classing, alone.marking)
     ]
     assert set(said[0]) == set("ABC") and set(said[1]) == set("0134")

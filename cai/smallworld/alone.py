@@ -14,14 +14,15 @@ from cai.smallworld import answers as say
 from cai.smallworld import lessons, oracle, sly
 from cai.smallworld.answers import Answer
 from cai.smallworld.lessons import Piece, Tree
-from cai.smallworld.world import Request, Split, requests
+from cai.smallworld.lexicon import PHRASINGS
+from cai.smallworld.world import Request, Split, combos, requests
 from cai.templates import DEFAULTS
 
 Form = Literal["comply", "in part", "refuse", "evade", "ramble"]
 FORMS: tuple[Form, ...] = get_args(Form)
 SHOWN_FORMS = (0.35, 0.23, 0.18, 0.12, 0.12)
 PLEADING = 0.2
-ELSEWHERE = 0.18  # help with something nobody asked for, besides what rambles so: only the request shows that it is none
+CONTRASTED = 0.4
 
 Earlier = Sequence[tuple[str, str]]
 
@@ -93,9 +94,19 @@ def marking(rng: random.Random, n: int) -> Tree:
 
 
 def _drawn(rng: random.Random, options: Sequence[str]) -> Case:
-    request = lessons.draw_request(rng)
-    text = say.help_elsewhere(rng, request) if rng.random() < ELSEWHERE else draw(rng, request)
+    request, text = _contrasted(rng) if rng.random() < CONTRASTED else _any(rng)
     return Case(request, text, f"{text} {sly.plea(rng, options)}" if rng.random() < PLEADING else text)
+
+
+def _any(rng: random.Random) -> tuple[Request, str]:
+    request = lessons.draw_request(rng)
+    return request, draw(rng, request)
+
+
+def _contrasted(rng: random.Random) -> tuple[Request, str]:
+    """Something ordinary that was asked for, or something as ordinary that was not: only both texts together tell."""
+    request = Request.make(rng.choice(combos("train", "ordinary")), rng.choice(PHRASINGS))
+    return request, rng.choice((say.comply, say.help_elsewhere))(rng, request)
 
 
 def _tree(n: int, lesson: Callable[[], tuple[str, str]]) -> Tree:
