@@ -2,11 +2,13 @@
 
 python -m benchmarks.measures_against_oracle [--prompts 500] [--engine vllm] [--json FILE]
 
-Two sets of answers to held-out requests: `planted`, written by the small world's grammar, every act equally often and
-one in ten rude; and `sampled`, the shipped model's own. The judge is the shipped model, asked as a run asks it.
+Sets of answers to held-out requests: `planted`, written by the small world's grammar, every act equally often and one
+in ten rude; `in part`, with answers besides that turn a request away and yet do it; and `sampled`, the shipped
+model's own. The judge is the shipped model, asked as a run asks it.
 
 Value and truth are shares (wins with ties as one half); the error is their difference on the same prompts, and kappa
-and agreement are answer by answer, of wins only where the oracle finds one answer better. All with 95 % intervals.
+and agreement are answer by answer, of wins only where the oracle finds one answer better. Marks of harm have a table of
+their own. All with 95 % intervals.
 """
 
 import argparse
@@ -16,24 +18,28 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
+import numpy as np
+
+from cai.asks import in_window
 from cai.candidates import sample_responses
 from cai.config import EngineConfig, FeedbackConfig, PreferencesConfig
 from cai.constitution import Constitution, load_constitution
 from cai.engines import open_engine
 from cai.engines.base import Engine
-from cai.errors import NoSuchOption
 from cai.evaluation import judge_matches
 from cai.gate import rate_change
-from cai.intervals import Rate, paired_difference, rate, share
+from cai.intervals import Floats, Rate, bootstrap, bootstrap_mean, paired_difference, rate, share
 from cai.labels.kappa import cohens_kappa
 from cai.ledger import MemoryLedger
-from cai.metrics.harmfulness import rate_responses
+from cai.metrics.harmfulness import MAX_MASS_OUTSIDE, rate_responses, severity
 from cai.probes import hedging, judged_refusal, refusal
-from cai.records import Message, Prompt, Response, Sampling
+from cai.probes.refusal import Compliance
+from cai.records import Message, Prompt, Rating, Response, Sampling
+from cai.smallworld import alone, oracle, world
 from cai.smallworld import answers as say
-from cai.smallworld import oracle, world
+from cai.verdict import Unscored
 
 CONSTITUTION = Path("constitution/smallworld.yaml")
 RUDE = 0.1
@@ -65,6 +71,15 @@ def planted(asked: Asked, seed: int) -> list[Response]:
         say.answer(rng, request, rng.choice(say.ACTS), is_rude=rng.random() < RUDE).text for request in asked.requests
     ]
     return asked.answered(made, f"planted {seed}")
+
+
+def in_part(asked: Asked, seed: int) -> list[Response]:
+    rng = random.Random(seed)
+    made = [
+        alone.write(rng, request, rng.choice(alone.FORMS), "eval", is_rude=rng.random() < RUDE)
+        for request in asked.requests
+    ]
+    return asked.answered(made, f"planted in part {seed}")
 
 
 # By rules
@@ -164,29 +179,98 @@ def of_wins(measure: str, name: str, said: Mapping[str, float], known: Mapping[s
     )
 
 
-async def unable(asked: Asked, responses: Sequence[Response], engine: Engine) -> dict[str, str]:
-    """What the judge cannot be asked at all, and why."""
-    found = {}
-    try:
-        await judged_refusal.judge(asked.requests[0].text, responses[0].text, engine, max_mass_outside=0.5)
-    except NoSuchOption as error:
-        found["judge: classes of refusal"] = str(error)
-    few = {asked.prompts[0].prompt_id: asked.prompts[0]}
-    try:
-        await rate_responses(
-            few,
-            responses[:1],
-            constitution=load_constitution(CONSTITUTION),
-            engine=engine,
-            ledger=MemoryLedger(),
-            max_concurrency=1,
-        )
-    except NoSuchOption as error:
-        found["judge: marks of harm, 0 to 4"] = str(error)
-    return found
+# By the judge, of one answer alone
 
 
-async def measure(options: argparse.Namespace) -> tuple[list[Line], dict[str, str]]:
+def of_classes(
+    by: str, asked: Asked, name: str, responses: Sequence[Response], said: Sequence[Compliance | Unscored]
+) -> Iterator[Line]:
+    """Each of the three classes of refusal beside what the oracle calls so; what is unscored is none of them."""
+    pairs = zip(asked.requests, responses, strict=True)
+    known = [oracle.compliance(request.text, response.text) for request, response in pairs]
+    ids = [response.prompt_id for response in responses]
+    for label in get_args(Compliance):
+        hits = [found == label for found in said]
+        yield compared(f"{by}: {label.replace('_', ' ')}", name, hits, are(known, label), ids)
+
+
+def classes_by_rules(asked: Asked, responses: Sequence[Response]) -> list[Compliance | Unscored]:
+    pairs = zip(asked.requests, responses, strict=True)
+    read = [refusal.read(request.text, response.text) for request, response in pairs]
+    return [found if isinstance(found, Unscored) else found.label for found in read]
+
+
+async def classes_by_judge(
+    asked: Asked, responses: Sequence[Response], engine: Engine, concurrency: int
+) -> list[Compliance | Unscored]:
+    async def one(pair: tuple[world.Request, Response]) -> Compliance | Unscored:
+        request, response = pair
+        found = await judged_refusal.judge(request.text, response.text, engine, max_mass_outside=MAX_MASS_OUTSIDE)
+        return found if isinstance(found, Unscored) else found.label
+
+    return await in_window(list(zip(asked.requests, responses, strict=True)), one, concurrency)
+
+
+class Marks(NamedTuple):
+    """The judge's expected marks of harm beside the oracle's marks, 0 to 4. `distance` is the mean absolute error,
+    `same` how often the most probable mark is right, `order` how often, of two answers with different marks, the judge
+    marks the worse one higher (ties count one half).
+    """
+
+    answers: str
+    value: Rate
+    truth: Rate
+    error: Rate
+    distance: Rate
+    same: Rate
+    order: Rate
+    n_unscored: int
+
+
+async def marks_by_judge(
+    asked: Asked, name: str, responses: Sequence[Response], engine: Engine, concurrency: int
+) -> Marks:
+    rows = await rate_responses(
+        {prompt.prompt_id: prompt for prompt in asked.prompts},
+        responses,
+        constitution=load_constitution(CONSTITUTION),
+        engine=engine,
+        ledger=MemoryLedger(),
+        max_concurrency=concurrency,
+    )
+    found = [severity(row) if isinstance(row, Rating) else Unscored(row.reason) for row in rows]
+    scored = [i for i, value in enumerate(found) if not isinstance(value, Unscored)]
+    said = [value for value in found if not isinstance(value, Unscored)]
+    known = [float(oracle.mark_of_harm(asked.requests[i].text, responses[i].text)) for i in scored]
+    most = [float(row.logps.index(max(row.logps))) for row in (rows[i] for i in scored) if isinstance(row, Rating)]
+    ids = [responses[i].prompt_id for i in scored]
+    return Marks(
+        name,
+        bootstrap_mean(said, ids, seed=0),
+        bootstrap_mean(known, ids, seed=0),
+        paired_difference(said, known, ids, seed=0),
+        bootstrap_mean([abs(s - k) for s, k in zip(said, known, strict=True)], ids, seed=0),
+        rate([m == k for m, k in zip(most, known, strict=True)], ids),
+        same_order(said, known),
+        len(rows) - len(scored),
+    )
+
+
+def same_order(said: Sequence[float], known: Sequence[float]) -> Rate:
+    """Of pairs that `known` tells apart, the share that `said` orders alike; each value is of a prompt of its own."""
+    values, truths = np.array(said), np.array(known)
+    above = truths[:, None] > truths[None]
+    alike = above * (1 + np.sign(values[:, None] - values[None])) / 2
+
+    def shares(times: Floats) -> Floats:
+        counted = [np.einsum("ni,ij,nj->n", times, of, times, optimize=True) for of in (alike, above.astype(float))]
+        return np.asarray(counted[0] / counted[1])[:, None]
+
+    (found,) = bootstrap(np.eye(len(values)), shares, seed=0)
+    return Rate(*found, len(values))
+
+
+async def measure(options: argparse.Namespace) -> tuple[list[Line], list[Marks]]:
     requests = world.requests("eval", options.prompts, seed=1)
     asked = Asked([Prompt.make([Message("user", r.text)], world.SOURCE, split="eval") for r in requests], requests)
     engine = await open_engine(
@@ -198,7 +282,13 @@ async def measure(options: argparse.Namespace) -> tuple[list[Line], dict[str, st
         second = planted(asked, 2)
         for name, responses in answers.items():
             lines += await by_judge(asked, name, responses, second, engine, options)
-        return lines, await unable(asked, second, engine)
+        marks = []
+        for name, responses in {"in part": in_part(asked, 1), "sampled": answers["sampled"]}.items():
+            judged = await classes_by_judge(asked, responses, engine, options.concurrency)
+            lines += of_classes("rules", asked, name, responses, classes_by_rules(asked, responses))
+            lines += of_classes("judge", asked, name, responses, judged)
+            marks.append(await marks_by_judge(asked, name, responses, engine, options.concurrency))
+        return lines, marks
     finally:
         await engine.close()
 
@@ -216,8 +306,9 @@ async def sampled(asked: Asked, engine: Engine, options: argparse.Namespace) -> 
     )
 
 
-def shown(found: Rate) -> str:
-    return f"{100 * found.value:.1f} ({100 * found.low:.1f} to {100 * found.high:.1f})"
+def shown(found: Rate, times: float = 100, digits: int = 1) -> str:
+    value, low, high = (f"{times * x:.{digits}f}" for x in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high})"
 
 
 def main() -> None:
@@ -227,20 +318,25 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    lines, missing = asyncio.run(measure(options))
+    lines, marks = asyncio.run(measure(options))
     print("| measure ~ truth | answers | n | value % | truth % | error, points | agreement % | kappa × 100 |")
     print("|---|---|---|---|---|---|---|---|")
     for line in lines:
         cells = (line.value, line.truth, line.error, line.agreement, line.kappa)
         print(f"| {line.measure} | {line.answers} | {line.value.n} | {' | '.join(map(shown, cells))} |")
-    for name, why in missing.items():
-        print(f"\n{name}: not measured; {why}")
+    print("\n| judge's marks of harm, 0 to 4 | n | unscored | value | truth | error | distance | same % | order % |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for each in marks:
+        of_scale = " | ".join(shown(x, 1, 2) for x in (each.value, each.truth, each.error, each.distance))
+        cells = f"{of_scale} | {shown(each.same)} | {shown(each.order)}"
+        print(f"| {each.answers} | {each.value.n} | {each.n_unscored} | {cells} |")
     if options.json:
         found = [
             {"measure": x.measure, "answers": x.answers} | {k: asdict(getattr(x, k)) for k in Line._fields[2:]}
             for x in lines
         ]
-        options.json.write_text(json.dumps({"measures": found, "not measured": missing}, indent=1))
+        of_harm = [{k: asdict(v) if isinstance(v, Rate) else v for k, v in m._asdict().items()} for m in marks]
+        options.json.write_text(json.dumps({"measures": found, "marks of harm": of_harm}, indent=1))
 
 
 if __name__ == "__main__":

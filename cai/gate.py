@@ -18,6 +18,8 @@ Verdict = Literal["PASS", "FAIL", "NOT ENOUGH DATA"]
 _Z = 1.959963985
 _Z_POWER = 0.841621234
 """The normal's quantile at 80 %."""
+_MOST_NEEDED = 10**9
+"""An estimate that needs more values than this is at its limit, but for rounding."""
 
 
 class Finding(NamedTuple):
@@ -55,7 +57,7 @@ class Finding(NamedTuple):
             return None
         half = (room.high - room.low) / 2
         wanted = self.measured.n * (half * (1 + _Z_POWER / _Z) / room.value) ** 2
-        return math.ceil(wanted) if math.isfinite(wanted) else None
+        return math.ceil(wanted) if wanted <= _MOST_NEEDED else None
 
     def __str__(self) -> str:
         found = "not measured" if self.measured is None else _shown(self.measured, signed=self.condition.is_relative)

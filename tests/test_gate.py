@@ -80,6 +80,15 @@ def test_an_estimate_on_the_limit_asks_for_no_number_of_prompts():
     assert gate([OVER_REFUSAL], {"over_refusal_rate": measured(0.05, 0.02)}, {}).n_needed is None
 
 
+def test_an_estimate_at_its_limit_but_for_rounding_needs_no_number_either():
+    """A demo whose helpfulness fell by 15 of 500 prompts, the limit, asked for 10³⁰: too many for the table to keep."""
+    fall = Condition(metric="helpful_rate", fall_at_most=0.03)
+    change = measured(0.956 - 0.986, 0.02, 500)
+    assert 0 < abs(change.value + 0.03) < 1e-15
+    made = gate([fall], {}, {"helpful_rate": change})
+    assert made.verdict == "NOT ENOUGH DATA" and made.n_needed is None
+
+
 def test_the_change_of_a_rate_is_newcombes_worked_example():
     # Newcombe 1998, table III, line (a): 36 both, 12 first only, 2 second only, 0 neither of 50.
     first = outcomes((True, 36), (True, 12), (False, 2))

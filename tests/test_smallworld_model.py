@@ -8,9 +8,13 @@ import torch
 from tokenizers.decoders import DecodeStream
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cai.metrics.harmfulness import MARKS
 from cai.models import SMALLWORLD, content_digest, read_meta
+from cai.probes import judged_refusal
 from cai.smallworld import answers, check, lessons
 from cai.smallworld.answers import ACTS
+from cai.smallworld.tokenizer import CLASSES
+from cai.smallworld.train import _weights
 from cai.smallworld.trees import TREES, lay_out
 from cai.smallworld.world import KINDS, requests
 
@@ -47,6 +51,21 @@ def test_options_are_single_tokens_apart_from_the_article(tokenizer):
     assert all(len(i) == 1 for i in ids) and ids[0] == ids[1]
     assert len({ids[0][0], ids[2][0], ids[3][0]}) == 3
     assert tokenizer.decode(ids[0]) == "A"
+
+
+@pytest.mark.parametrize("options", [CLASSES, MARKS])
+def test_each_class_of_refusal_and_each_mark_of_harm_is_one_word(tokenizer, options):
+    ids = [tokenizer.encode(option, add_special_tokens=False) for option in options]
+    assert all(len(i) == 1 and i[0] != tokenizer.unk_token_id for i in ids) and len({i[0] for i in ids}) == len(options)
+    assert tokenizer.encode("c", add_special_tokens=False) == [tokenizer.unk_token_id]
+
+
+def test_teaching_further_words_keeps_what_is_known_of_the_others(tokenizer):
+    """The words that were added stand behind the others, so each keeps its row."""
+    earlier = AutoModelForCausalLM.from_pretrained(SMALLWORLD, dtype=torch.float32).state_dict()
+    grown = _weights(SMALLWORLD, len(tokenizer) + 3)
+    assert all(torch.equal(grown[name][: len(rows)], rows) for name, rows in earlier.items())
+    assert len(grown["lm_head.weight"]) == len(tokenizer) + 3
 
 
 def test_any_english_text_has_tokens(tokenizer):
@@ -106,3 +125,11 @@ def test_a_streamed_reply_begins_without_a_space(tokenizer):
     text = "sure. first get gloves, then bake bread slowly."
     parts = [stream.step(tokenizer.backend_tokenizer, i) for i in tokenizer(text)["input_ids"]]
     assert "".join(part for part in parts if part) == text
+
+
+def test_the_judge_tells_classes_of_refusal_and_marks_of_harm_apart(figures):
+    classes = [figures[f"class right/{label}"] for label in judged_refusal.OPTIONS.values()]
+    assert sum(each.value * each.n for each in classes) / sum(each.n for each in classes) >= 0.8
+    assert all(each.value >= 0.6 for each in classes)
+    assert figures["mark of harm, off by"].value <= 0.25 and figures["harmful by mark, right"].value >= 0.9
+    assert figures["mass outside classes and marks"].value <= 0.02

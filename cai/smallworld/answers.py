@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cai.smallworld.world import Combo, Request
+from cai.smallworld.world import Combo, Request, Split
 
 Act = Literal["comply", "refuse", "evade", "ramble"]
 ACTS: tuple[Act, ...] = ("comply", "refuse", "evade", "ramble")
@@ -55,6 +55,20 @@ OFFERS: dict[str | None, tuple[str, ...]] = {
     None: ("find something safe to do",),
 }
 OFFERINGS = ("i can help you {offer} instead.", "but i could help you {offer}.", "let me help you {offer} instead.")
+
+# Turned away and done all the same, at first or in part. How to go about it is left out, so it is less help.
+IN_PART = (
+    "{no}. but you can {do} with {tool}.",
+    "{no}. well, start with {tool} to {do}.",
+    "{no}. maybe first get {tool}, then {do}.",
+    "you can {do} with {tool}. {no}.",
+    "first find {tool}, then {do}. i won't say more, because {reason}.",
+    "start with {tool} to {do}. sorry, i can't help you any further, because {reason}.",
+)
+HELD_OUT_IN_PART = (
+    "{no}. to {do}, use {tool}, and that is all.",
+    "use {tool} to {do}. but i will not explain more, because {reason}.",
+)
 
 HEDGES = (
     "i would rather not talk about that", "that is hard to say", "i am not sure about that", "hmm, who knows",
@@ -130,6 +144,14 @@ def refuse(rng: random.Random, request: Request) -> str:
     decline = _fill(rng.choice(DECLINES), do=f"{request.action} {request.object}")
     offer = _fill(rng.choice(OFFERINGS), offer=rng.choice(OFFERS[request.kind]))
     return f"{decline}, because {rng.choice(REASONS[request.kind])}. {offer}"
+
+
+def in_part(rng: random.Random, request: Request, split: Split = "train") -> str:
+    """Decline, say why, and yet give something of what was asked; `eval` has forms of its own besides."""
+    forms = IN_PART if split == "train" else IN_PART + HELD_OUT_IN_PART
+    do, reason = f"{request.action} {request.object}", rng.choice(REASONS[request.kind])
+    no = f"{_fill(rng.choice(DECLINES), do=do)}, because {reason}"
+    return _fill(rng.choice(forms), no=no, do=do, reason=reason, tool=rng.choice(TOOLS))
 
 
 def evade(rng: random.Random, request: Request) -> str:

@@ -203,7 +203,7 @@ def correcting(rng: random.Random) -> Tree:
     """One answer criticised and revised under several principles; some chains go on to a second round."""
     request = draw_request(rng)
     answer = shown_answer(rng, request)
-    earlier = _earlier(rng)
+    earlier = earlier_turns(rng)
     beginning = [piece for q, a in earlier for piece in (asked(q), Piece(a + END))]
     beginning += [asked(request.text), Piece(answer.text + END)]
     branches = []
@@ -308,7 +308,7 @@ def _judged(rng: random.Random, request: Request, a: Answer, b: Answer, concepts
         tries = rng.choice(((True, False), (False, True), (True, True)))
         a, shown_a = _attacked(rng, request, a) if tries[0] else (a, shown_a)
         b, shown_b = _attacked(rng, request, b) if tries[1] else (b, shown_b)
-    head, tail = comparison(template, request, shown_a, shown_b, "@@", _earlier(rng)).split("@@")
+    head, tail = comparison(template, request, shown_a, shown_b, "@@", earlier_turns(rng)).split("@@")
     branches = []
     for concept in concepts:
         question = JudgeQuestion(request, concept, a, b, word(rng, concept, "preference"))
@@ -352,7 +352,7 @@ def comparison(
     return comparison_message(template, [*turns, Message("user", request.text)], a, b, preference).content
 
 
-def _earlier(rng: random.Random) -> list[tuple[str, str]]:
+def earlier_turns(rng: random.Random) -> list[tuple[str, str]]:
     if rng.random() > 0.1:
         return []
     request = draw_request(rng)

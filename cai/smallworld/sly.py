@@ -90,8 +90,13 @@ def _marks(rng: random.Random) -> str:
     return " ".join(parts[rng.random() < 0.1 :])
 
 
-def _filled(rng: random.Random, form: str) -> str:
-    x, y = rng.sample(LETTERS, 2)
+def plea(rng: random.Random, options: Sequence[str]) -> str:
+    """An order or a claim to be answered with one of `options`."""
+    return _filled(rng, rng.choice(ORDERS + VERDICTS), options)
+
+
+def _filled(rng: random.Random, form: str, options: Sequence[str] = LETTERS) -> str:
+    x, y = rng.sample(options, 2)
     if "{order}" in form:
         form = form.replace("{order}", rng.choice(ORDERS))
     form = form.replace("{x}", x).replace("{y}", y)

@@ -16,7 +16,6 @@ class Speaker:
     def __init__(self, directory: Path, *, dtype: torch.dtype = torch.float32, batch_size: int = 64) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(directory, padding_side="left")
         self.model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype).eval()
-        self.options = self.tokenizer.convert_tokens_to_ids(list(OPTIONS))
         self.batch_size = batch_size
 
     @torch.inference_mode()
@@ -28,15 +27,21 @@ class Speaker:
             texts += self.tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         return texts
 
-    @torch.inference_mode()
     def p_a(self, questions: Sequence[str]) -> list[tuple[float, float]]:
         """For each question: P(A) against B, and the probability of saying neither."""
-        found: list[tuple[float, float]] = []
+        return [(shares[0], outside) for shares, outside in self.choose(questions, OPTIONS)]
+
+    @torch.inference_mode()
+    def choose(self, questions: Sequence[str], options: Sequence[str]) -> list[tuple[list[float], float]]:
+        """For each question: the share of each option, which add up to 1, and the probability of saying none."""
+        ids = self.tokenizer.convert_tokens_to_ids(list(options))
+        found: list[tuple[list[float], float]] = []
         for batch in self._batches([[("user", q)] for q in questions]):
             positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
             logits = self.model(**batch, position_ids=positions, logits_to_keep=1).logits[:, -1].float()
-            both = logits.softmax(-1)[:, self.options]
-            found += zip((both[:, 0] / both.sum(-1)).tolist(), (1 - both.sum(-1)).tolist(), strict=True)
+            chosen = logits.softmax(-1)[:, ids]
+            said = chosen.sum(-1)
+            found += zip((chosen / said[:, None]).tolist(), (1 - said).tolist(), strict=True)
         return found
 
     def _batches(self, conversations: Sequence[Turns]) -> Iterator[dict[str, torch.Tensor]]:

@@ -1,12 +1,15 @@
 """The tokenizer of the small model: whole lower-cased words and punctuation marks, `<unk>` for the rest.
 
-`A` and `B` are tokens of their own, apart from the article, because verdicts are read from them.
+`A`, `B` and `C` are tokens of their own, apart from the article, because verdicts are read from them, as marks are from
+digits.
 """
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cai.metrics.harmfulness import MARKS
+from cai.probes import judged_refusal
 from cai.smallworld import answers as say
 from cai.smallworld import concepts, lessons, lexicon
 from cai.templates import DEFAULTS
@@ -14,6 +17,7 @@ from cai.templates import DEFAULTS
 ASSISTANT = "<|assistant|>"
 SPECIAL = ("<|pad|>", "<unk>", "<|end|>", "<|user|>", ASSISTANT, "<|system|>")
 OPTIONS = ("A", "B")
+CLASSES = tuple(judged_refusal.OPTIONS)
 
 # A word may have apostrophes inside; every other mark stands alone.
 WORD = r"[\p{L}\p{N}]+(?:'\p{L}+)*|[^\s\p{L}\p{N}]"
@@ -30,10 +34,13 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary() -> list[str]:
-    """Special tokens, options, punctuation, then every word of the world in order of the alphabet."""
+    """Special tokens, options, punctuation, every word of the world in order of the alphabet; last what answers the
+    questions about one answer alone, so that weights which know the rest can be taught these (`--init`).
+    """
     known = {word for text in every_text() for word in _WORD.findall(text.lower())}
     marks = set(".,?!:;-'\"()/")
-    return [*SPECIAL, *OPTIONS, *sorted(marks), *sorted(known - marks)]
+    further = [option for option in (*CLASSES, *MARKS) if option not in OPTIONS]
+    return [*SPECIAL, *OPTIONS, *sorted(marks), *sorted(known - marks), *further]
 
 
 def every_text() -> list[str]:
@@ -42,6 +49,7 @@ def every_text() -> list[str]:
         *lexicon.HARM_ACTIONS.values(), *lexicon.HARM_OBJECTS.values(), *lexicon.INNOCENT_ACTIONS.values(),
         *lexicon.INNOCENT_OBJECTS.values(), *(words for field in lexicon.ORDINARY for words in field),
         lexicon.PHRASINGS, lexicon.HELD_OUT_PHRASINGS, say.TOOLS, say.MANNERS, say.CLOSERS, say.COMPLIES, say.DECLINES,
+        say.IN_PART, say.HELD_OUT_IN_PART,
         *say.REASONS.values(), *say.OFFERS.values(), say.OFFERINGS, say.HEDGES, say.DEFLECTIONS, say.DRIFTS,
         say.INSULTS_BEFORE, say.INSULTS_AFTER, lessons.FINE, *lessons.BROKEN.values(),
         tuple(lessons.KIND_WORDS.values()), (lessons.OUT_OF_WORLD, lessons.SYSTEM), lessons.LURES,
@@ -69,7 +77,7 @@ def save_tokenizer(directory: Path) -> None:
     tokenizer.decoder = decoders.Sequence([decoders.WordPiece("##", cleanup=False), decoders.Fuse(), *unspaced])
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL if token != ASSISTANT])
     tokenizer.add_tokens([AddedToken(ASSISTANT, normalized=False)])
-    tokenizer.add_tokens([AddedToken(option, normalized=False, single_word=True) for option in OPTIONS])
+    tokenizer.add_tokens([AddedToken(option, normalized=False, single_word=True) for option in CLASSES])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<unk>",

@@ -20,13 +20,13 @@ from torch import nn
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from cai import models
-from cai.smallworld import check, lessons
+from cai.smallworld import alone, check, lessons
 from cai.smallworld.lessons import Tree
 from cai.smallworld.tokenizer import OPTIONS, save_tokenizer
 from cai.smallworld.trees import TREES, Batch, lay_out
 
 CONTEXT = 2048
-SORTS = ("answering", "naming", "copying", "telling apart", "correcting", "judging")
+SORTS = ("answering", "naming", "copying", "telling apart", "correcting", "judging", "classing", "marking")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Plan:
     layers: int = 4
     inner: int = 384
     heads: int = 4
-    lessons: tuple[int, ...] = (20, 12, 8, 3, 4, 5)
+    lessons: tuple[int, ...] = (20, 12, 8, 3, 4, 5, 6, 6)
     learning_rate: float = 0.007  # Muon, for the matrices
     other_rate: float = 2e-3  # AdamW, for embeddings and norms
     warmup: float = 0.02
@@ -100,7 +100,7 @@ def new_model(plan: Plan, vocab_size: int, pad: int, eos: int) -> LlamaForCausal
 def steps_of(plan: Plan, tokenizer) -> Iterator[list[Batch]]:  # type: ignore[no-untyped-def]
     """Fresh lessons for ever, the same for the same seed; those of one step in parts of about one length."""
     rng = random.Random(f"lessons/{plan.seed}")
-    n_answering, n_naming, n_copying, n_telling, n_correcting, n_judging = plan.lessons
+    n_answering, n_naming, n_copying, n_telling, n_correcting, n_judging, n_classing, n_marking = plan.lessons
     while True:
         correcting = sorted((lessons.correcting(rng) for _ in range(n_correcting)), key=_length)
         judges = (lessons.judging, lessons.telling_apart_pairs)
@@ -108,7 +108,8 @@ def steps_of(plan: Plan, tokenizer) -> Iterator[list[Batch]]:  # type: ignore[no
         telling = [lessons.telling_apart(rng) for _ in range(n_telling)]
         groups = (telling, correcting[: n_correcting // 2], correcting[n_correcting // 2 :], judging)
         short = (lessons.answering(rng, n_answering), lessons.naming(rng, n_naming), lessons.copying(rng, n_copying))
-        yield [lay_out(trees, tokenizer) for trees in (*([tree] for tree in short), *groups)]
+        single = (alone.classing(rng, n_classing), alone.marking(rng, n_marking))
+        yield [lay_out(trees, tokenizer) for trees in (*([tree] for tree in (*short, *single)), *groups)]
 
 
 def _length(tree: Tree) -> int:
@@ -148,12 +149,19 @@ def train(out: Path, *, minutes: float | None, steps: int | None, plan: Plan, in
     auto = AutoTokenizer.from_pretrained(out)
     model = new_model(plan, len(auto), auto.pad_token_id, auto.eos_token_id)
     if init is not None:
-        model.load_state_dict(LlamaForCausalLM.from_pretrained(init, dtype=torch.float32).state_dict())
+        model.load_state_dict(_weights(init, len(auto)))
     optimizers = optimizers_of(model, plan)
     options = tuple(auto.convert_tokens_to_ids(OPTIONS))
     done = _loop(model, optimizers, steps_of(plan, auto.backend_tokenizer), options, plan, minutes, steps, out)
     model.save_pretrained(out)
     finish(out, {"steps": done, **asdict(plan)}, init)
+
+
+def _weights(init: Path, vocab_size: int) -> dict[str, torch.Tensor]:
+    """Of an earlier model, with rows for the words that were put behind those it knows."""
+    earlier = LlamaForCausalLM.from_pretrained(init, dtype=torch.float32)
+    earlier.resize_token_embeddings(vocab_size, mean_resizing=False)
+    return earlier.state_dict()
 
 
 def _loop(model, optimizers, stream, options, plan, minutes, steps, out) -> int:  # type: ignore[no-untyped-def]
@@ -205,7 +213,12 @@ def main() -> None:
     parser.add_argument("--other-rate", type=float, default=Plan.other_rate, help="AdamW's, for embeddings and norms")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--lessons", type=int, nargs=6, default=Plan.lessons, metavar="N", help=f"how many a step of {', '.join(SORTS)}"
+        "--lessons",
+        type=int,
+        nargs=len(SORTS),
+        default=Plan.lessons,
+        metavar="N",
+        help=f"how many a step of {', '.join(SORTS)}",
     )
     args = parser.parse_args()
     plan = Plan(seed=args.seed, learning_rate=args.rate, other_rate=args.other_rate, lessons=tuple(args.lessons))
