@@ -157,6 +157,23 @@ def whole(folder: Path, name: str, profile: dict, until: str = "preferences") ->
     return {**entry, "name": name, "parameters": parameters, "schedules": []}
 
 
+def refreshing(folder: Path, name: str, latency_s: float) -> dict:
+    """A deployment that has the small world's grammar write a few prompts, and tries them on a policy that is slow."""
+    (folder / f"{name}.script.yaml").write_text(yaml.safe_dump({"latency_s": latency_s}))
+    wanted = {"kinds": ["harmful"], "tried": ["harmful"], "tags": ["theft"], "quota": 3}
+    profile = {
+        "name": name,
+        "constitution": "constitution/smallworld.yaml",
+        "engine": {"kind": "scripted", "model": "scripted", "script": str(folder / f"{name}.script.yaml")},
+        "prompts": [{"path": "smallworld", "limit": 4}],
+        "generate": {"engine": {"kind": "writer"}, "reading": "smallworld", "least_new": 0, **wanted},
+    }
+    (folder / f"{name}.profile.yaml").write_text(yaml.safe_dump(profile))
+    (entry,) = shipped("deployments", "refresh")
+    parameters = {"profile": str(folder / f"{name}.profile.yaml"), "home": "replaced"}
+    return {**entry, "name": name, "parameters": parameters, "schedules": []}
+
+
 def processes(of: str) -> set[int]:
     """Those whose command line or environment has this."""
     found = set()

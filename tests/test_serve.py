@@ -1,5 +1,6 @@
 """`cai serve` and the CI script: runs that are deployed, take turns, are cancelled, and end with their server."""
 
+import datetime
 import os
 import signal
 import sqlite3
@@ -18,7 +19,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
 )
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.events.worker import EventsWorker
+from prefect.states import Cancelling
 from served import (
     ROOT,
     SHIPPED,
@@ -26,6 +29,7 @@ from served import (
     client_of,
     parked,
     processes,
+    refreshing,
     scripted,
     serving,
     shipped,
@@ -36,7 +40,7 @@ from served import (
 )
 
 from cai.config import load_profile
-from cai.records import Run
+from cai.records import Prompt, Run
 from cai.turns import accelerator, taken
 from flows.artifacts import Progress
 from flows.pipeline import constitutional_ai
@@ -67,6 +71,7 @@ def served(folder):
         scripted(folder, "far", 1.0, str(folder / "other-prompts.txt")),
         small(folder, "heavy", str(folder / "prompts.txt")),
         *shipped("deployments", "revisions"),
+        refreshing(folder, "words", 60.0),
         *parked("evaluate"),
     ]
     with serving(folder, deployments) as served:
@@ -169,6 +174,40 @@ def test_the_ci_script_cancels_a_run_that_is_at_work_when_its_time_is_up(api, se
     (run,) = api.read_flow_runs(deployment_filter=of_this)
     until(lambda: api.read_flow_run(run.id).state.is_cancelled())
     until(lambda: not steps_of(folder, "slow"))
+
+
+def test_a_scheduled_refresh_is_cancelled_and_the_next_goes_on_and_says_what_came(api, folder):
+    """The schedule is the server's: it makes the run, for whose week the prompts are."""
+    words = api.read_deployment_by_name("refresh-prompts/words")
+    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=10)
+    hourly = IntervalSchedule(interval=datetime.timedelta(hours=1), anchor_date=at)
+    (schedule,) = api.create_deployment_schedules(words.id, [(hourly, True)])
+    of_this = DeploymentFilter(id=DeploymentFilterId(any_=[words.id]))
+
+    def begun():
+        return next((run for run in api.read_flow_runs(deployment_filter=of_this) if run.state.is_running()), None)
+
+    def written():
+        return Store(folder / "home").read(Prompt, "source = 'generated'")
+
+    run = until(begun)
+    api.delete_deployment_schedule(words.id, schedule.id)
+    assert run.auto_scheduled
+    until(written)
+    api.set_flow_run_state(run.id, Cancelling())
+    until(lambda: api.read_flow_run(run.id).state.is_cancelled())
+    until(lambda: not processes("words.profile.yaml"), 20)
+    assert len(written()) == 3, "the first round, of which none was tried"
+    (folder / "words.script.yaml").write_text("latency_s: 0.0\n")
+    week = "{}-w{:02}".format(*at.isocalendar()[:2])
+    again = api.create_flow_run_from_deployment(words.id, parameters={"edition": week})
+    until(lambda: api.read_flow_run(again.id).state.is_completed())
+    of_again = FlowRunFilter(id=FlowRunFilterId(any_=[again.id]))
+    (shown,) = [a for a in api.read_artifacts(flow_run_filter=of_again) if a.key == "prompts-written"]
+    assert shown.data.startswith(f"## words\\-{week.replace('-', chr(92) + '-')}\\-")
+    assert "\\(3 of them found\\)" in shown.data, "what the cancelled run had asked for"
+    assert "### What is covered, by tag" in shown.data and "| theft | 3 of 3 | " in shown.data
+    assert "none drew out harm from this policy" in shown.data and "### Some of what was kept" in shown.data
 
 
 def test_the_ci_script_starts_nothing_where_the_constitution_is_wrong(served, folder):
