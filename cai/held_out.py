@@ -6,14 +6,13 @@ conversation, whatever their case, punctuation, spacing, diacritics and Unicode 
 and "how do i steal a scarf?" are two questions.
 """
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple, get_args
 
 from cai.records import Contamination, Dataset, Likeness, Prompt, Reject
+from cai.words import Words, words_of
 
 WORDS_PER_EDIT = 20
 """Only words that no other held-out prompt has in such a place count: those of a shared instruction tell nothing."""
@@ -25,16 +24,6 @@ _DETAIL = {
     HELD_OUT: "the prompt is held out: under `evaluation` in the profile, or stored to measure with (split eval)",
     NEAR: "the prompt repeats what is held out to measure with: prompt",
 }
-
-Words = tuple[str, ...]
-
-# Characters that are a word each, for nothing divides words there: Thai, Lao, Burmese, Khmer, Japanese, Chinese.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
-# Apostrophes, diacritics, and what is not seen: "don't", "don’t" and "dont" are one word, and so are "café", "cafe".
-_DROPPED = re.compile("['’ʼ`\u0300-\u036f\u00ad\u200b-\u200f\u2060\ufeff]")
-# The same for ASCII, several times faster: an apostrophe is dropped, and what is in no word divides words.
-_ASCII = {code: None if chr(code) in "'`" else chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
 class Repeat(NamedTuple):
@@ -161,18 +150,6 @@ class Repeats:
             for place in self._places.get(words[start : start + GRAM], ()):
                 if (how := _likeness(words, start - place.offset, place)) is not None:
                     yield Repeat(place.prompt_id, how)
-
-
-def words_of(prompt: Prompt) -> Words:
-    """The words of a conversation, in order; what the system says is left out, for it comes with any question."""
-    return words_in(" ".join(message.content for message in prompt.messages if message.role != "system"))
-
-
-def words_in(text: str) -> Words:
-    if text.isascii():
-        return tuple(text.translate(_ASCII).split())
-    text = unicodedata.normalize("NFKD", text)
-    return tuple(_WORD.findall(_DROPPED.sub("", text.casefold())))
 
 
 def _grams(words: Words) -> Iterator[Words]:

@@ -13,10 +13,11 @@ from cai.cli.evaluate import _trained_on
 from cai.config import load_profile
 from cai.errors import DataError
 from cai.evaluation import Sets
-from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, held_out, words_in
+from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, held_out
 from cai.mixing import mix_prompts
 from cai.records import Contamination, Message, Model, Prompt, Reject
 from cai.smallworld import world
+from cai.words import words_in
 from flows import accounts, reporting
 from flows.held_out import untrained
 from flows.runs import create_run

@@ -36,8 +36,8 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash, RMinHashLSH
 
-from cai.held_out import words_in
 from cai.records import Prompt
+from cai.words import words_in
 
 SIMILARITY = 0.6
 """Share (Jaccard) of the runs of words. A sentence left out of four leaves 0.75, one that is replaced 0.6."""

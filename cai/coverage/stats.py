@@ -11,10 +11,10 @@ from typing import NamedTuple
 from cai.coverage.mastery import Readings
 from cai.coverage.near import Kind, near_duplicates
 from cai.coverage.topics import N_TOPICS, topics_of
-from cai.held_out import words_in
 from cai.intervals import Rate
 from cai.metrics.diversity import Text, distinct
 from cai.records import Prompt
+from cai.words import words_in
 
 SET = 100
 """Prompts in a set whose distinct n-grams are counted: a share of all grows smaller with the number of prompts, and

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cai.held_out import words_in
 from cai.records import Prompt
+from cai.words import words_in
 
 N_TOPICS = 12
 N_WORDS = 4

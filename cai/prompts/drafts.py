@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cai.held_out import words_in
 from cai.probes import refusal
 from cai.records import Message, Role
 from cai.verdict import Unscored
+from cai.words import words_in
 
 LEAKED = 8
 """So many words in a row of the request, less what it quotes, are no coincidence."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from cai.held_out import words_in
 from cai.prompts.cells import Cell
 from cai.prompts.drafts import Useless
 from cai.prompts.novelty import RUN
 from cai.records import Prompt
 from cai.smallworld.world import KINDS, find
+from cai.words import words_in
 
 Fits = Callable[[Prompt, Cell], Useless | None]
 """Why a prompt is none of the cell, or None."""

@@ -8,8 +8,8 @@ import math
 from collections import defaultdict
 from typing import NamedTuple
 
-from cai.held_out import words_of
 from cai.records import Prompt
+from cai.words import words_of
 
 MOST = 16
 """Of each sort that a writer is shown."""

@@ -6,8 +6,8 @@ Exact, and as large as what it holds: some 2 KB a prompt. `nearest` is all that 
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-from cai.held_out import Words, words_in
 from cai.records import Prompt
+from cai.words import Words, words_in
 
 RUN = 3
 
