@@ -12,7 +12,7 @@ from difflib import SequenceMatcher
 from typing import Literal, NamedTuple, get_args
 
 from cai.records import Contamination, Dataset, Likeness, Prompt, Reject
-from cai.words import Words, words_of
+from cai.words import Words, runs, words_of
 
 WORDS_PER_EDIT = 20
 """Only words that no other held-out prompt has in such a place count: those of a shared instruction tell nothing."""
@@ -127,7 +127,7 @@ class Repeats:
         self._whole: dict[Words, str] = {}
         self._places: dict[Words, list[_Place]] = {}
         texts = {words: p.prompt_id for p in prompts if (words := words_of(p))}
-        counts = Counter(gram for words in texts for gram in _grams(words))
+        counts = Counter(gram for words in texts for gram in runs(words, GRAM))
         for words, prompt_id in texts.items():
             if len(words) < GRAM:
                 self._whole[words] = prompt_id
@@ -152,12 +152,8 @@ class Repeats:
                     yield Repeat(place.prompt_id, how)
 
 
-def _grams(words: Words) -> Iterator[Words]:
-    return zip(*(words[i:] for i in range(GRAM)), strict=False)
-
-
 def _places(prompt_id: str, words: Words, counts: Counter[Words]) -> Iterator[_Place]:
-    grams = list(_grams(words))
+    grams = list(runs(words, GRAM))
     n_edits = sum(counts[gram] == 1 for gram in grams) // WORDS_PER_EDIT
     ends = [len(words) * i // (n_edits + 1) for i in range(n_edits + 2)]
     for start, end in zip(ends, ends[1:], strict=False):

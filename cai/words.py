@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterator
 
 from cai.records import Prompt
 
@@ -26,3 +27,8 @@ def words_in(text: str) -> Words:
         return tuple(text.translate(_ASCII).split())
     text = unicodedata.normalize("NFKD", text)
     return tuple(_WORD.findall(_DROPPED.sub("", text.casefold())))
+
+
+def runs(words: Words, n: int) -> Iterator[Words]:
+    """Every `n` words in a row, in order; none where there are fewer."""
+    return zip(*(words[i:] for i in range(n)), strict=False)

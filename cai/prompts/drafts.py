@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cai.probes import refusal
 from cai.records import Message, Role
 from cai.verdict import Unscored
-from cai.words import words_in
+from cai.words import runs, words_in
 
 LEAKED = 8
 """So many words in a row of the request, less what it quotes, are no coincidence."""
@@ -97,10 +97,5 @@ def _leaked(text: str, asked: str, quoted: Sequence[str]) -> tuple[str, ...] | N
     """`LEAKED` words in a row that the draft shares with the request itself."""
     for each in quoted:
         asked = asked.replace(each, "\n|\n")
-    own = {run for part in asked.split("|") for run in _runs(part)}
-    return next((run for run in _runs(text) if run in own), None)
-
-
-def _runs(text: str) -> list[tuple[str, ...]]:
-    words = words_in(text)
-    return [tuple(words[i : i + LEAKED]) for i in range(len(words) - LEAKED + 1)]
+    own = {run for part in asked.split("|") for run in runs(words_in(part), LEAKED)}
+    return next((run for run in runs(words_in(text), LEAKED) if run in own), None)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from cai.records import Prompt
-from cai.words import Words, words_in
+from cai.words import Words, runs, words_in
 
 RUN = 3
 
@@ -27,16 +27,16 @@ class Seen:
     def add(self, prompt: Prompt) -> None:
         if prompt.prompt_id in self._n_runs:
             return
-        runs = _runs(prompt)
-        self._n_runs[prompt.prompt_id] = len(runs)
-        for run in runs:
+        own = _runs(prompt)
+        self._n_runs[prompt.prompt_id] = len(own)
+        for run in own:
             self._having[run].append(prompt.prompt_id)
 
     def nearest(self, prompt: Prompt) -> Near | None:
         """The most similar prompt met so far, 0 to 1; None where none shares a run of words with it."""
-        runs = _runs(prompt)
-        shared = Counter(prompt_id for run in runs for prompt_id in self._having.get(run, ()))
-        near = (Near(key, n / (len(runs) + self._n_runs[key] - n)) for key, n in shared.items())
+        own = _runs(prompt)
+        shared = Counter(prompt_id for run in own for prompt_id in self._having.get(run, ()))
+        near = (Near(key, n / (len(own) + self._n_runs[key] - n)) for key, n in shared.items())
         return max(near, key=lambda each: (each.similarity, each.prompt_id), default=None)
 
 
@@ -46,5 +46,5 @@ def _runs(prompt: Prompt) -> frozenset[Words]:
     for message in prompt.messages:
         if message.role == "user":
             words = words_in(message.content)
-            found.update(tuple(words[i : i + RUN]) for i in range(max(1, len(words) - RUN + 1)))
+            found.update(runs(words, RUN) if len(words) > RUN else [words])
     return frozenset(found - {()})
