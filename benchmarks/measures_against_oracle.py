@@ -14,6 +14,7 @@ their own. All with 95 % intervals.
 import argparse
 import asyncio
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -307,6 +308,8 @@ async def sampled(asked: Asked, engine: Engine, options: argparse.Namespace) -> 
 
 
 def shown(found: Rate, times: float = 100, digits: int = 1) -> str:
+    if math.isnan(found.value):
+        return "(no variation)"
     value, low, high = (f"{times * x:.{digits}f}" for x in (found.value, found.low, found.high))
     return f"{value} ({low} to {high})"
 
