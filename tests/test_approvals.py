@@ -66,7 +66,7 @@ def test_a_run_that_waits_for_a_person_holds_nothing_and_goes_on_as_told_or_ends
     parameters = {**asking.parameters, "approve": "training"}
     first = api.create_flow_run_from_deployment(asking.id, parameters=parameters).id
     in_state(api, first, "Suspended")
-    until(lambda: not processes(str(first)), 60)
+    until(lambda: not processes(str(first)))
     until(lambda: told(api, first))
     assert asked(home, first) == [("preferences", 1, "waiting", "")]
     (row,) = Store(home).read(Approval)

@@ -87,7 +87,7 @@ def test_a_model_s_campaign_that_is_killed_goes_on_and_asks_nothing_twice(profil
     try:
         done = generate(profile, whole)
         assert child.stdout.readline() == "in the middle\n"
-        until(lambda: any(a.round == 0 for a in Store(home).read(Attempt)), 30)
+        until(lambda: any(a.round == 0 for a in Store(home).read(Attempt)))
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()

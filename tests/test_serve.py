@@ -196,7 +196,7 @@ def test_a_scheduled_refresh_is_cancelled_and_the_next_goes_on_and_says_what_cam
     until(written)
     api.set_flow_run_state(run.id, Cancelling())
     until(lambda: api.read_flow_run(run.id).state.is_cancelled())
-    until(lambda: not processes("words.profile.yaml"), 20)
+    until(lambda: not processes("words.profile.yaml"))
     assert len(written()) == 3, "the first round, of which none was tried"
     (folder / "words.script.yaml").write_text("latency_s: 0.0\n")
     week = "{}-w{:02}".format(*at.isocalendar()[:2])
@@ -275,7 +275,7 @@ def test_serve_that_is_killed_takes_all_with_it_and_the_next_one_settles_its_run
     run_id = slow_at_work(api, folder)
     served.process.kill()
     served.process.wait()
-    until(lambda: not processes(str(folder / "home")), 60)
+    until(lambda: not processes(str(folder / "home")))
     served.process = start(served.command, folder)
     until(lambda: api.read_flow_run(run_id).state.is_final())
     assert not steps_of(folder, "slow")
@@ -287,7 +287,7 @@ def test_serve_ends_whole_and_leaves_no_run_that_says_it_is_running(api, served,
     EventsWorker.drain_all(timeout=5)
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(60) == 0
-    until(lambda: not processes(str(folder / "home")), 20)
+    until(lambda: not processes(str(folder / "home")))
     with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as database:
         states = dict(database.execute("SELECT id, state_type FROM flow_run").fetchall())
     assert not {"RUNNING", "PENDING", "CANCELLING"} & set(states.values())
