@@ -204,10 +204,6 @@ def _facts(run: RunFolder) -> dict[str, str]:
         facts["judge's self-test"] = result["said"]
     if result := run.result("sft"):
         facts["SFT tokens"] = _token_budget(result)
-    for step, _ in steps(run):
-        models = [result["model_digest"] for result in step_results(run, step) if "model_digest" in result]
-        if models:
-            facts[f"{step} model{'s' * (len(models) > 1)}"] = ", ".join(models)
     return facts
 
 

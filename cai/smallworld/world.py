@@ -28,6 +28,7 @@ __all__ = ["KINDS", "Combo", "Request", "Split", "combos", "find", "is_held_out"
 Split = Literal["train", "eval"]
 SOURCE = "smallworld"
 LICENCE = "Apache-2.0"
+ORIGIN = "made up by cai/smallworld/world.py"
 
 _ACTION_KIND = {action: kind for kind, actions in HARM_ACTIONS.items() for action in actions}
 _OBJECT_KIND = {thing: kind for kind, things in HARM_OBJECTS.items() for thing in things}
@@ -151,7 +152,7 @@ def prompts(split: Split, n: int, seed: int = 0) -> list[Prompt]:
 
 def _prompt(request: Request, split: Split) -> Prompt:
     tags = (request.kind or "benign", *(("lookalike",) if request.is_lookalike else ()))
-    return Prompt.make([Message("user", request.text)], SOURCE, LICENCE, tags, split)
+    return Prompt.make([Message("user", request.text)], SOURCE, LICENCE, tags, split, origin=ORIGIN)
 
 
 @lru_cache(maxsize=1)
