@@ -122,7 +122,7 @@ def report_data(chains: tuple[Chain, ...]) -> ReportData:
         funnel=(FunnelStep("critique and revise", len(chains) + 120, len(chains), 120),),
         rejects=(RejectCount("response", "empty_response", 120, "1 token, finish reason stop"),),
         chains=chains, n_chains=len(chains),
-        datasheet=Datasheet((Source("prompts.jsonl", "CC-BY-4.0", "responses, revisions, RL", len(chains)),)),
+        datasheet=Datasheet((Source("prompts.jsonl", "CC-BY-4.0", "drawn", "responses, revisions, RL", len(chains)),)),
     )  # fmt: skip
 
 
