@@ -302,7 +302,7 @@ _KEYS = {
     "Anthropic": "{sk-ant-api03-}" + "w" * 50 + "-" + "w" * 42 + "{AA}",
     "Hugging Face": "{hf_}" + "w" * 34,
     "npm": "{npm_}" + "w" * 36,
-    "npmrc": "{//registry.npmjs.org/:_authToken=«}" + "w" * 36 + "{»}",
+    "npmrc": "{//npm.example.com/:_authToken=«}" + "w" * 36 + "{»}",
     "PyPI": "{pypi-AgEIcHlwaS5vcmc}" + "w" * 60,
     "Azure storage": "{AccountName=media;AccountKey=«}" + "w" * 86 + "{==»;EndpointSuffix=core.windows.net}",
     "Azure client secret": "{AZURE_CLIENT_SECRET=«}www{8Q~}" + "w" * 34 + "{»}",

@@ -263,7 +263,8 @@ def test_production_logs_as_monitoring_reads_them_are_prompts_without_their_resp
 
 
 def test_a_saved_dataset_is_read_by_the_library_and_a_split_must_be_named(tmp_path):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     rows = datasets.Dataset.from_dict({"prompt": ["a", "b", "a", None], "licence": ["MIT"] * 4, "other": [1, 2, 3, 4]})
     rows.save_to_disk(tmp_path / "one")
     datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "two")
@@ -300,7 +301,6 @@ for name in ("hf:owner/name@train", "hf:owner/name", "hf:owner/other@train", "hf
 
 def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_says_what_to_do(tmp_path):
     """Offline, in a process of its own: the library reads its settings when it is imported."""
-    pytest.importorskip("datasets")
     for split, n in (("train", 4), ("test", 1)):
         path = tmp_path / "rows" / f"{split}-00000-of-00001.parquet"
         path.parent.mkdir(exist_ok=True)
@@ -328,9 +328,9 @@ def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_s
 
 
 def test_a_gated_dataset_says_how_to_be_let_in():
-    error = pytest.importorskip("datasets").exceptions.DatasetNotFoundError(
-        "Dataset 'o/n' is a gated dataset on the Hub. You must be authenticated to access it."
-    )
+    from datasets.exceptions import DatasetNotFoundError
+
+    error = DatasetNotFoundError("Dataset 'o/n' is a gated dataset on the Hub. You must be authenticated to access it.")
     assert "hf auth login" in _advice(error) and "hf auth login" not in _advice(FileNotFoundError("no data files"))
 
 
