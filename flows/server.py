@@ -10,16 +10,21 @@ import os
 import socket
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, NoReturn
 
-from cai.errors import ConfigError, without_password
+from cai.errors import CAIError, ConfigError, without_password
 from flows.supervise import Child, StepFailed
 
 START_S = 90.0
 DRAIN_S = 10.0
+POLL_S = 1.0
+ANSWER_S = 2.0
+GONE_S = 30.0
+SILENCE_S = 120.0
+"""On SQLite a server can stand still for the minute that it waits for a lock; its runs wait with it, and go on."""
 HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 """Seconds. The automation that finds dead runs waits for three and a half; with Prefect's own 180 it would
 find live ones."""
@@ -127,7 +132,7 @@ def _wait_for(url: str, server: Child) -> None:
             server.raise_if_dead()
         except StepFailed as error:
             raise ConfigError(f"the Prefect server did not start: {error}") from error
-        if answers(url):
+        if _hear(url) == "well":
             return
         time.sleep(0.1)
     raise ConfigError(f"the Prefect server did not answer at {url} within {START_S:.0f} s")
@@ -152,12 +157,43 @@ def _drain() -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether a Prefect API is there and well."""
+    """Whether a Prefect API is there and well; for one that is busy it waits up to `SILENCE_S`."""
+    deadline = time.monotonic() + SILENCE_S
+    while (heard := _hear(url)) == "busy" and time.monotonic() < deadline:
+        pass
+    return heard == "well"
+
+
+def stay(
+    url: str, check: Callable[[], object] = lambda: None, *, silence_s: float = SILENCE_S, gone_s: float = GONE_S
+) -> NoReturn:
+    """Look after a server until there is none: whether it answers, and what `check` raises.
+
+    Raises:
+        CAIError: it has been away for `gone_s` seconds, or busy for `silence_s`.
+    """
+    last = time.monotonic()
+    while True:
+        check()
+        heard, silent_s = _hear(url), time.monotonic() - last
+        if heard == "well":
+            last = time.monotonic()
+        elif silent_s > (silence_s if heard == "busy" else gone_s):
+            raise CAIError(
+                f"the server at {without_password(url)} has not answered for {silent_s:.0f} s; start it again"
+            )
+        time.sleep(POLL_S)
+
+
+def _hear(url: str) -> Literal["well", "busy", "away"]:
+    """Busy is who takes a connection and says nothing within `ANSWER_S`."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=2) as response:  # noqa: S310
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=ANSWER_S) as response:  # noqa: S310
+            return "well" if response.status == 200 else "away"
+    except TimeoutError:
+        return "busy"
+    except (OSError, ValueError):  # refused, unknown, unreachable; or an answer that is none of Prefect's
+        return "away"
 
 
 @contextlib.contextmanager
@@ -178,5 +214,4 @@ def serve_forever(home: Path, port: int) -> None:
     with prefect_api(home, port=port) as url:
         sys.stderr.write(f"Prefect UI: {url.removesuffix('/api')}   (Ctrl-C ends it)\n")
         with contextlib.suppress(KeyboardInterrupt):
-            while answers(url):
-                time.sleep(1)
+            stay(url)

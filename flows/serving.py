@@ -5,16 +5,12 @@ cai serve       # or `make serve`; then, in another shell: prefect deployment ru
 
 import contextlib
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cai.errors import CAIError
-from flows.server import HEARTBEAT, answers, prefect_api
+from flows.server import HEARTBEAT, prefect_api, stay
 from flows.supervise import GRACE_S, RUNS_GRACE_S, Child, StepFailed
-
-POLL_S = 1.0
-SILENCE_S = 30.0
 
 
 def serve(home: Path, port: int, prefect_file: Path, automations: Path, say: Callable[[str], None]) -> None:
@@ -31,17 +27,7 @@ def serve(home: Path, port: int, prefect_file: Path, automations: Path, say: Cal
             say(f"UI: {url.removesuffix('/api')}   worker: {home / 'prefect'}/worker-*.log   (Ctrl-C ends both)")
             if url != "http://127.0.0.1:4200/api":
                 say(f"in another shell: export PREFECT_API_URL={url}")
-            answered = time.monotonic()
-            while True:
-                for worker in workers:
-                    _raise_if_gone(worker)
-                if answers(url):
-                    answered = time.monotonic()
-                elif time.monotonic() - answered > SILENCE_S:
-                    raise CAIError(
-                        f"the server at {url} has not answered for {SILENCE_S:.0f} s; start `cai serve` again"
-                    )
-                time.sleep(POLL_S)
+            stay(url, lambda: _raise_if_gone(workers))
         finally:
             for worker in workers:
                 worker.stop(RUNS_GRACE_S + GRACE_S)
@@ -72,13 +58,14 @@ def _deploy(home: Path, prefect_file: Path, automations: Path, say: Callable[[st
     return [pool.name for pool in declared.work_pools if pool.type == "process"]
 
 
-def _raise_if_gone(worker: Child) -> None:
-    try:
-        worker.raise_if_dead()
-    except StepFailed as error:
-        raise CAIError(f"the worker ended: {error}") from error
-    if not worker.is_alive():
-        raise CAIError("the worker ended by itself; its log says why")
+def _raise_if_gone(workers: Sequence[Child]) -> None:
+    for worker in workers:
+        try:
+            worker.raise_if_dead()
+        except StepFailed as error:
+            raise CAIError(f"the worker ended: {error}") from error
+        if not worker.is_alive():
+            raise CAIError("the worker ended by itself; its log says why")
 
 
 @contextlib.contextmanager
