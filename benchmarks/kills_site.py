@@ -131,7 +131,7 @@ class Site:
 
     def start_server(self) -> None:
         address = ["--host", "127.0.0.1", "--port", str(self.port)]
-        self.server = self._start("server", "-m", "prefect", "server", "start", *address)
+        self.server = self._start("server", "-m", "flows.prefect_server", *address)
         until(self._answers, START_S, "the server answers")
 
     def start_worker(self) -> None:

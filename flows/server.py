@@ -24,7 +24,7 @@ POLL_S = 1.0
 ANSWER_S = 2.0
 GONE_S = 30.0
 SILENCE_S = 120.0
-"""On SQLite a server can stand still for the minute that it waits for a lock; its runs wait with it, and go on."""
+"""On SQLite a server of Prefect's can stand still for a minute (`flows/prefect_server.py`); its runs go on then."""
 HEARTBEAT = ("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 """Seconds. The automation that finds dead runs waits for three and a half; with Prefect's own 180 it would
 find live ones."""
@@ -64,7 +64,7 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
 def _started(home: Path, port: int) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     server = Child(
-        ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        ["flows.prefect_server", "--host", "127.0.0.1", "--port", str(port)],
         logfile=home / "prefect" / "server.log",
         env={"PREFECT_SERVER_UI_API_URL": url},  # else its pages look for the API at port 4200
         is_heard=False,

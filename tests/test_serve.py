@@ -268,6 +268,10 @@ def slow_at_work(api, folder) -> object:
     return run.id
 
 
+def test_no_request_before_this_found_the_servers_database_locked(served, folder):
+    assert "database is locked" not in (folder / "home" / "prefect" / "server.log").read_text()
+
+
 def test_serve_that_is_killed_takes_all_with_it_and_the_next_one_settles_its_runs(api, served, folder):
     run_id = slow_at_work(api, folder)
     served.process.kill()

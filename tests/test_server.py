@@ -1,13 +1,18 @@
-"""Who asks a Prefect server whether it is well tells one that stands still from one that is gone."""
+"""A Prefect server of our own: its transactions take turns, and who asks it tells busy from gone."""
 
+import asyncio
 import http.server
 import threading
 import time
 from contextlib import contextmanager
 
 import pytest
+import sqlalchemy as sa
+from prefect.server.database.configurations import AioSqliteConfiguration
+from sqlalchemy.exc import OperationalError
 
 from cai.errors import CAIError
+from flows.prefect_server import TurnsFirst
 from flows.server import answers, held_port, stay
 
 
@@ -40,7 +45,7 @@ def test_a_server_that_stands_still_is_waited_for_and_one_that_is_not_there_is_n
     with held_port() as port:
         began = time.monotonic()
         assert not answers(f"http://127.0.0.1:{port}/api")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # not two minutes
 
 
 def test_who_looks_after_a_server_stays_while_it_stands_still_and_goes_when_it_is_gone():
@@ -56,3 +61,29 @@ def test_who_looks_after_a_server_stays_while_it_stands_still_and_goes_when_it_i
         with pytest.raises(CAIError, match=r"has not answered for \d+ s; start it again"):
             stay(url, end_it_once_it_answered, gone_s=0.5)
     assert len(checks) >= 4
+
+
+async def writers(config) -> int:
+    """Four transactions that read at once, and write then; how many rows there are in the end."""
+    engine = await config.engine()
+
+    async def write(key: int) -> None:
+        async with await config.session(engine) as session, config.begin_transaction(session):
+            await session.execute(sa.text("SELECT count(*) FROM work"))
+            await asyncio.sleep(0.05)
+            await session.execute(sa.text(f"INSERT INTO work VALUES ({key})"))
+
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("CREATE TABLE work (key INTEGER)"))
+    try:
+        await asyncio.gather(*map(write, range(4)))
+        async with engine.connect() as connection:
+            return await connection.scalar(sa.text("SELECT count(*) FROM work"))
+    finally:
+        await engine.dispose()
+
+
+def test_transactions_of_our_server_take_turns_where_prefects_find_the_database_locked(tmp_path):
+    assert asyncio.run(writers(TurnsFirst(f"sqlite+aiosqlite:///{tmp_path}/ours.db"))) == 4
+    with pytest.raises(OperationalError, match="database is locked"):  # else flows/prefect_server.py can go
+        asyncio.run(writers(AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path}/theirs.db")))
