@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from prefect.server.database.configurations import AioSqliteConfiguration
+from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
 from prefect.server.database.dependencies import temporary_database_config
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
@@ -26,7 +26,12 @@ class TurnsFirst(AioSqliteConfiguration):
     async def begin_transaction(
         self, session: AsyncSession, with_for_update: bool = False
     ) -> AsyncGenerator[AsyncSessionTransaction, None]:
-        async with super().begin_transaction(session, with_for_update=True) as transaction:
+        async with super().begin_transaction(session) as transaction:
+            mode = SQLITE_BEGIN_MODE.set("IMMEDIATE")
+            try:
+                await session.connection()  # it begins here; sessions inside the block begin as they did
+            finally:
+                SQLITE_BEGIN_MODE.reset(mode)
             yield transaction
 
 
