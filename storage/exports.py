@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai.errors import DataError, StorageError
+from cai.files import fsync
 from cai.records import PreferencePair
 from storage import catalog
 from storage.annotations import gold_prompts
@@ -347,13 +348,8 @@ def _replacing(out: Path) -> Iterator[Path]:
     try:
         with storage_errors(out):
             yield unfinished
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync(unfinished)
             unfinished.replace(out)
-            directory = os.open(out.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            fsync(out.parent)
     finally:
         unfinished.unlink(missing_ok=True)

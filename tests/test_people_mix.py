@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner
 from pydantic import ValidationError
-from scripted_run import run_steps
+from scripted_run import changed, run_steps, write_profile
 
 from cai.cli import tables
 from cai.config import PeopleConfig, load_profile
@@ -88,20 +87,8 @@ def a_gold_label(home: Path, question: str) -> None:
 
 
 def profile(folder: Path, people: dict | None = PEOPLE, **settings):
-    (folder / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(30)))
-    (folder / "constitution.yaml").write_text(CONSTITUTION)
-    (folder / "script.yaml").write_text("{}")
-    engine = {"kind": "scripted", "model": "scripted", "script": str(folder / "script.yaml")}
-    body = {
-        "name": "mixed",
-        "constitution": str(folder / "constitution.yaml"),
-        "engine": engine,
-        "prompts": [{"path": str(folder / "prompts.txt")}],
-        "chains": {"rounds": 1},
-        "people": people,
-    }
-    (folder / "profile.yaml").write_text(yaml.safe_dump(body | settings))
-    return load_profile(folder / "profile.yaml")
+    made = write_profile(folder, 30, constitution=CONSTITUTION)
+    return load_profile(changed(made, name="mixed", chains={"rounds": 1}, sft={}, people=people, **settings))
 
 
 def test_the_file_that_training_reads_has_people_in_the_stated_share(whole):

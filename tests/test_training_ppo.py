@@ -6,17 +6,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
-from training_fixtures import build_model, write_pairs, write_prompts
+from training_fixtures import write_prompts
 
-from cai.config import PPOConfig, RewardModelConfig
+from cai.config import PPOConfig
 from cai.errors import TrainingError
 from cai.records import Sampling
 from cai.rewards.base import Rewards, Term
-from cai.training import ppo, reward_model
+from cai.training import ppo
 from cai.training.chat import load_tokenizer
 from cai.training.command import run
 from cai.training.guard import Guard
-from cai.training.jobs import PPOJob, RewardModelJob
+from cai.training.jobs import PPOJob
 from cai.training.ppo_learner import Learner, Seen
 from cai.training.ppo_trainer import Run, make_experience, new_value_model
 from cai.training.progress import Progress
@@ -25,17 +25,6 @@ from cai.training.sampling import sample_replies, sequences
 from cai.training.trainer import load_policy
 
 # --- Sampling and the models' view of it ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A policy, and a reward model that likes "sorry"."""
-    folder = tmp_path_factory.mktemp("models")
-    policy = build_model(folder / "tiny")
-    config = RewardModelConfig(epochs=6, learning_rate=3e-3, batch_size=16, max_length=40)
-    data = write_pairs(folder / "pairs.parquet", 200)
-    run(reward_model.STAGE, RewardModelJob(model=policy, data=data, out=folder / "reward", config=config))
-    return policy, folder / "reward"
 
 
 PROMPTS = [[6, 7], [8, 9, 10, 11, 12], [13], [6, 7, 8]]
