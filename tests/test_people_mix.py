@@ -22,7 +22,7 @@ from cai.training.rows import read_pairs
 from flows import accounts, reporting
 from flows.runs import create_run, open_run, plan_run
 from storage.annotations import Import, import_annotations
-from storage.exports import export_preferences, export_sft
+from storage.exports import export_sft
 from storage.store import Store
 
 STEPS = ("prompts", "chains", "sft_set", "candidates", "labels", "preferences")
@@ -198,8 +198,6 @@ def test_no_export_has_a_row_of_a_prompt_with_a_gold_label(run):
     out = run.home.parent / "out.parquet"
     done = CliRunner().invoke(tables.export, ["preferences", str(out), "--home", str(run.home), "--run", run.run_id])
     assert not done.exception and not gold_in(out) and pq.read_table(out).num_rows == 39
-    export_preferences(store, out, pairs=store.read(PreferencePair))
-    assert not gold_in(out) and pq.read_table(out).num_rows == 39
     replies = [row.response_id for row in store.read(Response, "stage = 'initial'")]
     export_sft(store, out, rounds="all", response_ids=replies)
     assert not gold_in(out) and pq.read_table(out).num_rows == 2 * 29 < len(store.read(Revision)) + len(replies)
