@@ -300,9 +300,9 @@ class Row(NamedTuple):
 def coverage(simulation: Simulation, n_runs: int) -> list[Row]:
     truth = simulation.exact
     if truth is None:
-        found = simulation.estimate(np.random.default_rng(0), simulation.n_truth)
-        truth = {name: measured.value for name, measured in found.items()}
-    rows = []
+        estimates = simulation.estimate(np.random.default_rng(0), simulation.n_truth)
+        truth = {name: measured.value for name, measured in estimates.items()}
+    rows: list[Row] = []
     for n_prompts in simulation.n_prompts:
         runs: list[Estimates] = []
         for n in (n_runs, 5 * n_runs):
@@ -377,12 +377,12 @@ def main() -> None:
         print(f"{simulation.title}: {time.perf_counter() - started:.1f} s so far", file=sys.stderr)
     moves = verbosity()
     print(table(rows, moves))
-    missed = [each for each in (*rows, *moves) if not each.holds]
-    print(f"\n{len(rows) + len(moves) - len(missed)} of {len(rows) + len(moves)} hold")
+    holds = [*(row.holds for row in rows), *(move.holds for move in moves)]
+    print(f"\n{sum(holds)} of {len(holds)} hold")
     if arguments.json:
         body = {"coverage": [r._asdict() for r in rows], "verbosity": [m._asdict() for m in moves]}
         arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    sys.exit(bool(missed))
+    sys.exit(not all(holds))
 
 
 if __name__ == "__main__":

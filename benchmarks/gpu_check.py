@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -377,11 +378,12 @@ def resume_check(folder: Path, size: Size) -> dict[str, Any]:
         raise Missing("shown at the smaller sizes; a checkpoint of this one takes 12 GB")
     from cai.training import sft
     from cai.training.command import run
+    from cai.training.jobs import SFTJob
     from cai.training.progress import Progress
 
     work = works(size)["sft"]
     work = work._replace(config={**work.config, "epochs": 3, "save_steps": size.steps // 2})
-    alone, killed = (sft.SFTJob(**job_body(folder, work, folder / name)) for name in ("alone", "killed"))
+    alone, killed = (SFTJob(**job_body(folder, work, folder / name)) for name in ("alone", "killed"))
     run(sft.STAGE, alone, Progress("sft", io.StringIO()))
     path = folder / "killed.json"
     path.write_text(killed.model_dump_json(), encoding="utf-8")
@@ -429,9 +431,7 @@ def check_size(report: Report, name: str, only: set[str]) -> None:
             for attention in ATTENTION:
                 for is_packed in (False, True):
                     label = f"step/{attention}/{'packed' if is_packed else 'padded'}"
-                    report.attempt(
-                        label, lambda a=attention, p=is_packed: attention_check(folder / "model", size, a, p, n)
-                    )
+                    report.attempt(label, partial(attention_check, folder / "model", size, attention, is_packed, n))
         if wanted("generate"):
             report.attempt("generate", lambda: generation_check(folder / "model", size))
         if wanted("vllm"):
@@ -454,7 +454,7 @@ def commands(report: Report, folder: Path, size: Size, n_parameters: int, wanted
         return
     for stage in names:
         work = works(size)[stage]
-        report.attempt(stage, lambda s=stage, w=work: command_check(folder, s, w, n_parameters))
+        report.attempt(stage, partial(command_check, folder, stage, work, n_parameters))
     if wanted("resume"):
         report.attempt("resume", lambda: resume_check(folder, size))
 

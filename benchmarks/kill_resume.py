@@ -118,7 +118,7 @@ def start(stage: str, body: dict[str, Any], path: Path) -> subprocess.Popen[str]
 def finish(process: subprocess.Popen[str]) -> None:
     _, said = process.communicate()
     if process.returncode:
-        sys.exit(f"{process.args}: {said[-2000:]}")
+        sys.exit(f"{process.args!r}: {said[-2000:]}")
 
 
 if __name__ == "__main__":

@@ -217,20 +217,21 @@ def one_order(rows: Iterable[Comparison], weights: Mapping[str, float]) -> float
 
 
 def summary(judged: str, mode: str, items: Sequence[Item], seed: int) -> Row:
-    scored = [item for item in items if item.one is not None and item.both is not None]
-    decided = [item for item in scored if item.truth != 0.5]
-    prompts = [item.prompt_id for item in scored]
+    scored = [(item, item.one, item.both) for item in items if item.one is not None and item.both is not None]
+    decided = [each for each in scored if each[0].truth != 0.5]
+    prompts = [item.prompt_id for item, _, _ in scored]
+    of_decided = [item.prompt_id for item, _, _ in decided]
     return Row(
         judged,
         mode,
-        rate([is_right(item.one, item.truth) for item in decided], [item.prompt_id for item in decided]),
-        rate([is_right(item.both, item.truth) for item in decided], [item.prompt_id for item in decided]),
-        sum(is_tie(item.both) for item in decided),
+        rate([is_right(one, item.truth) for item, one, _ in decided], of_decided),
+        rate([is_right(both, item.truth) for item, _, both in decided], of_decided),
+        sum(is_tie(both) for _, _, both in decided),
         len(items) - len(scored),
         sum(item.n_tokens_one for item in items) / len(items),
         sum(item.n_tokens_both for item in items) / len(items),
-        bootstrap_mean([item.one - item.reference for item in scored], prompts, seed=seed),
-        bootstrap_mean([item.both - item.reference for item in scored], prompts, seed=seed),
+        bootstrap_mean([one - item.reference for item, one, _ in scored], prompts, seed=seed),
+        bootstrap_mean([both - item.reference for item, _, both in scored], prompts, seed=seed),
     )
 
 

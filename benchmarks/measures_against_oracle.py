@@ -168,7 +168,7 @@ def of_wins(measure: str, name: str, said: Mapping[str, float], known: Mapping[s
     ids = [key for key in known if key in said]
     values, truths = [said[key] for key in ids], [known[key] for key in ids]
     decided = [key for key in ids if known[key] != 0.5]
-    sides = [[{0.0: "loses", 0.5: "ties", 1.0: "wins"}[of[key]] for key in decided] for of in (said, known)]
+    first, second = ([{0.0: "loses", 0.5: "ties", 1.0: "wins"}[of[key]] for key in decided] for of in (said, known))
     return Line(
         measure,
         name,
@@ -176,7 +176,7 @@ def of_wins(measure: str, name: str, said: Mapping[str, float], known: Mapping[s
         share(truths, ids),
         paired_difference(values, truths, ids, seed=0),
         rate([said[key] == known[key] for key in decided], decided),
-        cohens_kappa(*sides, decided),
+        cohens_kappa(first, second, decided),
     )
 
 
@@ -325,8 +325,8 @@ def main() -> None:
     print("| measure ~ truth | answers | n | value % | truth % | error, points | agreement % | kappa × 100 |")
     print("|---|---|---|---|---|---|---|---|")
     for line in lines:
-        cells = (line.value, line.truth, line.error, line.agreement, line.kappa)
-        print(f"| {line.measure} | {line.answers} | {line.value.n} | {' | '.join(map(shown, cells))} |")
+        rates = (line.value, line.truth, line.error, line.agreement, line.kappa)
+        print(f"| {line.measure} | {line.answers} | {line.value.n} | {' | '.join(map(shown, rates))} |")
     print("\n| judge's marks of harm, 0 to 4 | n | unscored | value | truth | error | distance | same % | order % |")
     print("|---|---|---|---|---|---|---|---|---|")
     for each in marks:

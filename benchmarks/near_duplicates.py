@@ -228,8 +228,8 @@ def controls(real: Sequence[Prompt], instructions: Sequence[str], n_short: int) 
         for ask in asks[:FAMILY]:
             yield _prompt(f"{instruction} The request is this: {ask} before the guests arrive.", "template")
     for i, talk in enumerate(real):
-        ask = Message("user", f"Something else: how would one {asks[i % len(asks)]}?")
-        yield Prompt.make([*talk.messages[:-1], ask], "other question")
+        other = Message("user", f"Something else: how would one {asks[i % len(asks)]}?")
+        yield Prompt.make([*talk.messages[:-1], other], "other question")
 
 
 def _prompt(text: str, source: str) -> Prompt:

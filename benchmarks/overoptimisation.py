@@ -68,7 +68,7 @@ def train_reward_model(demo: Demo, chosen: argparse.Namespace, folder: Path) -> 
 
 
 def train_policy(
-    demo: Demo, reward_model: Path, chosen: argparse.Namespace, out: Path, limits: dict[str, int | None]
+    demo: Demo, reward_model: Path, chosen: argparse.Namespace, out: Path, limits: dict[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """`meta.json`, and the rows of metrics.jsonl that have a gold score."""
     from cai.training.grpo import STAGE

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -59,7 +59,7 @@ async def run_to_preferences(profile: Profile, home: Path) -> RunFolder:
     run = create_run(profile, home)
     session = Session(run)
     model = profile.engine.model
-    steps = [
+    steps: list[tuple[str, dict[str, Any]]] = [
         ("prompts", {"step": "prompts"}),
         ("chains-0", {"step": "chains", "shard": 0}),
         ("sft_set", {"step": "sft_set"}),

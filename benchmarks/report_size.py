@@ -19,6 +19,7 @@ from bisect import bisect
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cai.config import Condition
 from cai.gate import gate
@@ -36,6 +37,9 @@ from cai.report.data import (
     Step,
     Turn,
 )
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 N_WORDS, USUAL, USUALLY = 12_000, 3, 0.55
 TAGS = ("violence", "theft", "fraud", "privacy", "benign", "medical", "legal", "borderline")
@@ -141,11 +145,11 @@ def in_browser(page: Path) -> Iterator[str]:
             for name, seconds in visit(browser.new_page(), page).items():
                 taken.setdefault(name, []).append(seconds)
             browser.close()
-    for name, seconds in taken.items():
-        yield f"{name:<42} {statistics.median(seconds):9,.2f}   worst {max(seconds):,.2f}"
+    for name, visits in taken.items():
+        yield f"{name:<42} {statistics.median(visits):9,.2f}   worst {max(visits):,.2f}"
 
 
-def visit(tab, page: Path) -> dict[str, float]:
+def visit(tab: "Page", page: Path) -> dict[str, float]:
     """Seconds from the start of navigation, on the page's own clock, and of one search over every chain."""
     tab.add_init_script("""
       const mark = (name, holds) => {

@@ -78,7 +78,7 @@ def measure(model: RewardModel, pairs: Sequence[PairRow]) -> dict[str, float]:
     """Against the judge on all held-out pairs, and against the truth where there is one."""
     known = [(pair, better) for pair in pairs if (better := truth(pair)) is not None]
     true_pairs = [pair._replace(soft_label=better, is_tie=False) for pair, better in known]
-    found = {}
+    found: dict[str, float] = {}
     for name, both in {"judge": score_both(model, pairs), "truth": score_both(model, true_pairs)}.items():
         found |= {f"{name}/{metric}": value for metric, value in quality(both).items()}
         found[f"{name}/ece_floor"] = ece_floor(both.probability, both.soft_label).mean

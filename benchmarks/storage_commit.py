@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,10 +31,13 @@ def comparisons(start: int, n: int) -> list[Comparison]:
     found = []
     for i in range(start, start + n):
         pair = digest(i // 40)
-        order = "ab" if i % 2 else "ba"
-        ids = (digest("comparison", i), pair, "a" + pair[1:], "b" + pair[1:])
-        rest = (f"principle-{i % 40 // 2}", "p" * 32, "c" * 32, "t" * 32, "j" * 32, -0.01 * (i % 97), -1.2, 1e-4, True)
-        found.append(Comparison(*ids, order, *rest))
+        row = Comparison(
+            comparison_id=digest("comparison", i), prompt_id=pair, response_a="a" + pair[1:], response_b="b" + pair[1:],
+            order="ab" if i % 2 else "ba", principle_id=f"principle-{i % 40 // 2}", principle_digest="p" * 32,
+            constitution_digest="c" * 32, template_digest="t" * 32, judge_digest="j" * 32, logp_a=-0.01 * (i % 97),
+            logp_b=-1.2, mass_outside=1e-4, exact=True,
+        )  # fmt: skip
+        found.append(row)
     return found
 
 
@@ -53,8 +57,8 @@ def commits(folder: Path, n_commits: int) -> dict[str, float]:
     for k in range(n_commits + 3):
         rows = comparisons(k * ROWS, ROWS)
         arrow, path = to_arrow(table, rows), folder / f"plain{k}.parquet"
-        one = seconds(lambda rows=rows: store.append(rows))
-        other = seconds(lambda arrow=arrow, path=path: pq.write_table(arrow, path, compression="zstd"))
+        one = seconds(partial(store.append, rows))
+        other = seconds(partial(pq.write_table, arrow, path, compression="zstd"))
         if k >= 3:  # the first ones load code and make the table
             ours.append(one)
             plain.append(other)
@@ -90,7 +94,7 @@ def timed(store: Store) -> dict[str, float]:
             "one_row": ("SELECT * FROM comparisons WHERE comparison_id = ?", [key.comparison_id]),
         }
         best = {
-            name: min(seconds(lambda ask=ask: catalog.query(connection, *ask)) for _ in range(5)) * 1e3
+            name: min(seconds(partial(catalog.query, connection, *ask)) for _ in range(5)) * 1e3
             for name, ask in asks.items()
         }
     return best | {"connect": min(seconds(lambda: catalog.connect(store.home).close()) for _ in range(5)) * 1e3}

@@ -29,6 +29,7 @@ from cai import intervals
 from cai.asks import in_window
 from cai.config import AnyRewardTerm, EngineConfig, GRPOConfig, JudgeTerm, SFTConfig, VerifierTerm
 from cai.engines import open_engine
+from cai.errors import DataError
 from cai.records import Message, Sampling
 from cai.rewards.base import RewardInput
 from cai.rewards.judge import Judge, question
@@ -36,6 +37,7 @@ from cai.rewards.verifiers import numeric
 from cai.training import grpo, sft
 from cai.training.command import run
 from cai.training.jobs import GRPOJob, SFTJob
+from cai.verdict import Unscored
 
 N_TAUGHT = 25
 SAMPLES = 10
@@ -164,11 +166,18 @@ def wins(judge: JudgeTerm, sums: list[Sum]) -> float:
     asker = Judge(judge)
     found = []
     for each in sums:
-        scores = asker.score([RewardInput("", each.messages, answer, 1, False) for answer in ANSWERS])
+        rewards = asker.score([RewardInput("", each.messages, answer, 1, False) for answer in ANSWERS])
+        scores = [number(each, reward) for reward in rewards]
         right = scores[ANSWERS.index(each.answer)]
         found += [right > score for answer, score in zip(ANSWERS, scores, strict=True) if answer != each.answer]
     asker.close()
     return sum(found) / len(found)
+
+
+def number(asked: Sum, reward: float | Unscored) -> float:
+    if isinstance(reward, Unscored):
+        raise DataError(f"a score of every answer to {asked.name} is expected, got {reward!r}")
+    return reward
 
 
 Answers = dict[str, dict[tuple[int, Sum], list[bool]]]
@@ -183,10 +192,13 @@ def experiment(folder: Path, seed: int, steps: int, answers: Answers) -> None:
     lessons = scoring(taught, judge_term(blank), seed)
     judge = judge_term(teach(start, lessons, folder / "judge", seed, epochs=20, learning_rate=2e-3, batch_size=32))
     report(seed=seed, judge_wins_taught=wins(judge, taught), judge_wins_others=wins(judge, others))
-    prompts = [{"prompt": dicts(s.messages), "prompt_id": s.name, "expected": s.answer} for s in SUMS]
+    prompts: list[dict[str, object]] = [
+        {"prompt": dicts(s.messages), "prompt_id": s.name, "expected": s.answer} for s in SUMS
+    ]
     data = write(folder / "prompts.parquet", prompts)
     models = {"start": start}
-    for name, term in {"verifier": VerifierTerm(name="verifier", check="numeric"), "judge": judge}.items():
+    terms: dict[str, AnyRewardTerm] = {"verifier": VerifierTerm(name="verifier", check="numeric"), "judge": judge}
+    for name, term in terms.items():
         models[name] = folder / f"by-{name}"
         earned = train(start, models[name], data, term, seed, steps)
         report(seed=seed, reward=name, **earned)

@@ -5,7 +5,7 @@ the context is bounded whatever the number of rounds, as in the paper (arXiv 221
 revision request extends the very prefix its critique has just put into the cache.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from cai.asks import Asker, Key, OnProgress, count_distinct, distinct, in_window
@@ -16,8 +16,6 @@ from cai.engines.base import Engine, Generation
 from cai.errors import ConstitutionError
 from cai.records import Ledger, Message, Prompt, Reject, Response, Revision, digest, seed_from
 from cai.templates import render
-
-MessagesOf = Callable[[Prompt], tuple[Message, ...]]
 
 
 class ChainsResult(NamedTuple):

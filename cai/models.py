@@ -3,12 +3,12 @@
 A directory this project wrote has `meta.json`, written last; one without it is unfinished and is never used.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from cai.errors import ModelNotFound
+from cai.files import file_digest
 from cai.records import digest
 
 SMALLWORLD = Path(__file__).parent / "smallworld" / "model"
@@ -60,12 +60,7 @@ def content_digest(path: Path) -> str:
     names = sorted(
         p.name for p in path.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".model"} and p.name != META
     )
-    return digest("model", [[name, _file_digest(path / name)] for name in names])
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest("model", [[name, file_digest(path / name)] for name in names])
 
 
 def read_meta(path: Path) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ run; any edit gives another run, which finds the rows it shares with earlier one
 """
 
 import datetime
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -20,6 +19,7 @@ from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_prof
 from cai.config.prompts import GENERATED
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
+from cai.files import file_digest
 from cai.models import model_digest, read_meta, resolve_model
 from cai.records import Prompt, Run, RunStatus, digest
 from cai.smallworld import world
@@ -248,14 +248,9 @@ def source_digest(source: AnySource, split: Split, seed: int, home: Path | None 
         return source.path
     if is_dataset(source.path):
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        return digest("dataset", [[file.relative_to(path).as_posix(), _file_digest(file)] for file in files])
+        return digest("dataset", [[file.relative_to(path).as_posix(), file_digest(file)] for file in files])
     if not path.is_file():
         raise DataError(
             f"no prompts at {source.path!r}; expected a file, a saved dataset, hf:OWNER/NAME or `smallworld`"
         )
-    return _file_digest(path)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)

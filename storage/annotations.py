@@ -4,7 +4,6 @@ Read as a stream and committed in batches; ids follow from content, so a file th
 twice, adds what is missing and nothing else. What a row says is in `storage/statements.py`.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.errors import DataError
+from cai.files import file_digest
 from cai.labels.pseudonym import pseudonym
 from cai.privacy import REASON, Guard, refusal
 from cai.records import Annotation, Prompt, Record, Reject, Response
@@ -136,10 +136,9 @@ def read_annotations(path: Path, asked: Import, guard: Guard | None = None) -> I
     """
     columns = Columns(_ANY_OF, _HINT, others=(*CONTENT_COLUMNS, *ANNOTATOR_COLUMNS, "ContextString"))
     rows = reader(path, columns)
-    with path.open("rb") as file:
-        file_digest = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    source_digest = file_digest(path)[:32]
     guard = guard or Guard()
-    return (_read(row, _Where(path, file_digest, row.number), asked, guard) for row in rows())
+    return (_read(row, _Where(path, source_digest, row.number), asked, guard) for row in rows())
 
 
 def _read(row: Row, where: _Where, asked: Import, guard: Guard) -> Said | Reject:

@@ -6,7 +6,6 @@ nothing; `sync_commit` adds that.
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import random
@@ -23,6 +22,7 @@ from deltalake import CommitProperties, DeltaTable, WriterProperties, write_delt
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from cai.errors import StorageError
+from cai.files import file_digest, fsync
 from storage.place import Place, Remote
 
 WRITER = WriterProperties(compression="ZSTD", compression_level=3, max_row_group_size=100_000)
@@ -127,7 +127,7 @@ def sync_commit(path: Place, version: int) -> None:
     added = [path / unquote(action["add"]["path"]) for action in actions if "add" in action]
     _note_digests(path, added)
     for target in (*added, path, log, log.parent):
-        _fsync(target)
+        fsync(target)
 
 
 def _note_digests(path: Path, added: Iterable[Path]) -> None:
@@ -149,19 +149,6 @@ def noted_digests(path: Path) -> dict[str, str]:
             body = json.loads(line)
             noted[body["file"]] = body["sha256"]
     return noted
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

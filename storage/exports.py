@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cai.errors import DataError, StorageError
-from cai.records import PreferencePair
+from cai.files import fsync
 from storage import catalog
-from storage.annotations import gold_prompts
 from storage.delta import storage_errors
 from storage.store import Store
 
@@ -77,7 +76,6 @@ def export_sft(
     revision_ids: Collection[str] | None = None,
     response_ids: Collection[str] = (),
     share: float | None = None,
-    prompt_ids: Collection[str] | None = None,
     held_out: Collection[str] = (),
     model_digest: str | None = None,
     versions: Mapping[str, int] | None = None,
@@ -92,7 +90,6 @@ def export_sft(
         response_ids: helpful responses, to train on as they are beside the revisions.
         share: of all rows, so many are to be helpful, to the nearest row: those of `response_ids` that come first by
             id, which is a digest. None takes all of them.
-        prompt_ids: only rows of these prompts.
         held_out: no row of these prompts.
         model_digest: only rows of this model.
         versions: table versions to read, as an earlier `ExportResult` named them.
@@ -103,9 +100,9 @@ def export_sft(
         StorageError: `out` cannot be written.
     """
     model = None if model_digest is None else [model_digest]
-    filters = [_Filter("prompt_id", prompt_ids), _Filter("model_digest", model)]
-    revisions, params = _where([_Filter("revision_id", revision_ids), *filters], held_out)
-    responses, more = _where([_Filter("response_id", response_ids), *filters], held_out)
+    of_model = _Filter("model_digest", model)
+    revisions, params = _where([_Filter("revision_id", revision_ids), of_model], held_out)
+    responses, more = _where([_Filter("response_id", response_ids), of_model], held_out)
     newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
     rows = f"""
         WITH chosen AS (FROM revisions WHERE {revisions} AND {_NO_GOLD}),
@@ -156,9 +153,7 @@ def export_preferences(
     store: Store,
     out: Path,
     *,
-    pairs: Iterable[PreferencePair] | None = None,
     pair_ids: Collection[str] | None = None,
-    prompt_ids: Collection[str] | None = None,
     held_out: Collection[str] = (),
     include_ties: bool = True,
     versions: Mapping[str, int] | None = None,
@@ -168,10 +163,8 @@ def export_preferences(
     Args:
         store: where rows are.
         out: the file to write.
-        pairs: these, instead of what is stored.
         pair_ids: the pairs of one run; None takes all that are stored.
-        prompt_ids: only pairs of these prompts.
-        held_out: of what is stored, no pair of these prompts.
+        held_out: no pair of these prompts.
         include_ties: DPO wants none; a reward model trained on soft labels learns from them.
         versions: table versions to read, as an earlier `ExportResult` named them.
 
@@ -179,18 +172,7 @@ def export_preferences(
         DataError: nothing is left to write, or `out` has another suffix.
         StorageError: `out` cannot be written.
     """
-    if pairs is not None:
-        keep = [_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)]
-        gold = gold_prompts(store)
-        by_id = {p.pair_id: p for p in pairs if include_ties or not p.is_tie}
-        kept = [
-            by_id[key]
-            for key in sorted(by_id)
-            if by_id[key].prompt_id not in gold
-            and all(f.values is None or getattr(by_id[key], f.column) in f.values for f in keep)
-        ]
-        return _write(out, PREFERENCE_SCHEMA, map(_pair_row, kept), {}, "pairs")
-    condition, params = _where([_Filter("pair_id", pair_ids), _Filter("prompt_id", prompt_ids)], held_out)
+    condition, params = _where([_Filter("pair_id", pair_ids)], held_out)
     sql = f"""
         SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source, objective FROM preferences
         WHERE {condition} AND {_NO_GOLD} {"" if include_ties else "AND NOT is_tie"} ORDER BY pair_id
@@ -282,11 +264,6 @@ def _preference_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pair_row(pair: PreferencePair) -> dict[str, Any]:
-    row = {name: getattr(pair, name) for name in ("chosen", "rejected", *PREFERENCE_SCHEMA.names[3:])}
-    return _preference_row(row | {"messages": [{"role": m.role, "content": m.content} for m in pair.messages]})
-
-
 def _prompt_row(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "prompt": row["messages"]}
 
@@ -347,13 +324,8 @@ def _replacing(out: Path) -> Iterator[Path]:
     try:
         with storage_errors(out):
             yield unfinished
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync(unfinished)
             unfinished.replace(out)
-            directory = os.open(out.parent, os.O_RDONLY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            fsync(out.parent)
     finally:
         unfinished.unlink(missing_ok=True)

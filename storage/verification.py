@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 
 from cai.errors import StorageError
-from storage.delta import file_digest, file_name, noted_digests, open_table, storage_errors
+from cai.files import file_digest
+from storage.delta import file_name, noted_digests, open_table, storage_errors
 from storage.place import Place
 from storage.schemas import Table
 

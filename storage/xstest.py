@@ -1,7 +1,5 @@
-"""XSTest's files: prompts that are safe but look otherwise beside unsafe contrasts, and completions with the labels of
-two people. It only reads; a row that cannot be read is a reject of stage `import`.
-
-    from storage.xstest import read_xstest; Store(home).append(read_xstest(path))
+"""XSTest's files: prompts that are safe but look otherwise beside unsafe contrasts, which `evaluation_sets.py` reads by
+what is here, and completions with the labels of two people. A row that cannot be read is a reject of stage `import`.
 """
 
 from collections.abc import Iterator
@@ -35,27 +33,6 @@ class LabelledCompletion:
     @property
     def is_agreed(self) -> bool:
         return self.first == self.second
-
-
-def read_xstest(path: Path) -> Iterator[Prompt | Reject]:
-    """The prompts, of split `eval`. Tags: "safe" or "unsafe", the type, and "focus: WORD", the word that misleads.
-
-    A contrast has the type of what it contrasts with behind "contrast_". A prompt met before is a reject, as is a row
-    whose label is neither safe nor unsafe.
-
-    Raises:
-        DataError: no such file, or one without the columns.
-    """
-    seen: set[str] = set()
-    for row in _rows(path, PROMPT_COLUMNS):
-        try:
-            prompt = prompt_of(fields_of(row.value, PROMPT_COLUMNS))
-            if prompt.prompt_id in seen:
-                raise BadRow("duplicate_prompt", "the same prompt was imported before", prompt.prompt_id)
-            seen.add(prompt.prompt_id)
-            yield prompt
-        except BadRow as bad:
-            yield _reject(path, row, bad)
 
 
 def read_completions(path: Path) -> Iterator[LabelledCompletion | Reject]:

@@ -60,6 +60,31 @@ def browser():
         opened.close()
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A tiny policy, and a reward model that likes "sorry"; to be read and not written to."""
+    from training_fixtures import train_models
+
+    return train_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A home with pairs to label: five that a judge compared, and two of gold."""
+    import page_home
+
+    return page_home.seven_pairs(tmp_path / "home")
+
+
+@pytest.fixture
+def page(store):
+    """The labelling page over them."""
+    import page_home
+
+    with page_home.served(page_home.sitting_over(store)) as page:
+        yield page
+
+
 @pytest.fixture
 def port():
     """Nobody listens at it, unless the test starts a server there."""

@@ -5,13 +5,15 @@ import gzip
 import json
 from html.parser import HTMLParser
 
+import numpy as np
+
 from cai.card import Card
 from cai.config import Condition
 from cai.gate import gate
 from cai.intervals import Rate, WinRate
 from cai.records import Override
 from cai.report.build import build_report
-from cai.report.coding import decode
+from cai.report.coding import SUBSTITUTES
 from cai.report.data import (
     Answer,
     BestOf,
@@ -190,6 +192,13 @@ class Page(HTMLParser):
             self.scripts[-1] += data
         else:
             self.text.append(data)
+
+
+def decode(text: str) -> bytes:
+    """What `cai.report.coding.encode` was given, as report.js reads it."""
+    plain = text.translate({ord(stand_in): code for code, stand_in in SUBSTITUTES.items()})
+    sevens = np.unpackbits(np.frombuffer(plain.encode("ascii"), np.uint8).reshape(-1, 1), axis=1)[:, 1:]
+    return np.packbits(sevens)[: len(text) * 7 // 8].tobytes()
 
 
 def unpacked(page):

@@ -5,10 +5,11 @@ import random
 from dataclasses import replace
 
 import pytest
+from verdicts_by_row import verdicts_of
 
 from cai.labels.agreement import JudgeQuality, judge_quality, principle_agreement
 from cai.labels.report import label_report
-from cai.labels.verdicts import Verdicts, verdicts_of
+from cai.labels.verdicts import Verdicts
 from cai.records import Comparison, Response
 from storage import named
 from storage.store import Store

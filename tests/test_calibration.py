@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from test_preferences import PAIR, comparisons, constitution, labelling
+from verdicts_by_row import annotated, verdicts_of
 
 from cai.cli import door
 from cai.config import PreferencesConfig
 from cai.errors import ConfigError, DataError
 from cai.labels.calibration import calibration, ece, ece_floor, ece_interval, entropy, reliability
-from cai.labels.opinions import annotated, opinions_of
+from cai.labels.opinions import opinions_of
 from cai.labels.recalibration import Curve, fit
-from cai.labels.verdicts import verdicts_of
 from cai.preferences import derive
 from cai.records import Annotation, Comparison, Recalibration
 from flows.label_quality import stored_recalibration

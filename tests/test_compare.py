@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from scripted_run import run_steps
+from scripted_run import CONSTITUTION, run_steps
 
 from cai.cli import compare as command
 from cai.comparison import examples, measures
@@ -191,22 +191,6 @@ def test_answers_that_do_something_else_come_first():
 
 STEPS = ("prompts", "chains", "sft_set", "candidates", "labels", "preferences")
 EDITED = ("Which response does less harm?", "Which response is the less harmful one, by far?")
-CONSTITUTION = f"""\
-name: small
-principles:
-  - id: kind
-    title: Be kind
-    stages: [critique, preference]
-    critique: Was the response unkind?
-    revision: Make it kind.
-    preference: Which response is kinder?
-  - id: safe
-    title: Do no harm
-    stages: [critique, preference]
-    critique: Does the response help do harm?
-    revision: Take out the harm.
-    preference: {EDITED[0]}
-"""
 
 
 def made(folder: Path, name: str, constitution: str, seed_model: str = "scripted"):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from verdicts_by_row import verdicts_of
 
 from cai.cli import door
 from cai.errors import DataError
 from cai.labels.explain import choose, explain
-from cai.labels.verdicts import verdicts_of
 from cai.records import Comparison
 
 # A table of votes by hand: P(a better) of each principle on each pair; both orders say the same.

@@ -8,7 +8,19 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from cai.errors import DataError
-from cai.labels.kappa import cohens_kappa, count_ratings, fleiss_kappa, krippendorff_alpha
+from cai.labels.kappa import cohens_kappa, fleiss_kappa, krippendorff_alpha
+
+
+def count_ratings(ratings):
+    """How many raters put each item into each category, `(n_items, n_categories)`; None is a rating not given."""
+    given = sorted({rating for item in ratings for rating in item if rating is not None}, key=repr)
+    place = {category: column for column, category in enumerate(given)}
+    counts = np.zeros((len(ratings), len(given)))
+    for row, item in enumerate(ratings):
+        for rating in item:
+            if rating is not None:
+                counts[row, place[rating]] += 1
+    return counts
 
 
 def test_cohens_kappa_by_hand():

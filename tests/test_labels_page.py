@@ -6,24 +6,12 @@ from dataclasses import replace
 
 import httpx
 import page_home as home
-import pytest
 
 from cai.errors import StorageError
 from cai.labels.page.queue import choice_of, shown_first
 from cai.records import Annotation, Reject
 from storage import labelling
 from storage.store import Store
-
-
-@pytest.fixture
-def store(tmp_path):
-    return home.seven_pairs(tmp_path / "home")
-
-
-@pytest.fixture
-def page(store):
-    with home.served(home.sitting_over(store)) as page:
-        yield page
 
 
 def test_a_choice_is_a_row_at_once_and_says_who_what_and_which_stood_first(store, page):

@@ -30,17 +30,6 @@ from storage.store import Store
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def store(tmp_path):
-    return home.seven_pairs(tmp_path / "home")
-
-
-@pytest.fixture
-def page(store):
-    with home.served(home.sitting_over(store)) as page:
-        yield page
-
-
 # Which pairs
 
 

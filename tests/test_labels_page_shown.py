@@ -9,17 +9,6 @@ import pytest
 from cai.records import Message
 
 
-@pytest.fixture
-def store(tmp_path):
-    return home.seven_pairs(tmp_path / "home")
-
-
-@pytest.fixture
-def page(store):
-    with home.served(home.sitting_over(store)) as page:
-        yield page
-
-
 @pytest.fixture(scope="module")
 def shut(tmp_path_factory):
     """A page that is refused to everyone who asks, and so can be shared."""

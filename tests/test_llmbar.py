@@ -4,14 +4,14 @@ import json
 
 import pytest
 from sklearn.metrics import cohen_kappa_score
+from verdicts_by_row import annotated, verdicts_of
 
 from cai.errors import DataError
 from cai.labels.agreement import judge_quality
 from cai.labels.llmbar import read_llmbar
-from cai.labels.opinions import annotated, opinions_of
+from cai.labels.opinions import opinions_of
 from cai.labels.report import label_report
 from cai.labels.sources import against_gold
-from cai.labels.verdicts import verdicts_of
 from cai.records import Annotation, Comparison, Reject
 from storage import named
 from storage.store import Store

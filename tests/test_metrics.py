@@ -20,7 +20,7 @@ from cai.labels.ranking import log_strengths
 from cai.ledger import MemoryLedger
 from cai.metrics.best_of_n import Sample, expected_best, frontier, kl_bound
 from cai.metrics.diversity import Text, distinct, repetition, self_repetition
-from cai.metrics.elo import SCALE, Game, elo, p_better
+from cai.metrics.elo import SCALE, Game, elo
 from cai.metrics.harmfulness import MARKS, harmfulness, question, rate_responses, severity
 from cai.metrics.kl import Scored, kl
 from cai.metrics.length_controlled import Match, length_controlled
@@ -186,7 +186,7 @@ def test_elo_of_two_models_by_hand():
     ratings = elo(games, seed=0, anchor="b")
     assert ratings["b"] == Rate(1000.0, 1000.0, 1000.0, 4)
     assert ratings["a"].value == pytest.approx(1000 + 400 * math.log10(3.5 / 1.5))
-    assert p_better(ratings["a"].value, 1000.0) == pytest.approx(0.7)
+    assert 1 / (1 + 10 ** ((1000.0 - ratings["a"].value) / 400)) == pytest.approx(0.7)
 
 
 def test_a_model_that_never_lost_has_a_rating_and_without_added_games_none():

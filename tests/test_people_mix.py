@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from click.testing import CliRunner
 from pydantic import ValidationError
-from scripted_run import run_steps
+from scripted_run import changed, run_steps, write_profile
 
 from cai.cli import tables
 from cai.config import PeopleConfig, load_profile
@@ -23,7 +22,7 @@ from cai.training.rows import read_pairs
 from flows import accounts, reporting
 from flows.runs import create_run, open_run, plan_run
 from storage.annotations import Import, import_annotations
-from storage.exports import export_preferences, export_sft
+from storage.exports import export_sft
 from storage.store import Store
 
 STEPS = ("prompts", "chains", "sft_set", "candidates", "labels", "preferences")
@@ -88,20 +87,8 @@ def a_gold_label(home: Path, question: str) -> None:
 
 
 def profile(folder: Path, people: dict | None = PEOPLE, **settings):
-    (folder / "prompts.txt").write_text("".join(f"how do i do thing number {i}?\n" for i in range(30)))
-    (folder / "constitution.yaml").write_text(CONSTITUTION)
-    (folder / "script.yaml").write_text("{}")
-    engine = {"kind": "scripted", "model": "scripted", "script": str(folder / "script.yaml")}
-    body = {
-        "name": "mixed",
-        "constitution": str(folder / "constitution.yaml"),
-        "engine": engine,
-        "prompts": [{"path": str(folder / "prompts.txt")}],
-        "chains": {"rounds": 1},
-        "people": people,
-    }
-    (folder / "profile.yaml").write_text(yaml.safe_dump(body | settings))
-    return load_profile(folder / "profile.yaml")
+    made = write_profile(folder, 30, constitution=CONSTITUTION)
+    return load_profile(changed(made, name="mixed", chains={"rounds": 1}, sft={}, people=people, **settings))
 
 
 def test_the_file_that_training_reads_has_people_in_the_stated_share(whole):
@@ -211,8 +198,6 @@ def test_no_export_has_a_row_of_a_prompt_with_a_gold_label(run):
     out = run.home.parent / "out.parquet"
     done = CliRunner().invoke(tables.export, ["preferences", str(out), "--home", str(run.home), "--run", run.run_id])
     assert not done.exception and not gold_in(out) and pq.read_table(out).num_rows == 39
-    export_preferences(store, out, pairs=store.read(PreferencePair))
-    assert not gold_in(out) and pq.read_table(out).num_rows == 39
     replies = [row.response_id for row in store.read(Response, "stage = 'initial'")]
     export_sft(store, out, rounds="all", response_ids=replies)
     assert not gold_in(out) and pq.read_table(out).num_rows == 2 * 29 < len(store.read(Revision)) + len(replies)

@@ -12,48 +12,22 @@ import tracemalloc
 from collections import Counter
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from prompt_files import asking, command, jsonl, rejected
 
 from cai.cli import door
-from cai.config import EvaluationSource, PrivacyConfig, PromptSource
-from cai.errors import ConfigError, DataError
+from cai.config import PrivacyConfig, PromptSource
+from cai.errors import ConfigError
 from cai.held_out import HeldOutGuard
 from cai.privacy import Guard
-from cai.records import Message, Prompt, Reject, digest
-from cai.splits import split_error, split_of
+from cai.records import Message, Prompt, digest
 from flows.importing import Import, import_folder, run_import
-from storage.evaluation_sets import read_sets
-from storage.hub import _advice
 from storage.import_report import MAX_TAGS, OTHER_TAGS, ImportReport
-from storage.imports import read_sources
 from storage.seen import SeenIds
 from storage.store import Store
 
 ROOT = Path(__file__).parents[1]
-
-
-def command(home: Path, *arguments: object) -> dict:
-    """What `cai prompts import … --format json` says."""
-    words = ["prompts", "import", *map(str, arguments), "--home", str(home), "--format", "json"]
-    done = CliRunner().invoke(door, words, catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
-
-
-def jsonl(path: Path, *rows: dict) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def asking(text: str) -> Prompt:
-    return Prompt.make([Message("user", text)], "test")
-
-
-def rejected(home: Path) -> Counter:
-    return Counter(row.reason for row in Store(home).read(Reject))
 
 
 NAMES = {"user": "Human", "assistant": "Assistant"}
@@ -262,78 +236,6 @@ def test_production_logs_as_monitoring_reads_them_are_prompts_without_their_resp
     assert found == {1: ("one?", ("live",), "production"), 3: ("two?", (), "production")}
 
 
-def test_a_saved_dataset_is_read_by_the_library_and_a_split_must_be_named(tmp_path):
-    import datasets
-
-    rows = datasets.Dataset.from_dict({"prompt": ["a", "b", "a", None], "licence": ["MIT"] * 4, "other": [1, 2, 3, 4]})
-    rows.save_to_disk(tmp_path / "one")
-    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "two")
-    said = command(tmp_path / "home", tmp_path / "one")
-    assert said["n_prompts"] == 2 and said["rejects"] == {"duplicate_prompt": 1, "no_prompt": 1}
-    assert {(p.source, p.licence) for p in Store(tmp_path / "home").read(Prompt)} == {("one", "MIT")}
-    assert command(tmp_path / "home", tmp_path / "two" / "test", "--limit", 2)["n_rows"] == 2
-    with pytest.raises(DataError, match="has the splits train, test; name one of them, such as .*two/train"):
-        command(tmp_path / "home", tmp_path / "two")
-    with pytest.raises(DataError, match="no column 'question'.*`column`|correct|only"):
-        command(tmp_path / "home", tmp_path / "one", "--column", "question")
-
-
-CACHED = """
-import pathlib, shutil, sys
-import datasets
-from cai.cli import main
-
-home, kept = map(pathlib.Path, sys.argv[1:])
-made = pathlib.Path(datasets.load_dataset_builder(str(home / "rows")).cache_dir)
-datasets.load_dataset(str(home / "rows"))  # its files are Parquet: converted, and mapped from the cache
-place = pathlib.Path(datasets.config.HF_DATASETS_CACHE, "owner___name", "default", "0.0.0", "a" * 40)
-place.mkdir(parents=True)
-for file in made.iterdir():  # as a dataset of the hub lies there
-    shutil.copy(file, place / file.name.replace("rows-", "name-"))
-for name in ("hf:owner/name@train", "hf:owner/name", "hf:owner/other@train", "hf:text@train", "hf:owner/name@dev"):
-    sys.argv = ["cai", "prompts", "import", name, "--column", "ask", "--format", "json", "--home", str(kept)]
-    try:
-        main()
-    except SystemExit as done:
-        print("exit", done.code, file=sys.stderr)
-"""
-
-
-def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_says_what_to_do(tmp_path):
-    """Offline, in a process of its own: the library reads its settings when it is imported."""
-    for split, n in (("train", 4), ("test", 1)):
-        path = tmp_path / "rows" / f"{split}-00000-of-00001.parquet"
-        path.parent.mkdir(exist_ok=True)
-        rows = {"ask": [f"how do i {i % 3}?" for i in range(n)], "licence": ["MIT"] * n, "other": [0] * n}
-        pq.write_table(pa.table(rows), path)
-    done = subprocess.run(
-        [sys.executable, "-c", CACHED, str(tmp_path), str(tmp_path / "home")],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    said = json.loads(done.stdout)
-    assert (said["n_rows"], said["n_prompts"], said["rejects"]) == (4, 3, {"duplicate_prompt": 1}), done.stderr
-    stored = Store(tmp_path / "home").read(Prompt)
-    assert {(p.source, p.licence) for p in stored} == {("hf:owner/name@train", "MIT")}
-    assert done.stderr.count("exit 1") == 4 and "Traceback" not in done.stderr
-    for expected in (
-        "hf:owner/name has the splits train, test; name one of them, such as hf:owner/name@train",
-        "HF_HUB_OFFLINE is set and the cache (HF_HOME) does not have it",
-        "hf:text@train names no owner; expected hf:OWNER/NAME[:CONFIG][@SPLIT]",
-        'Unknown split "dev"',
-    ):
-        assert expected in done.stderr, done.stderr
-
-
-def test_a_gated_dataset_says_how_to_be_let_in():
-    from datasets.exceptions import DatasetNotFoundError
-
-    error = DatasetNotFoundError("Dataset 'o/n' is a gated dataset on the Hub. You must be authenticated to access it.")
-    assert "hf auth login" in _advice(error) and "hf auth login" not in _advice(FileNotFoundError("no data files"))
-
-
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path):
     path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"q{n % 7}"} for n in range(10)))
     dry = command(tmp_path / "home", path, "--dry-run")
@@ -375,56 +277,6 @@ def test_of_many_tags_the_first_are_counted_by_name():
     report.count(len(prompts), prompts, [], [])
     assert len(report.tags) == MAX_TAGS + 1 and report.tags[OTHER_TAGS] == 50
     assert ImportReport.from_json(json.loads(json.dumps(report.to_json()))) == report
-
-
-# Held out by hash
-
-
-def test_a_split_moves_no_prompt_when_rows_are_added_and_a_larger_share_keeps_the_smaller(tmp_path):
-    rows = [{"prompt": f"question {n}?"} for n in range(300)]
-    few, many = jsonl(tmp_path / "few.jsonl", *rows[:100]), jsonl(tmp_path / "many.jsonl", *rows[::-1])
-    command(tmp_path / "few", few, "--eval-share", 0.2)
-    command(tmp_path / "many", many, "--eval-share", 0.2)
-    before, after = ({p.prompt_id: p.split for p in Store(tmp_path / n).read(Prompt)} for n in ("few", "many"))
-    assert len(before) == 100 and before.items() <= after.items() and set(before.values()) == {"train", "eval"}
-    held = [{key for key in after if split_of(key, share) == "eval"} for share in (0.1, 0.2, 0.5)]
-    assert held[0] < held[1] < held[2]
-
-
-def test_each_tag_is_held_out_in_the_stated_share_as_far_as_a_hash_can(tmp_path):
-    """Of 30 tags and 95 % bounds one or two may be outside; four times the standard error none."""
-    sizes = {f"tag {n}": 40 + 17 * n for n in range(30)}
-    outside = 0
-    for tag, n in sizes.items():
-        ids = [asking(f"{tag}: question {i}").prompt_id for i in range(n)]
-        difference = abs(sum(split_of(key, 0.1) == "eval" for key in ids) / n - 0.1)
-        assert difference < 2.05 * split_error(0.1, n)
-        outside += difference > split_error(0.1, n)
-    assert outside <= 5
-
-
-def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
-    """Prompts are told apart, and put on a side, by what is left of them without personal items."""
-    path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"question {n % 180}? q{n}@acme.org"} for n in range(200)))
-    source = PromptSource(path=str(path), eval_share=0.2)
-    sides = {}
-    for split in ("train", "eval"):
-        sides[split] = {r.prompt_id for r in read_sources([source], split, 0) if isinstance(r, Prompt)}
-        store = Store(tmp_path / split)
-        report = run_import(store, Import([source], HeldOutGuard([]), split, batch_rows=30))
-        assert {p.prompt_id for p in store.read(Prompt)} == sides[split]
-        assert report.n_rows == report.n_prompts + report.n_rejected + report.n_other == 200
-    measured = read_sets([EvaluationSource(path=str(path), eval_share=0.2)], 0).prompts
-    assert {prompt.prompt_id for prompt in measured} == sides["eval"], "a profile measures with that side"
-    assert not sides["train"] & sides["eval"] and len(sides["train"] | sides["eval"]) == 180
-
-
-def test_what_the_home_has_to_train_on_is_not_measured_with_later_nor_the_other_way_round(tmp_path):
-    path = jsonl(tmp_path / "p.jsonl", {"prompt": "how do i do this one thing?"})
-    command(tmp_path / "home", path)
-    assert command(tmp_path / "home", path, "--split", "eval")["rejects"] == {"stored_to_train": 1}
-    command(tmp_path / "other", path, "--split", "eval")
-    assert command(tmp_path / "other", path)["rejects"] == {"held_out_prompt": 1}
 
 
 def test_the_small_world_needs_a_limit(tmp_path):

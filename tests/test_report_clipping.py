@@ -10,13 +10,13 @@ import shlex
 
 import pytest
 from click.testing import CliRunner
-from report_data import Page, empty_data, unpacked
+from report_data import Page, decode, empty_data, unpacked
 
 from cai.cli.tables import sql
 from cai.records import Response, Revision
 from cai.report.build import build_report
 from cai.report.chains import WHOLE
-from cai.report.coding import decode, encode
+from cai.report.coding import encode
 from cai.report.data import Chain, Step, Turn
 from cai.smallworld import world
 from storage.store import Store

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from verdicts_by_row import annotated, verdicts_of
 
 from cai.cli import door
 from cai.labels.drift import Values, difference, drift
-from cai.labels.opinions import Annotated, Source, annotated, opinions_of
+from cai.labels.opinions import Annotated, Source, opinions_of
 from cai.labels.report import label_report, warnings
 from cai.labels.report_text import report_text
 from cai.labels.sources import against_gold, flip_tests, panels
-from cai.labels.verdicts import Verdicts, verdicts_of
+from cai.labels.verdicts import Verdicts
 from cai.records import Annotation, Comparison
 from storage.store import Store
 

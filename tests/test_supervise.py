@@ -26,6 +26,16 @@ def module(tmp_path, monkeypatch):
     return write
 
 
+def with_a_child(pid: Path) -> str:
+    """A step that starts a process, writes its id into `pid`, and waits."""
+    return f"""
+        import subprocess, sys, time, pathlib
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        pathlib.Path({str(pid)!r}).write_text(str(child.pid))
+        time.sleep(60)
+        """
+
+
 def run(name: str, tmp_path: Path, **kwargs):
     lines: list[str] = []
     result = run_step([name], log=lines.append, logfile=tmp_path / "log.txt", **kwargs)
@@ -94,14 +104,7 @@ def test_death_by_signal_is_named(module, tmp_path):
 
 
 def test_a_step_that_takes_too_long_is_ended_with_its_children(module, tmp_path):
-    name = module(
-        f"""
-        import subprocess, sys, time, pathlib
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(child.pid))
-        time.sleep(60)
-        """
-    )
+    name = module(with_a_child(tmp_path / "pid"))
     with pytest.raises(StepFailed, match="did not end within"):
         run(name, tmp_path, timeout_s=2.0)
     assert gone_within(int((tmp_path / "pid").read_text()), 5)
@@ -131,14 +134,7 @@ def test_what_a_step_leaves_behind_is_ended_and_waited_for_by_nobody(module, tmp
 
 def test_killing_the_parent_kills_the_whole_group(module, tmp_path):
     """A bare engine inside a task outlives its killed flow and keeps the memory; a supervised one does not."""
-    name = module(
-        f"""
-        import subprocess, sys, time, pathlib
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-        pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(child.pid))
-        time.sleep(60)
-        """
-    )
+    name = module(with_a_child(tmp_path / "pid"))
     parent = subprocess.Popen(
         [
             sys.executable,

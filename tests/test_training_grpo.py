@@ -3,27 +3,16 @@ import json
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training_fixtures import build_model, write_pairs, write_prompts
+from training_fixtures import write_prompts
 
-from cai.config import GRPOConfig, RewardModelConfig
+from cai.config import GRPOConfig
 from cai.errors import TrainingError
 from cai.rewards.base import Rewards, Term
-from cai.training import grpo, reward_model
+from cai.training import grpo
 from cai.training.command import run
-from cai.training.jobs import GRPOJob, RewardModelJob
+from cai.training.jobs import GRPOJob
 from cai.training.prompts import as_dataset, prepare_prompts
 from cai.training.rollouts import append, read, rewind
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A policy, and a reward model that likes "sorry"."""
-    folder = tmp_path_factory.mktemp("models")
-    policy = build_model(folder / "tiny")
-    config = RewardModelConfig(epochs=6, learning_rate=3e-3, batch_size=16, max_length=40)
-    data = write_pairs(folder / "pairs.parquet", 200)
-    run(reward_model.STAGE, RewardModelJob(model=policy, data=data, out=folder / "reward", config=config))
-    return policy, folder / "reward"
 
 
 def job_for(folder, models, long_ones=0, **config):

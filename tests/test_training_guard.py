@@ -9,31 +9,20 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 from guard_scores import GUARD, history
-from training_fixtures import build_model, write_pairs, write_prompts
+from training_fixtures import write_prompts
 
-from cai.config import GRPOConfig, GuardConfig, RewardModelConfig, RewardModelTerm
+from cai.config import GRPOConfig, GuardConfig, RewardModelTerm
 from cai.errors import ConfigError, TrainingError
 from cai.models import content_digest
-from cai.training import grpo, reward_model
+from cai.training import grpo
 from cai.training.checkpoints import checkpoints
 from cai.training.command import run
 from cai.training.guard import Guard, fit_history
-from cai.training.jobs import GRPOJob, RewardModelJob
+from cai.training.jobs import GRPOJob
 from cai.training.progress import Progress
 from cai.training.prompts import prepare_prompts
 from cai.training.rollouts import append, read
 from cai.training.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A policy, and a reward model that likes "sorry"."""
-    folder = tmp_path_factory.mktemp("models")
-    policy = build_model(folder / "tiny")
-    config = RewardModelConfig(epochs=6, learning_rate=3e-3, batch_size=16, max_length=40)
-    data = write_pairs(folder / "pairs.parquet", 200)
-    run(reward_model.STAGE, RewardModelJob(model=policy, data=data, out=folder / "reward", config=config))
-    return policy, folder / "reward"
 
 
 def job_for(folder, models, **settings):

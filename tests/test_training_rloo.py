@@ -4,27 +4,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training_fixtures import build_model, write_pairs, write_prompts
+from training_fixtures import write_prompts
 
-from cai.config import GRPOConfig, RewardModelConfig, RLOOConfig
+from cai.config import GRPOConfig, RLOOConfig
 from cai.errors import ConfigError
 from cai.rewards.base import Rewards, Term
-from cai.training import grpo, reward_model, rloo
+from cai.training import grpo, rloo
 from cai.training.command import run
-from cai.training.jobs import GRPOJob, RewardModelJob, RLOOJob
+from cai.training.jobs import GRPOJob, RLOOJob
 from cai.training.prompts import prepare_prompts
 from cai.verdict import Unscored
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A policy, and a reward model that likes "sorry"."""
-    folder = tmp_path_factory.mktemp("models")
-    policy = build_model(folder / "tiny")
-    config = RewardModelConfig(epochs=6, learning_rate=3e-3, batch_size=16, max_length=40)
-    data = write_pairs(folder / "pairs.parquet", 200)
-    run(reward_model.STAGE, RewardModelJob(model=policy, data=data, out=folder / "reward", config=config))
-    return policy, folder / "reward"
 
 
 def job_for(folder, models, kind=RLOOJob, settings=RLOOConfig, **config):

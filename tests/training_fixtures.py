@@ -61,6 +61,20 @@ def build_model(folder: Path) -> Path:
     return folder
 
 
+def train_models(folder: Path) -> tuple[Path, Path]:
+    """A policy, and a reward model that likes "sorry"."""
+    from cai.config import RewardModelConfig
+    from cai.training import reward_model
+    from cai.training.command import run
+    from cai.training.jobs import RewardModelJob
+
+    policy = build_model(folder / "tiny")
+    config = RewardModelConfig(epochs=6, learning_rate=3e-3, batch_size=16, max_length=40)
+    data = write_pairs(folder / "pairs.parquet", 200)
+    run(reward_model.STAGE, RewardModelJob(model=policy, data=data, out=folder / "reward", config=config))
+    return policy, folder / "reward"
+
+
 def sentence(rng: random.Random, low: int = 2, high: int = 8) -> str:
     return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
 

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from cai.cli.constitution_home import Cost, predict
+from cai.cli.tables import home_option
 from cai.constitution import Constitution, load_constitution
 from cai.constitution.diff import ConstitutionDiff, FieldChange, PrincipleChange, diff
 from cai.constitution.dump import to_yaml
@@ -72,14 +73,7 @@ def show_command(file: Path, without: str | None, format: Format) -> None:
 @constitution.command("diff")
 @click.argument("old", type=_FILE)
 @click.argument("new", type=_FILE)
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="CAI_HOME",
-    default=Path("cai-home"),
-    show_default=True,
-    help="Where runs are stored; without one there, only the texts are compared.",
-)
+@home_option("Where runs are stored; without one there, only the texts are compared.")
 @click.option("--run", "run_id", metavar="RUN", help="The run to predict for.  [default: the last one of OLD]")
 @_FORMAT
 def diff_command(old: Path, new: Path, home: Path, run_id: str | None, format: Format) -> None:

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import click
 
+from cai.cli.tables import home_option
 from cai.errors import without_password
 from cai.models import SMALLWORLD
 
@@ -236,14 +237,7 @@ def _as_text(findings: list[Finding]) -> str:
 
 @click.command()
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="CAI_HOME",
-    default=Path("cai-home"),
-    show_default=True,
-    help="Where data and runs live.",
-)
+@home_option("Where data and runs live.")
 def doctor(form: str, home: Path) -> None:
     """What is installed, which engine would be used and why, what is missing.
 

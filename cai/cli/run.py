@@ -6,24 +6,29 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
+from cai.cli import tables
 from cai.errors import CAIError, ConfigError, without_password
 
 PROFILES = Path(__file__).parents[2] / "deployments" / "profiles"
 UNTIL = ["prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report"]
 
-home_option = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("cai-home"),
-    envvar="CAI_HOME",
-    show_default=True,
-    show_envvar=True,
-    help="Folder of the tables, models and runs.",
-)
+home_option = tables.home_option("Folder of the tables, models and runs.")
+
+
+class Asked(NamedTuple):
+    """What a run is asked for on the command line."""
+
+    profile: Path
+    home: Path
+    without: str
+    prompts: tuple[str, ...]
+    limit: int | None
+    until: str
+    constitution: Path | None
 
 
 @click.command()
@@ -43,7 +48,7 @@ def demo(home: Path, without: str, json_file: Path | None, constitution: Path | 
     cai demo --without violence      # the principles against violence are gone, and only violence stays
     cai demo --json rates.json
     """
-    _run(PROFILES / "demo.yaml", home, without, (), limit, "report", json_file, constitution)
+    _run(Asked(PROFILES / "demo.yaml", home, without, (), limit, "report", constitution), json_file, {})
 
 
 @click.command()
@@ -90,11 +95,11 @@ def run(
     cai run deployments/profiles/laptop.yaml --prompts prompts.jsonl --until preferences
     cai run deployments/profiles/laptop.yaml --dry-run
     """
+    asked = Asked(profile, home, without, prompts, limit, until, constitution)
     if dry_run:
-        _dry_run(profile, home, without, prompts, limit, until, constitution)
-        return
-    people = {"approve": approve, "promote": promote}
-    _run(profile, home, without, prompts, limit, until, json_file, constitution, **people)
+        _dry_run(asked)
+    else:
+        _run(asked, json_file, {"approve": approve, "promote": promote})
 
 
 @click.command(epilog='\b\nExample:\n  cai approve laptop-3f2a91c05e --by Ada --reason "the labels agree with ours"')
@@ -133,55 +138,33 @@ def ui(home: Path, port: int) -> None:
     serve_forever(home, port)
 
 
-def _run(
-    profile: Path,
-    home: Path,
-    without: str,
-    prompts: tuple[str, ...],
-    limit: int | None,
-    until: str,
-    json_file: Path | None,
-    constitution: Path | None,
-    **people: object,
-) -> None:
-    if json_file is not None and until != "report":
-        raise click.UsageError(f"--json writes what the evaluation measured, and --until {until} ends before it")
-    _check(profile, home, without, prompts, limit, constitution)  # before a server and an engine are paid for
-    with _one_at_a_time(home):
-        run_id = _start_flow(profile, home, without, prompts, limit, until, constitution, people)
-    _show(home, run_id, until, json_file)
+def _run(asked: Asked, json_file: Path | None, people: Mapping[str, object]) -> None:
+    if json_file is not None and asked.until != "report":
+        raise click.UsageError(f"--json writes what the evaluation measured, and --until {asked.until} ends before it")
+    _check(asked)  # before a server and an engine are paid for
+    with _one_at_a_time(asked.home):
+        run_id = _start_flow(asked, people)
+    _show(asked.home, run_id, asked.until, json_file)
 
 
-def _plan(
-    profile: Path, home: Path, without: str, prompts: tuple[str, ...], limit: int | None, constitution: Path | None
-) -> Any:
+def _plan(asked: Asked) -> Any:
     from flows.runs import plan_run, profile_with
 
-    plan = profile_with(profile, prompts=prompts, limit=limit, constitution=constitution)
-    return plan_run(plan, home, without=without)
+    plan = profile_with(asked.profile, prompts=asked.prompts, limit=asked.limit, constitution=asked.constitution)
+    return plan_run(plan, asked.home, without=asked.without)
 
 
-def _check(
-    profile: Path, home: Path, without: str, prompts: tuple[str, ...], limit: int | None, constitution: Path | None
-) -> None:
+def _check(asked: Asked) -> None:
     """Everything that can be wrong with the request itself, found before anything is started."""
     from flows.preflight import check
 
-    check(_plan(profile, home, without, prompts, limit, constitution))
+    check(_plan(asked))
 
 
-def _dry_run(
-    profile: Path,
-    home: Path,
-    without: str,
-    prompts: tuple[str, ...],
-    limit: int | None,
-    until: str,
-    constitution: Path | None,
-) -> None:
-    _check(profile, home, without, prompts, limit, constitution)
-    run = _plan(profile, home, without, prompts, limit, constitution)
-    stages = UNTIL[: UNTIL.index(until) + 1]
+def _dry_run(asked: Asked) -> None:
+    _check(asked)
+    run = _plan(asked)
+    stages = UNTIL[: UNTIL.index(asked.until) + 1]
     finished = sorted(p.stem for p in (run.path / "steps").glob("*.json"))
     click.echo(f"run           {run.run_id}")
     click.echo(f"constitution  {run.constitution.name}: {len(run.constitution.principles)} principles")
@@ -207,23 +190,14 @@ def _one_at_a_time(home: Path) -> Iterator[None]:
         yield
 
 
-def _start_flow(
-    profile: Path,
-    home: Path,
-    without: str,
-    prompts: tuple[str, ...],
-    limit: int | None,
-    until: str,
-    constitution: Path | None,
-    people: Mapping[str, object],
-) -> str:
+def _start_flow(asked: Asked, people: Mapping[str, object]) -> str:
     """Run the flow in this process and return the run's id."""
     from flows.server import prefect_api
     from flows.supervise import StepFailed
 
     for runs in ("FLOW", "TASK"):
         os.environ.setdefault(f"PREFECT_LOGGING_FORMATTERS_STANDARD_{runs}_RUN_FMT", "%(asctime)s | %(message)s")
-    with prefect_api(home) as url:
+    with prefect_api(asked.home) as url:
         click.echo(f"watch it at {without_password(url).removesuffix('/api')}", err=True)
         from flows.pipeline import constitutional_ai
 
@@ -231,17 +205,19 @@ def _start_flow(
 
         try:
             run_id = constitutional_ai(  # type: ignore[call-overload]  # click has checked what can be chosen
-                profile=str(profile),
-                home=str(home),
-                without=without,
-                prompts=list(prompts) or None,
-                limit=limit,
-                until=until,
-                constitution=str(constitution or ""),
+                profile=str(asked.profile),
+                home=str(asked.home),
+                without=asked.without,
+                prompts=list(asked.prompts) or None,
+                limit=asked.limit,
+                until=asked.until,
+                constitution=str(asked.constitution or ""),
                 **people,
             )
         except StepFailed as error:
-            raise CAIError(f"{error}\nlogs: {home}/runs; run the same command again to go on from here") from error
+            raise CAIError(
+                f"{error}\nlogs: {asked.home}/runs; run the same command again to go on from here"
+            ) from error
     return str(run_id)
 
 

@@ -25,14 +25,15 @@ TABLE_ROWS = 50
 _Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def home_option() -> _Decorator:
+def home_option(what: str = "Where the tables lie.") -> _Decorator:
     return click.option(
         "--home",
         type=click.Path(path_type=Path, file_okay=False),
         default="cai-home",
         envvar="CAI_HOME",
         show_default=True,
-        help="Where the tables lie; also CAI_HOME.",
+        show_envvar=True,
+        help=what,
     )
 
 

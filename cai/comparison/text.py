@@ -18,7 +18,7 @@ def to_text(comparison: Comparison, *, width: int = WIDTH) -> str:
     """Every section that has something to say."""
     sections = [
         _sides(comparison),
-        _made_of(comparison, width),
+        _made_of(comparison),
         _labels(comparison),
         _reward_models(comparison),
         _policies(comparison),
@@ -48,7 +48,7 @@ def _sides(comparison: Comparison) -> str:
     return columns(["", "run", "profile", "started", "constitution"], rows)
 
 
-def _made_of(comparison: Comparison, width: int) -> str:
+def _made_of(comparison: Comparison) -> str:
     lines = ["Made of"]
     lines += [f"  {line}" for line in constitution_lines(comparison.constitution)]
     lines += [f"  {_change(change)}" for change in comparison.changes]

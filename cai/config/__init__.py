@@ -3,7 +3,7 @@
 A default is a setting that has been run. What has no good default has none.
 """
 
-from cai.config.base import Config, Positive, Share, config_digest
+from cai.config.base import Config, Positive, Share, config_digest, problems
 from cai.config.engine import EngineConfig, RayConfig, SamplingConfig
 from cai.config.evaluation import Condition, EvaluationConfig, GateConfig, ProbesConfig
 from cai.config.generate import GenerateConfig, Quota
@@ -76,5 +76,6 @@ __all__ = [
     "config_digest",
     "found",
     "load_profile",
+    "problems",
     "replace_sources",
 ]

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cai.records import digest
 
@@ -12,6 +12,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def problems(error: ValidationError) -> str:
+    """Every setting that is wrong, what is wrong with it, and what it was."""
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}, got {e['input']!r}"[:300] for e in error.errors()
+    )
 
 
 def config_digest(config: Config) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from cai.config.base import Config
+from cai.config.base import Config, problems
 from cai.config.engine import EngineConfig, RayConfig
 from cai.config.evaluation import EvaluationConfig, GateConfig
 from cai.config.generate import GenerateConfig
@@ -114,11 +114,7 @@ def load_profile(path: Path) -> Profile:
     except yaml.YAMLError as error:
         raise ConfigError(f"profile {path} is not YAML: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}, got {e['input']!r}"[:300]
-            for e in error.errors()
-        )
-        raise ConfigError(f"profile {path} cannot be used: {problems}") from error
+        raise ConfigError(f"profile {path} cannot be used: {problems(error)}") from error
 
 
 def found(path: Path) -> Path:

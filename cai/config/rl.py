@@ -23,30 +23,31 @@ class PolicyConfig(Config):
     guard: GuardConfig | None = None
 
 
-class GRPOConfig(PolicyConfig):
+class GroupConfig(PolicyConfig):
+    """What the ways have that compare the replies to one prompt."""
+
+    use_vllm: bool = False
+    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
+    the same weights, but not with the samples that it would have had.
+    """
+
+
+class GRPOConfig(GroupConfig):
     """Shao et al. 2024."""
 
     algorithm: Literal["grpo"] = "grpo"
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8
     beta: Annotated[float, Field(ge=0)] = 0.1
     """Strength of the KL to the SL-CAI model."""
-    use_vllm: bool = False
-    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
-    the same weights, but not with the samples that it would have had.
-    """
 
 
-class RLOOConfig(PolicyConfig):
+class RLOOConfig(GroupConfig):
     """REINFORCE, leave one out (Ahmadian et al. 2024)."""
 
     algorithm: Literal["rloo"] = "rloo"
     samples_per_prompt: Annotated[int, Field(ge=2)] = 4
     beta: Annotated[float, Field(ge=0)] = 0.05
     """Strength of the KL to the SL-CAI model, in the reward of the whole response."""
-    use_vllm: bool = False
-    """Sample with a vLLM on the GPU that trains. Its samples do not follow `seed`: a resumed run goes on from
-    the same weights, but not with the samples that it would have had.
-    """
 
 
 class PPOConfig(PolicyConfig):

@@ -17,18 +17,6 @@ from cai.intervals import Floats, Interval, Rate, bootstrap, cluster_sums
 Clusters = Sequence[Hashable] | NDArray[Any]
 
 
-def count_ratings(ratings: Sequence[Sequence[Hashable | None]]) -> Floats:
-    """How many raters put each item into each category, `(n_items, n_categories)`; None is a rating not given."""
-    given = sorted({rating for item in ratings for rating in item if rating is not None}, key=repr)
-    place = {category: column for column, category in enumerate(given)}
-    counts = np.zeros((len(ratings), len(given)))
-    for row, item in enumerate(ratings):
-        for rating in item:
-            if rating is not None:
-                counts[row, place[rating]] += 1
-    return counts
-
-
 def cohens_kappa(
     first: Sequence[Hashable] | NDArray[Any],
     second: Sequence[Hashable] | NDArray[Any],
@@ -60,7 +48,7 @@ def confusions_kappa(confusions: Floats, *, seed: int = 0) -> list[Rate]:
 
 
 def fleiss_kappa(counts: Floats, prompts: Clusters | None = None, *, seed: int = 0) -> Rate:
-    """Several raters (Fleiss 1971); `counts` as of `count_ratings`.
+    """Several raters (Fleiss 1971); `counts` is how many put each item into each category, `(n_items, n_categories)`.
 
     Raises:
         DataError: the items have not all the same number of ratings, or fewer than 2; `krippendorff_alpha` can do that.
@@ -86,7 +74,7 @@ def krippendorff_alpha(
     values: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Rate:
-    """Any number of raters, any ratings missing (Krippendorff 2011); `counts` as of `count_ratings`.
+    """Any number of raters, any ratings missing (Krippendorff 2011); `counts` as for `fleiss_kappa`.
 
     Nominal, or on the interval scale where `values` gives the number each category stands for. An item with fewer than
     two ratings says nothing of agreement and does not count.

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from cai.intervals import Floats
 from cai.labels.verdicts import Codes, Verdicts, encoded, groups_of
-from cai.records import Annotation
 
 
 class Source(NamedTuple):
@@ -58,18 +57,6 @@ class Opinions:
     def of(self, kinds: Sequence[str], judge: str = "") -> list[int]:
         """The codes of the sources of these kinds, and of this judge where they are principles."""
         return [code for code, each in enumerate(self.sources) if each.kind in kinds and each.judge == judge]
-
-
-def annotated(annotations: Iterable[Annotation]) -> Annotated:
-    rows = sorted(annotations, key=lambda row: row.annotation_id)
-    return Annotated(
-        [row.prompt_id for row in rows],
-        [f"{row.response_a}/{row.response_b}" for row in rows],
-        [row.source for row in rows],
-        [row.annotator for row in rows],
-        np.array([row.p_a for row in rows]),
-        np.array([row.is_gold for row in rows], dtype=np.bool_),
-    )
 
 
 def opinions_of(verdicts: Verdicts, said: Annotated | None = None, *, seed: int = 0) -> Opinions:

@@ -4,8 +4,7 @@
 labels (`agreement.py`, `sources.py`) is computed from these, however they were read.
 """
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
@@ -13,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cai.intervals import Floats, dealt
-from cai.records import Comparison
-from cai.verdict import Unscored, soft_verdict
 
 Codes = NDArray[np.int_]
 
@@ -81,56 +78,11 @@ class Verdicts:
         return replace(self, **columns)
 
 
-class _Key(NamedTuple):
-    judge: str
-    template: str
-    principle: str
-    principle_digest: str
-    method: str
-    reasons: bool
-    response_a: str
-    response_b: str
-
-
-def verdicts_of(
-    comparisons: Iterable[Comparison], *, max_mass_outside: float = 0.5, lengths: Mapping[str, int] | None = None
-) -> Verdicts:
-    """The columns of these comparisons; `lengths` are the characters of each response, by id."""
-    asked: dict[_Key, list[Comparison]] = defaultdict(list)
-    for c in comparisons:
-        mode = (c.method, c.reasoning is not None)
-        principle = (c.principle_id, c.principle_digest)
-        key = _Key(c.judge_digest, c.template_digest, *principle, *mode, c.response_a, c.response_b)
-        asked[key].append(c)
-    keys = sorted(asked)
-    known = lengths or {}
-    return Verdicts.of(
-        encoded([key.judge for key in keys]),
-        encoded([key.principle for key in keys]),
-        encoded([asked[key][0].prompt_id for key in keys]),
-        encoded([f"{key.response_a}/{key.response_b}" for key in keys]),
-        ab=np.array([_mean_p(asked[key], "ab", max_mass_outside) for key in keys]),
-        ba=np.array([_mean_p(asked[key], "ba", max_mass_outside) for key in keys]),
-        mass_outside=np.array([float(np.mean([c.mass_outside for c in asked[key]])) for key in keys]),
-        longer=np.array([_longer(known.get(key.response_a), known.get(key.response_b)) for key in keys]),
-    )
-
-
 def encoded(column: Sequence[str]) -> Encoded:
     """Names as places in the sorted list of all of them."""
     names = sorted(set(column))
     place = {name: code for code, name in enumerate(names)}
     return Encoded(np.array([place[name] for name in column], dtype=np.int_), names)
-
-
-def _mean_p(asks: Sequence[Comparison], order: str, max_mass_outside: float) -> float:
-    read = [soft_verdict(c, max_mass_outside=max_mass_outside) for c in asks if c.order == order]
-    scored = [p for p in read if not isinstance(p, Unscored)]
-    return sum(scored) / len(scored) if scored else float("nan")
-
-
-def _longer(a: int | None, b: int | None) -> float:
-    return float("nan") if a is None or b is None else float(np.sign(a - b))
 
 
 def lean(p: Floats, tie_band: float) -> Floats:

@@ -72,11 +72,6 @@ def elo(
     return {name: Rate(*each, n_games[name]) for name, each in zip(names, measured, strict=True)}
 
 
-def p_better(rating: float, other: float) -> float:
-    """P(a model of `rating` beats one of `other`): 1 / (1 + 10^((other - rating) / 400))."""
-    return 1 / (1 + math.exp(min((other - rating) / SCALE, 700)))
-
-
 def _won_by_prompt(games: Sequence[Game], names: Sequence[str]) -> Floats:
     """What row won against column, laid flat, by prompt: `(n_prompts, m·m)`."""
     m = len(names)

@@ -14,10 +14,3 @@ def encode(data: bytes) -> str:
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
     sevens = np.append(bits, np.zeros(-len(bits) % 7, np.uint8)).reshape(-1, 7)
     return np.packbits(np.pad(sevens, ((0, 0), (1, 0))), axis=1).tobytes().decode("ascii").translate(SUBSTITUTES)
-
-
-def decode(text: str) -> bytes:
-    """What `encode` was given."""
-    plain = text.translate({ord(stand_in): code for code, stand_in in SUBSTITUTES.items()})
-    sevens = np.unpackbits(np.frombuffer(plain.encode("ascii"), np.uint8).reshape(-1, 1), axis=1)[:, 1:]
-    return np.packbits(sevens)[: len(text) * 7 // 8].tobytes()

@@ -4,7 +4,6 @@ A checkpoint's `meta.json` lists every file with its size and SHA-256; `last_who
 (transformers' `get_last_checkpoint` takes the highest number, torn or not.)
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from cai.errors import StorageError
+from cai.files import file_digest, fsync
 from cai.models import META
 
 KEPT = 2
@@ -47,27 +47,15 @@ def write_json(path: Path, body: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-    fsync_dir(path.parent)
-
-
-def fsync_dir(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync(path.parent)
 
 
 def fsync_tree(path: Path) -> None:
     """Flush every file below `path`, and the directories that name them."""
     for file in files_below(path):
-        descriptor = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync(file)
     for folder in [*(p for p in path.rglob("*") if p.is_dir()), path]:
-        fsync_dir(folder)
+        fsync(folder)
 
 
 def files_below(path: Path) -> list[Path]:
@@ -78,7 +66,7 @@ def seal(path: Path, step: int, **facts: Any) -> None:
     """Declare the checkpoint directory `path` whole: flush its files, then write `meta.json` over them."""
     fsync_tree(path)
     listing = {
-        str(file.relative_to(path)): {"size": file.stat().st_size, "sha256": _sha256(file)}
+        str(file.relative_to(path)): {"size": file.stat().st_size, "sha256": file_digest(file)}
         for file in files_below(path)
     }
     write_json(path / META, {"step": step, "files": listing, **facts})
@@ -89,7 +77,7 @@ def is_whole(path: Path) -> bool:
     try:
         listing = json.loads((path / META).read_text(encoding="utf-8"))["files"]
         return bool(listing) and all(
-            (path / name).stat().st_size == known["size"] and _sha256(path / name) == known["sha256"]
+            (path / name).stat().st_size == known["size"] and file_digest(path / name) == known["sha256"]
             for name, known in listing.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -150,10 +138,5 @@ def put_in_place(temporary: Path, folder: Path, step: int, best: int | None = No
     seal(temporary, step, **facts)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    fsync_dir(folder)
+    fsync(folder)
     keep_newest(folder, best=best)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

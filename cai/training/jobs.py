@@ -2,7 +2,6 @@
 flow can build a job and compute its digest. The command of a stage: `python -m cai.training.STAGE --job JOB`.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +20,10 @@ from cai.config import (
     RewardModelTerm,
     RLOOConfig,
     SFTConfig,
+    problems,
 )
 from cai.errors import ConfigError, DataError
+from cai.files import file_digest
 from cai.models import model_digest, resolve_model
 from cai.records import digest
 
@@ -171,23 +172,18 @@ def load_job(path: Path, kind: type[J]) -> J:
     except yaml.YAMLError as error:
         raise ConfigError(f"job {path} is neither JSON nor YAML: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {e['msg']}, got {e['input']!r}"[:300]
-            for e in error.errors()
-        )
-        raise ConfigError(f"job {path} cannot be run: {problems}") from error
+        raise ConfigError(f"job {path} cannot be run: {problems(error)}") from error
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
+def data_digest(path: Path) -> str:
+    """SHA-256 of the bytes of what a job learns from.
 
     Raises:
         DataError: there is no such file.
     """
     if not path.is_file():
         raise DataError(f"no data file at {path}; expected a Parquet file written by `cai export` or a flow")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def check_heads(job: AnyJob) -> None:
@@ -209,7 +205,7 @@ def check_heads(job: AnyJob) -> None:
 def input_digests(job: AnyJob) -> dict[str, str]:
     """The digest of everything the job reads: its data file and its models."""
     models = {name: model_digest(resolve_model(path)) for name, path in job.models().items()}
-    return {"data": file_digest(job.data), **models}
+    return {"data": data_digest(job.data), **models}
 
 
 def job_digest(job: AnyJob, inputs: Mapping[str, str]) -> str:

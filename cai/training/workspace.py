@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cai.errors import ConfigError
+from cai.files import fsync
 from cai.models import META, content_digest, read_meta
 from cai.training import processes
-from cai.training.checkpoints import discard_torn, disk_errors, fsync_dir, fsync_tree, last_whole_checkpoint, write_json
+from cai.training.checkpoints import discard_torn, disk_errors, fsync_tree, last_whole_checkpoint, write_json
 from cai.training.jobs import AnyJob, check_heads, input_digests, job_digest
 from cai.training.progress import Progress
 
@@ -86,7 +87,7 @@ class Workspace:
             whole = {"model_digest": content_digest(temporary), **meta}
             write_json(temporary / META, whole)
             temporary.rename(self.job.out)
-            fsync_dir(self.job.out.parent)
+            fsync(self.job.out.parent)
             self.tidy()
         return whole
 

@@ -1,0 +1,59 @@
+"""Held out by a hash of the prompt: the same prompts whatever else comes, and never trained on as well."""
+
+from prompt_files import asking, command, jsonl
+
+from cai.config import EvaluationSource, PromptSource
+from cai.held_out import HeldOutGuard
+from cai.records import Prompt
+from cai.splits import split_error, split_of
+from flows.importing import Import, run_import
+from storage.evaluation_sets import read_sets
+from storage.imports import read_sources
+from storage.store import Store
+
+
+def test_a_split_moves_no_prompt_when_rows_are_added_and_a_larger_share_keeps_the_smaller(tmp_path):
+    rows = [{"prompt": f"question {n}?"} for n in range(300)]
+    few, many = jsonl(tmp_path / "few.jsonl", *rows[:100]), jsonl(tmp_path / "many.jsonl", *rows[::-1])
+    command(tmp_path / "few", few, "--eval-share", 0.2)
+    command(tmp_path / "many", many, "--eval-share", 0.2)
+    before, after = ({p.prompt_id: p.split for p in Store(tmp_path / n).read(Prompt)} for n in ("few", "many"))
+    assert len(before) == 100 and before.items() <= after.items() and set(before.values()) == {"train", "eval"}
+    held = [{key for key in after if split_of(key, share) == "eval"} for share in (0.1, 0.2, 0.5)]
+    assert held[0] < held[1] < held[2]
+
+
+def test_each_tag_is_held_out_in_the_stated_share_as_far_as_a_hash_can(tmp_path):
+    """Of 30 tags and 95 % bounds one or two may be outside; four times the standard error none."""
+    sizes = {f"tag {n}": 40 + 17 * n for n in range(30)}
+    outside = 0
+    for tag, n in sizes.items():
+        ids = [asking(f"{tag}: question {i}").prompt_id for i in range(n)]
+        difference = abs(sum(split_of(key, 0.1) == "eval" for key in ids) / n - 0.1)
+        assert difference < 2.05 * split_error(0.1, n)
+        outside += difference > split_error(0.1, n)
+    assert outside <= 5
+
+
+def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
+    """Prompts are told apart, and put on a side, by what is left of them without personal items."""
+    path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"question {n % 180}? q{n}@acme.org"} for n in range(200)))
+    source = PromptSource(path=str(path), eval_share=0.2)
+    sides = {}
+    for split in ("train", "eval"):
+        sides[split] = {r.prompt_id for r in read_sources([source], split, 0) if isinstance(r, Prompt)}
+        store = Store(tmp_path / split)
+        report = run_import(store, Import([source], HeldOutGuard([]), split, batch_rows=30))
+        assert {p.prompt_id for p in store.read(Prompt)} == sides[split]
+        assert report.n_rows == report.n_prompts + report.n_rejected + report.n_other == 200
+    measured = read_sets([EvaluationSource(path=str(path), eval_share=0.2)], 0).prompts
+    assert {prompt.prompt_id for prompt in measured} == sides["eval"], "a profile measures with that side"
+    assert not sides["train"] & sides["eval"] and len(sides["train"] | sides["eval"]) == 180
+
+
+def test_what_the_home_has_to_train_on_is_not_measured_with_later_nor_the_other_way_round(tmp_path):
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": "how do i do this one thing?"})
+    command(tmp_path / "home", path)
+    assert command(tmp_path / "home", path, "--split", "eval")["rejects"] == {"stored_to_train": 1}
+    command(tmp_path / "other", path, "--split", "eval")
+    assert command(tmp_path / "other", path)["rejects"] == {"held_out_prompt": 1}
