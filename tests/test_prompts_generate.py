@@ -18,6 +18,7 @@ from cai.prompts.cells import Cell, quotas_of, spread
 from cai.prompts.drafts import Useless, messages_of, text_of
 from cai.prompts.likeness import Tried
 from cai.prompts.novelty import Seen
+from cai.prompts.on_task import JudgeCheck
 from cai.prompts.reading import JudgeReading
 from cai.prompts.text import ask_rows, cell_rows, round_rows
 from cai.prompts.writing import Writer, tallies
@@ -59,6 +60,7 @@ class Campaign:
         known=(),
         held_out=(),
         privacy=None,
+        is_checked=False,
         **config,
     ):
         self.engine = ScriptedEngine(reply, choices, failures=failures)
@@ -68,6 +70,7 @@ class Campaign:
         self.writer = Writer(
             self.config, CONSTITUTION, "c1", self.open, self.rows_of, known=known, guard=HeldOutGuard(held_out),
             privacy=privacy, seed=0, max_concurrency=4,
+            check=JudgeCheck(CONSTITUTION, self.open, 4) if is_checked else None,
         )  # fmt: skip
 
     async def open(self):
