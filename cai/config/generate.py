@@ -72,7 +72,9 @@ class GenerateConfig(Config):
     per_find: Positive = 8
     """Variations of one prompt in a round, at most; where there is too little to vary, the round explores more."""
     spot: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """What is at least so similar to an earlier find is the same weak spot."""
+    """What is at least so similar to an earlier find (Jaccard, of words that are no function words of English) is the
+    same weak spot.
+    """
     least_new: Annotated[int, Field(ge=0)] = 1
     """A round that finds fewer new weak spots is the last."""
     budget: Positive | None = None

@@ -15,7 +15,7 @@ from cai.config import GenerateConfig
 from cai.engines.base import Opens
 from cai.prompts.cells import Cell, Quotas, spread
 from cai.prompts.likeness import Tried
-from cai.prompts.novelty import Seen
+from cai.prompts.novelty import Seen, content_words
 from cai.prompts.reading import Read, Reading
 from cai.prompts.writing import RowsOf, Writer, Written
 from cai.records import Attempt, Prompt, Response, digest
@@ -107,7 +107,7 @@ class Rounds:
         self.done: list[Round] = []
         self._campaign, self._config, self._writer = campaign, campaign.config, campaign.writer
         self._finds: dict[str, Find] = {}
-        self._spots = Seen()
+        self._spots = Seen(content_words)
         self._tried = Tried()
         self._n_varied, self._n_hits = Counter[str](), Counter[str]()
 
