@@ -5,10 +5,13 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 from test_prompts_generate import CONSTITUTION, Campaign
 
+from cai.config import GenerateConfig
 from cai.engines.scripted import ScriptedEngine
 from cai.errors import ConstitutionError, EngineDied
 from cai.ledger import MemoryLedger
@@ -155,6 +158,13 @@ def test_killed_anywhere_and_run_again_the_same_is_kept_and_nothing_is_asked_twi
     for kind in (Prompt, Attempt, Response, Rating, Reject):
         assert {repr(row) for row in whole.ledger.rows(kind)} == {repr(row) for row in again.ledger.rows(kind)}
     assert again.made == whole.made and again.reasons() == whole.reasons()
+
+
+def test_the_page_says_what_the_settings_are():
+    page = (Path(__file__).parents[1] / "docs" / "prompts.md").read_text()
+    settings = yaml.safe_load(re.findall(r"```yaml\n(generate:\n.*?)```", page, re.DOTALL)[0])["generate"]
+    defaults = GenerateConfig().model_dump(mode="json")
+    assert settings and settings == {name: defaults[name] for name in settings}
 
 
 ATTACKS = (
