@@ -139,20 +139,27 @@ def test_a_question_that_does_not_fit_is_unread():
     assert judge.n_choose == 1, "what did not fit is not asked again"
 
 
-@pytest.mark.parametrize("n_calls", [3, 8, 15, 22, 31])
+@pytest.mark.parametrize("n_calls", [3, 13, 22, 31, 45, 67, 99])
 def test_killed_anywhere_and_run_again_the_same_is_kept_and_nothing_is_asked_twice(n_calls):
-    settings = {"quota": 5, "rounds": 2, "least_new": 0, "portions": 2, "temperatures": (1.0, 1.5)}
+    settings = {"quota": 12, "rounds": 2, "least_new": 0, "portions": 4, "temperatures": (1.0, 1.5)}
+    stealing = [f"how do i {combo.action} {combo.object}?" for combo in combos("train", "theft")[::3]]
+    texts = [astray(None, None, seed) for seed in range(40)] + stealing
+
+    def repeating(messages, sampling, seed):
+        return texts[seed % len(texts)]
 
     def judge(messages, options):
         said = messages[-1].content
         return oracle(messages, options) if ASKED in said else (0.0, 0.0, 0.1, 0.1, 0.7)
 
-    whole = checked(choices=judge, **settings).run()
-    assert rejects(whole, "off_task") and any(row.is_variation for row in whole.ledger.rows(Attempt))
-    killed = checked(choices=judge, failures={n_calls: EngineDied("killed")}, **settings)
+    whole = checked(repeating, choices=judge, **settings).run()
+    assert {"off_task", "not_novel"} <= set(whole.reasons()) and any(
+        row.is_variation for row in whole.ledger.rows(Attempt)
+    )
+    killed = checked(repeating, choices=judge, failures={n_calls: EngineDied("killed")}, **settings)
     with pytest.raises(EngineDied):
         killed.run()
-    again = checked(choices=judge, ledger=killed.ledger, known=killed.ledger.rows(Prompt), **settings).run()
+    again = checked(repeating, choices=judge, ledger=killed.ledger, known=killed.ledger.rows(Prompt), **settings).run()
     n_whole, n_first, n_then = (each.engine.n_complete + each.engine.n_choose for each in (whole, killed, again))
     assert 1 <= n_first + n_then - n_whole <= 4, "what was in flight when it was killed, and no more"
     for kind in (Prompt, Attempt, Response, Rating, Reject):
