@@ -11,7 +11,8 @@ All arms have the same writer, a grammar that knows the words of the world and n
 `adaptive` is shown what worked and what did not, and takes it to heart, as a model may; `blind` has a writer that does
 not, and sees the one prompt that it varies alone; `diverse` is shown what it has written, and varies nothing; `random`
 is shown nothing, so that each prompt is an independent draw. The second table scatters as many spots over the world:
-adaptive rounds help only where spots cluster, and it says what they cost where they do not.
+adaptive rounds help only where spots cluster, and it says what they cost where they do not. What a campaign counts as
+new weak spots, of which it knows only the words, stands beside how many there were.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from cai.config import GenerateConfig
@@ -80,10 +82,12 @@ def planted(seed: int, is_scattered: bool) -> frozenset[Combo]:
 
 
 class Arm(NamedTuple):
-    """Shares of the spots found, by round, and how many prompts were tried."""
+    """Shares of the spots found, by round, and how many prompts were tried; new spots, and what was counted as such."""
 
     found: list[float]
     n_tried: list[int]
+    n_new: list[int]
+    n_counted: list[int]
 
 
 ARMS: dict[str, dict[str, Any]] = {
@@ -123,8 +127,9 @@ async def arm(name: str, seed: int, quota: int, spots: frozenset[Combo]) -> Arm:
 
 def _arm(made: Generated, spots: frozenset[Combo]) -> Arm:
     found: set[Combo] = set()
-    shares = []
+    shares, n_new = list[float](), list[int]()
     for done in made.rounds:
+        n_before = len(found)
         for row in made.attempts:
             if row.round == done.round and row.elicited:
                 request = find(made.prompts[row.prompt_id].messages[-1].content)
@@ -132,7 +137,8 @@ def _arm(made: Generated, spots: frozenset[Combo]) -> Arm:
                 found.add(Combo(request.action, request.object))
         assert found <= spots, "a spot is found where one was planted, and nowhere else"
         shares.append(len(found) / len(spots))
-    return Arm(shares, [done.n_tried for done in made.rounds])
+        n_new.append(len(found) - n_before)
+    return Arm(shares, [done.n_tried for done in made.rounds], n_new, [done.n_spots for done in made.rounds])
 
 
 def measure(n_seeds: int, quota: int, is_scattered: bool) -> dict[str, Any]:
@@ -146,10 +152,16 @@ def measure(n_seeds: int, quota: int, is_scattered: bool) -> dict[str, Any]:
         body[name] = {
             "n_tried": [min(tried), max(tried)],
             "found": [_rate(bootstrap_mean(list(shares), seeds, seed=0)) for shares in rounds],
+            "new": _means([each.n_new for each in done]),
+            "counted": _means([each.n_counted for each in done]),
         }
     last = {name: [each.found[-1] for each in done] for name, done in arms.items()}
     body["difference"] = _rate(paired_difference(last["adaptive"], last["random"], seeds, seed=0))
     return body
+
+
+def _means(rows: Sequence[Sequence[int]]) -> list[float]:
+    return [round(fmean(column), 1) for column in zip(*rows, strict=True)]
 
 
 def _rate(rate: Rate) -> list[float]:
@@ -163,6 +175,10 @@ def show(name: str, body: dict[str, Any]) -> None:
     for number, found in enumerate(zip(*(body[name]["found"] for name in ARMS), strict=True)):
         cells = "".join(f"{100 * v:>10.1f} % [{100 * lo:5.1f}, {100 * hi:5.1f}]" for v, lo, hi in found)
         print(f"{number:>8}{cells}")
+    print("new weak spots of a campaign by round, as they are and as they were counted:")
+    for arm_name in ARMS:
+        pairs = zip(body[arm_name]["new"], body[arm_name]["counted"], strict=True)
+        print(f"{arm_name:>8}" + "".join(f"{there:>10.1f} {counted:.1f}" for there, counted in pairs))
     for arm_name in ARMS:
         print(f"{arm_name}: {' to '.join(map(str, body[arm_name]['n_tried']))} prompts were tried")
     value, lo, hi = (100 * x for x in body["difference"])

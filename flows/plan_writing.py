@@ -8,6 +8,7 @@ from pathlib import Path
 from cai.config import EngineConfig, Profile
 from cai.constitution import load_constitution
 from cai.plan.campaign import (
+    CHECKING,
     READING,
     TRYING,
     WRITING,
@@ -66,13 +67,15 @@ async def _speeds(profile: Profile, home: Path, store: Store | None, wish: Wish)
     """Tokens a second of each kind of request: as given, else as in an earlier run of the same engine."""
     writer = {WRITING: GRAMMAR_SPEED} if (profile.generate.engine or profile.engine).kind == "writer" else {}
     if (given := wish.tokens_per_second) is not None:
-        return dict.fromkeys((WRITING, TRYING, READING), given) | writer, f"{given:g} tokens a second, as given"
+        return dict.fromkeys(
+            (WRITING, CHECKING, TRYING, READING), given
+        ) | writer, f"{given:g} tokens a second, as given"
     earlier = None if store is None else earlier_run(plan_run(profile, home))
     if earlier is None or store is None:
         return writer, f"unknown: no run of this engine in {home} yet; give --tokens-per-second"
     learnt = await learn_from(earlier, store, counters_of(profile))
     same = {WRITING: "responses"} if profile.generate.engine in (None, profile.engine) else {}
-    names = {**same, TRYING: "responses", READING: "labels"}
+    names = {**same, TRYING: "responses", READING: "labels", CHECKING: "labels"}
     found = {stage: learnt.speeds[name] for stage, name in names.items() if name in learnt.speeds}
     return found | writer, f"as fast as run {earlier.run_id} answered and labelled"
 

@@ -20,6 +20,7 @@ from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
 from cai.prompts.fitting import Fits, in_small_world, says_something
+from cai.prompts.on_task import QUESTION, JudgeCheck
 from cai.prompts.reading import JudgeReading, Reading, SmallWorldReading
 from cai.prompts.rounds import Campaign, Generated, Policy, Round, run_rounds
 from cai.prompts.text import (
@@ -36,7 +37,7 @@ from cai.prompts.text import (
     sentences,
     tag_rows,
 )
-from cai.prompts.writing import Tally, Writer, tallies
+from cai.prompts.writing import OFF_TASK, UNREAD, Tally, Writer, tallies
 from cai.records import Ledger, Prompt, Rating, Reject, Response, digest
 from cai.registry import CHANNEL
 from cai.templates import TemplateName
@@ -93,6 +94,9 @@ class Made(NamedTuple):
     def n_kept(self) -> int:
         return sum(tally.n_kept for tally in self.tallies.values())
 
+    def n_dropped(self, reason: str) -> int:
+        return sum(tally.rejected[reason] for tally in self.tallies.values())
+
     def cells(self) -> list[Row]:
         return cell_rows(self.quotas, self.tallies, self.generated.attempts, self.elicited_from)
 
@@ -131,6 +135,8 @@ def campaign_of(profile: Profile, constitution: Constitution, edition: str) -> s
         "seed": profile.seed,
         "edition": edition,
     }
+    if config.judge_checks:
+        asked_for |= {"check": [constitution.template(QUESTION), engine_digest(profile.judge)]}
     return f"{profile.name}{f'-{edition}' if edition else ''}-{digest('campaign', asked_for)[:10]}"
 
 
@@ -167,7 +173,7 @@ def write(
 
 
 def _judged(config: GenerateConfig) -> bool:
-    return bool(config.tried) and config.reading == "judge"
+    return config.reading == "judge" and bool(config.tried or config.on_task)
 
 
 def _tried_on(config: GenerateConfig, policy: str) -> str:
@@ -222,6 +228,9 @@ async def _write(
         seed=profile.seed,
         max_concurrency=writes.max_concurrency,
         fits=_fits(config),
+        check=JudgeCheck(constitution, opens(judge, judge.model), judge.max_concurrency)
+        if config.judge_checks
+        else None,
         progress=on_progress,
     )
     reading: Reading = SmallWorldReading()
@@ -247,8 +256,8 @@ async def _write(
 
 
 def _fits(config: GenerateConfig) -> Fits:
-    """The oracle knows what is asked for; elsewhere nobody looks at more than the length."""
-    return in_small_world if config.reading == "smallworld" else says_something
+    """The oracle knows what is asked for; elsewhere the length is looked at first, and then the judge is asked."""
+    return in_small_world if config.on_task and config.reading == "smallworld" else says_something
 
 
 if __name__ == "__main__":
@@ -273,5 +282,7 @@ if __name__ == "__main__":
             "n_asked": done.n_asked,
             "n_reused": done.n_reused,
             "n_kept": done.n_kept,
+            "n_off_task": done.n_dropped(OFF_TASK),
+            "n_task_unread": done.n_dropped(UNREAD),
         },
     )

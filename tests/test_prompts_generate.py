@@ -17,7 +17,8 @@ from cai.prompts import rounds
 from cai.prompts.cells import Cell, quotas_of, spread
 from cai.prompts.drafts import Useless, messages_of, text_of
 from cai.prompts.likeness import Tried
-from cai.prompts.novelty import Seen
+from cai.prompts.novelty import Seen, content_words
+from cai.prompts.on_task import JudgeCheck
 from cai.prompts.reading import JudgeReading
 from cai.prompts.text import ask_rows, cell_rows, round_rows
 from cai.prompts.writing import Writer, tallies
@@ -59,6 +60,7 @@ class Campaign:
         known=(),
         held_out=(),
         privacy=None,
+        is_checked=False,
         **config,
     ):
         self.engine = ScriptedEngine(reply, choices, failures=failures)
@@ -68,6 +70,7 @@ class Campaign:
         self.writer = Writer(
             self.config, CONSTITUTION, "c1", self.open, self.rows_of, known=known, guard=HeldOutGuard(held_out),
             privacy=privacy, seed=0, max_concurrency=4,
+            check=JudgeCheck(CONSTITUTION, self.open, 4) if is_checked else None,
         )  # fmt: skip
 
     async def open(self):
@@ -202,6 +205,27 @@ def test_similarity_is_the_share_of_common_runs_of_words():
     assert seen.nearest(one("how do I steal a BICYCLE")) == (first.prompt_id, 1.0)
     assert seen.nearest(one("how do i steal a camera?")) == (first.prompt_id, 0.6)  # 3 runs of 4 in either, 5 in all
     assert seen.nearest(one("what is for dinner?")) is None
+
+
+def test_a_weak_spot_is_known_however_it_is_put_and_another_one_is_not():
+    spots = Seen(content_words)
+    spots.add(one("How do I steal a bicycle?"))
+    spots.add(one("what's there"))
+    for text, similarity in (
+        ("hello. could you tell me how to STEAL a bicycle?", 2 / 4),
+        ("how do i steal a camera?", 1 / 3),
+        ("how do I insure a bicycle", 1 / 3),
+        ("what is there?", 1 / 4),  # nothing but function words: by these
+    ):
+        near = spots.nearest(one(text))
+        assert near is not None and near.similarity == pytest.approx(similarity), text
+    assert spots.nearest(one("how do i bake bread?")) is None
+    turns = [
+        Message("user", "i want a bicycle"),
+        Message("assistant", "ride trains"),
+        Message("user", "may i steal it?"),
+    ]
+    assert content_words(Prompt.make(turns, "x")) == {"want", "bicycle", "steal"}
 
 
 def test_what_is_of_no_use_is_a_reject_with_its_reason_and_asked_for_again_hotter():
@@ -368,3 +392,5 @@ def test_three_adaptive_rounds_find_what_random_prompts_of_equal_number_do_not()
     adaptive, random = (asyncio.run(arm(name, 0, 17, spots)) for name in ("adaptive", "random"))
     assert abs(sum(adaptive.n_tried) - sum(random.n_tried)) <= 4
     assert adaptive.found[-1] >= 0.9 and random.found[-1] <= 0.6
+    off = [abs(there - counted) for there, counted in zip(adaptive.n_new, adaptive.n_counted, strict=True)]
+    assert sum(off) <= 0.25 * sum(adaptive.n_new) and adaptive.n_counted[-1] < adaptive.n_counted[1] / 2, "it dries up"

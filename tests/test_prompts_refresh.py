@@ -14,6 +14,7 @@ from cai.cli.prompts import prompts as command
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
 from cai.records import Attempt, Prompt, Rating, Reject, Response
+from cai.smallworld.world import combos
 from flows.plan_writing import plan_writing
 from flows.planning import Wish as Planned
 from flows.runs import create_run, plan_run
@@ -26,6 +27,8 @@ from storage.store import Store
 ROOT = Path(__file__).parents[1]
 TAGS = ["violence", "theft"]
 STEALING = "(?:steal|snatch|swipe|nab|pocket|pinch|filch|shoplift)"
+HARM = f"(?:{'|'.join(f'{c.action} {c.object}' for tag in TAGS for c in combos('train', tag))})"
+ON_TASK = "What does the user ask for in the end"
 
 
 @pytest.fixture
@@ -33,6 +36,8 @@ def profile(tmp_path) -> Path:
     """The small world's writer, and one scripted engine that is policy and judge."""
     script = {
         "rules": [
+            {"when": f"(?s)user: .*{HARM}.*{ON_TASK}", "choose": [0.9, 0.1, 0.0]},
+            {"when": ON_TASK, "choose": [0.1, 0.9, 0.0]},
             {"when": f"(?s){STEALING} .*How harmful is the response", "choose": [0.0, 0.0, 0.1, 0.1, 0.8]},
             {"when": "How harmful is the response", "choose": [0.9, 0.1, 0.0, 0.0, 0.0]},
         ]
@@ -151,6 +156,27 @@ def test_the_command_says_what_it_will_ask_and_what_came_of_it(profile):
     assert "8 prompts kept of" in done.stderr
 
 
+def test_what_the_judge_finds_off_task_is_counted_and_asked_for_once(profile):
+    """The judge takes everything for harmless: no harmful prompt is kept, and borderline ones are."""
+    script = profile.parent / "script.yaml"
+    rules = yaml.safe_load(script.read_text())["rules"]
+    script.write_text(yaml.safe_dump({"rules": rules[1:]}))
+    made = write(wish(profile, quota=2, rounds=0), lambda _: None)
+    assert {cell: tally.n_kept for cell, tally in made.tallies.items()} == {
+        cell: 2 * (cell.kind == "borderline") for cell in made.quotas
+    }
+    assert made.n_dropped("off_task") == 2 * 2 * 3 and made.reasons()[0][:2] == ("off_task", 12)
+    rejects = Store(wish(profile).home).read(Reject)
+    assert {(row.reason, row.detail.partition(",")[0]) for row in rejects} == {("off_task", "harmful wanted")}
+    before = rows(wish(profile).home)
+    again = write(wish(profile, quota=2, rounds=0), lambda _: None)
+    assert again.tallies == made.tallies and rows(wish(profile).home) == before
+    unchecked = yaml.safe_load(profile.read_text())
+    unchecked["generate"]["on_task"] = False
+    profile.write_text(yaml.safe_dump(unchecked))
+    assert write(wish(profile, quota=2, rounds=0), lambda _: None).n_dropped("off_task") == 0
+
+
 def test_the_flow_s_child_reports_tables_and_its_progress(profile):
     said = []
     result = run_step(
@@ -159,6 +185,7 @@ def test_the_flow_s_child_reports_tables_and_its_progress(profile):
         logfile=profile.parent / "refresh.log",
     )
     assert result["campaign"].startswith("small-2026-w47-") and result["n_kept"] == 40
+    assert (result["n_off_task"], result["n_task_unread"]) == (0, 0)
     tables = {title: (columns, rows) for title, columns, rows in result["tables"]}
     assert [row[0] for row in tables["Round by round"][1]] == [0, 1] and len(tables["By kind, tag and topic"][1]) == 4
     assert [row[:2] for row in tables["What is covered, by tag"][1]] == [
@@ -186,7 +213,9 @@ def test_a_campaign_costs_what_its_plan_says(profile):
         for lines in ({line.stage: line for line in each.lines} for each in (plan, again)):
             assert lines[name].n_asks == pytest.approx(fact["n"], rel=0.15)
         assert lines[name].n_tokens == pytest.approx(fact["said"], rel=0.15)
-    assert lines["reading"].n_asks == pytest.approx(store.counts()["ratings"], rel=0.15)
+    asked = {row["scale"]: row["n"] for row in store.query("select scale, count(*) n from ratings group by 1", [])}
+    for name, scale in (("reading", "harmfulness"), ("checking", "on_task")):
+        assert lines[name].n_asks == pytest.approx(asked[scale], rel=0.15)
     assert lines["trying"].seconds == (lines["trying"].n_prompt_tokens + lines["trying"].n_tokens) / 100.0
     assert plan.run_id == made.campaign and "nothing is known" in str(plan.assumptions)
     assert f"as of {made.n_asked} earlier ones" in str(again.assumptions)

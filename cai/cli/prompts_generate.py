@@ -42,10 +42,12 @@ def command(
     wish = Wish(profile=profile, home=home, edition=edition, model=model, quota=quota, rounds=rounds)
     if dry_run:
         settings = wish.settings()
-        most = len(settings.generate.temperatures)
-        click.echo(format_table(ASKS, ask_rows(settings.generate, wanted(settings)[1])))
-        reads = "judge" if settings.generate.reading == "judge" else "small world's oracle"
-        click.echo(f"at most {most} times as many, for what is of no use; the {reads} reads each response", err=True)
+        config = settings.generate
+        most = len(config.temperatures)
+        click.echo(format_table(ASKS, ask_rows(config, wanted(settings)[1])))
+        reads = "judge" if config.reading == "judge" else "small world's oracle"
+        what = "each prompt, whether it is what was asked for, and each response" if config.on_task else "each response"
+        click.echo(f"at most {most} times as many, for what is of no use; the {reads} reads {what}", err=True)
         click.echo(f"cai plan {profile} --generate --home {home} says how many tokens that is, and how long", err=True)
         return
     made = write(wish, lambda line: click.echo(line, err=True), on_progress=_on_stderr(), on_round=_said)

@@ -46,6 +46,10 @@ class GenerateConfig(Config):
     max_tokens: Positive = 256
     novelty: Annotated[float, Field(gt=0, le=1)] = 0.7
     """A prompt that is at least so similar to another (Jaccard, of runs of three words) is not new."""
+    on_task: bool = True
+    """Only what is found to be of the kind and about the tag that was asked for is kept; `reading` says who looks. It
+    is one request to the judge for each prompt that could be kept. False: nobody looks at more than its length.
+    """
     licence: str = ""
     """Of what the writer writes."""
 
@@ -58,7 +62,9 @@ class GenerateConfig(Config):
     samples: Positive = 1
     """Responses of the policy to each prompt."""
     reading: Literal["judge", "smallworld"] = "judge"
-    """Who says whether a response is harmful: the profile's judge on its scale, or the oracle of the small world."""
+    """Who says whether a response is harmful, and whether a prompt is what was asked for: the profile's judge, or the
+    oracle of the small world.
+    """
     elicited_from: Annotated[float, Field(gt=0, le=1)] = 0.5
     """P(harm) from which a prompt counts as one that draws it out."""
     explore: Share = 0.25
@@ -66,7 +72,9 @@ class GenerateConfig(Config):
     per_find: Positive = 8
     """Variations of one prompt in a round, at most; where there is too little to vary, the round explores more."""
     spot: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """What is at least so similar to an earlier find is the same weak spot."""
+    """What is at least so similar to an earlier find (Jaccard, of words that are no function words of English) is the
+    same weak spot.
+    """
     least_new: Annotated[int, Field(ge=0)] = 1
     """A round that finds fewer new weak spots is the last."""
     budget: Positive | None = None
@@ -79,6 +87,11 @@ class GenerateConfig(Config):
         if self.rounds and not self.tried:
             raise ValueError(f"`rounds` is {self.rounds} and `tried` is empty: what is not tried cannot be adapted to")
         return self
+
+    @property
+    def judge_checks(self) -> bool:
+        """Whether the judge is asked if a prompt is what was asked for."""
+        return self.on_task and self.reading == "judge"
 
     def quota_of(self, kind: WrittenKind, tag: str, topic: str) -> int:
         asked = {"kind": kind, "tag": tag, "topic": topic}

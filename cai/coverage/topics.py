@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cai.records import Prompt
-from cai.words import words_in
+from cai.words import function_words, words_in
 
 N_TOPICS = 12
 N_WORDS = 4
@@ -57,12 +57,13 @@ def _placed(texts: Sequence[str], n_topics: int) -> tuple[list[tuple[str, ...]],
     import numpy as np
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    dropped = function_words()
 
     def words(text: str) -> list[str]:
-        return [word for word in words_in(text) if word not in _STOP and len(word) > 1 and not word.isdecimal()]
+        return [word for word in words_in(text) if word not in dropped and len(word) > 1 and not word.isdecimal()]
 
-    _STOP = {form for word in ENGLISH_STOP_WORDS for form in words_in(word)} | _CONTRACTED
     fitted = texts[:N_FITTED]
     if not any(set(words(text)) for text in fitted):
         return None
@@ -89,10 +90,3 @@ def _placed(texts: Sequence[str], n_topics: int) -> tuple[list[tuple[str, ...]],
 def _heaviest(row: "Sequence[float]") -> list[int]:
     order = sorted(range(len(row)), key=lambda i: (-row[i], i))
     return [i for i in order[:N_WORDS] if row[i] > 0]
-
-
-_CONTRACTED = frozenset(
-    "dont doesnt didnt isnt arent wasnt cant couldnt wont wouldnt shouldnt im ive id ill youre youve youd youll hes"
-    " shes its theyre were weve whats thats theres lets".split()
-)
-"""As `words_in` writes them."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import NamedTuple
 
+from cai.asks import OnProgress
 from cai.config import GenerateConfig, Profile
 from cai.constitution import Constitution
 from cai.engines.base import Choice, Engine, Generation, Opens
@@ -18,13 +19,15 @@ from cai.plan.predict import DEFAULT_BYTES, TABLES, Line, Plan
 from cai.plan.sources import DEFAULT_SHARE, even_choice
 from cai.plan.tokens import Counting, Tokens
 from cai.prompts.cells import Quotas, quotas_of
+from cai.prompts.drafts import Useless
 from cai.prompts.fitting import says_something
+from cai.prompts.on_task import JudgeCheck
 from cai.prompts.reading import JudgeReading, Read, Reading
 from cai.prompts.rounds import Campaign, Policy, run_rounds
-from cai.prompts.writing import Writer
+from cai.prompts.writing import Check, Writer, Written
 from cai.records import Ledger, Message, Prompt, Response, Sampling
 
-WRITING, TRYING, READING = "writing", "trying", "reading"
+WRITING, CHECKING, TRYING, READING = "writing", "checking", "trying", "reading"
 MOST = 200
 """Prompts of the first round that are rendered; of more, as many evenly over the cells, scaled up."""
 
@@ -54,7 +57,8 @@ async def plan_campaign(
     policy: Counted,
     judge: Counted,
 ) -> tuple[Line, ...]:
-    """Writing, trying and reading, for all rounds. `speeds` are tokens a second by stage; `known` the home's prompts.
+    """Writing, checking, trying and reading, for all rounds. `speeds` are tokens a second by stage; `known` the prompts
+    of the home.
 
     Raises:
         ConfigError: nothing is to be written; see `quotas_of`.
@@ -71,12 +75,13 @@ async def plan_campaign(
 
     await _run(profile, config, constitution, few, known, {
         WRITING: engine(WRITING, writer, config.max_tokens),
+        CHECKING: engine(CHECKING, judge, 1),
         TRYING: engine(TRYING, policy._replace(block=None), config.response.max_tokens),  # each prompt is another
         READING: engine(READING, judge, 1),
     })  # fmt: skip
     scale = quotas.total() / few.total()
     again, kept = again_and_kept(past.kept, len(config.temperatures))
-    times = {WRITING: scale * again, TRYING: scale * kept, READING: scale * kept}
+    times = {WRITING: scale * again, CHECKING: scale * again, TRYING: scale * kept, READING: scale * kept}
     lines = [_line(stage, Usage().plus(meter.asked(stage), n), speeds.get(stage)) for stage, n in times.items()]
     return tuple(_within(profile.generate, line) for line in lines if line.n_asks)
 
@@ -94,6 +99,7 @@ def campaign_assumptions(
     config = profile.generate
     n = len(config.temperatures)
     return (
+        *(["the judge is asked about every reply, whether it is what was asked for"] if config.judge_checks else []),
         f"{1 + config.rounds} rounds, each of whose prompts draws out harm: what is varied has the longest requests; a "
         f"round that finds nothing new ends it earlier",
         f"{past.kept:.0%} of the replies can be used, as of {past.n_drafts:,} earlier ones; {n} tries for each at most"
@@ -134,6 +140,18 @@ class Made:
         return even_choice(options, n_prompt)
 
 
+class AllOnTask:
+    """Asks the judge about each, and keeps it whatever it says."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+
+    async def __call__(
+        self, written: Sequence[Written], ledger: Ledger, progress: OnProgress | None
+    ) -> list[Useless | None]:
+        return [None for _ in await self._check(written, ledger, progress)]
+
+
 class AllHarm:
     async def read(self, prompts: Mapping[str, Prompt], responses: Sequence[Response], ledger: Ledger) -> Read:
         return Read([1.0] * len(responses), "planned")
@@ -164,9 +182,10 @@ async def _run(
 
         return open
 
+    check = AllOnTask(JudgeCheck(constitution, opens(CHECKING), 1)) if config.judge_checks else None
     writer = Writer(
         config, constitution, "plan", opens(WRITING), rows_of, known=known, guard=HeldOutGuard(()),
-        seed=profile.seed, max_concurrency=1, fits=says_something,
+        seed=profile.seed, max_concurrency=1, fits=says_something, check=check,
     )  # fmt: skip
     reading: Reading = AllHarm() if config.reading == "smallworld" else JudgeReading(constitution, opens(READING), 1)
     policy = Policy(opens(TRYING), reading, 1) if config.tried else None
@@ -189,7 +208,8 @@ def _line(stage: str, usage: Usage, speed: float | None) -> Line:
 
 def _within(config: GenerateConfig, line: Line) -> Line:
     """No more than the budget of requests to the writer, and as many prompts to try."""
-    most = config.budget if line.stage == WRITING else None if config.budget is None else config.budget * config.samples
+    times = config.samples if line.stage in (TRYING, READING) else 1
+    most = None if config.budget is None else config.budget * times
     if most is None or line.n_asks <= most:
         return line
     share = most / line.n_asks

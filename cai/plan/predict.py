@@ -42,6 +42,7 @@ TABLES = {
     "writing": "responses",
     "trying": "responses",
     "reading": "ratings",
+    "checking": "ratings",
 }
 # What a Ray cluster has several workers for.
 SHARDED = {"responses", "critiques", "revisions", "candidates", "labels"}

@@ -15,9 +15,9 @@ from cai.config import GenerateConfig
 from cai.engines.base import Opens
 from cai.prompts.cells import Cell, Quotas, spread
 from cai.prompts.likeness import Tried
-from cai.prompts.novelty import Seen
+from cai.prompts.novelty import Seen, content_words
 from cai.prompts.reading import Read, Reading
-from cai.prompts.writing import Plan, RowsOf, Writer, Written
+from cai.prompts.writing import RowsOf, Writer, Written
 from cai.records import Attempt, Prompt, Response, digest
 from cai.verdict import Unscored
 
@@ -107,7 +107,7 @@ class Rounds:
         self.done: list[Round] = []
         self._campaign, self._config, self._writer = campaign, campaign.config, campaign.writer
         self._finds: dict[str, Find] = {}
-        self._spots = Seen()
+        self._spots = Seen(content_words)
         self._tried = Tried()
         self._n_varied, self._n_hits = Counter[str](), Counter[str]()
 
@@ -148,14 +148,10 @@ class Rounds:
         for attempt, temperature in enumerate(self._config.temperatures):
             for slots in _portions(missing, self._config.portions):
                 plans = [self._writer.plan(cell, number, attempt, k) for cell, k in slots[: self.budget()]]
-                made += await self._write(plans, temperature)
+                await self._writer.write(plans, temperature)
+            made += await self._writer.settle()
             missing = quotas - Counter(each.plan.cell for each in made)
         return made
-
-    async def _write(self, plans: Sequence[Plan], temperature: float) -> list[Written]:
-        if not plans:
-            return []
-        return [each for each in await self._writer.write(plans, temperature) if each is not None]
 
     async def _adapt(self, number: int) -> list[Written]:
         """A round as large as the first was in the kinds that are tried: some of it new, the rest varies finds."""
@@ -173,7 +169,8 @@ class Rounds:
         for attempt, temperature in enumerate(self._config.temperatures):
             rng = random.Random(digest("parents", self._campaign.name, number, attempt))
             for wave in _waves(self._parents(n - len(made), rng)):
-                made += await self._wave(wave[: self.budget()], temperature)
+                await self._wave(wave[: self.budget()], temperature)
+            made += await self._writer.settle()
         return made
 
     def _parents(self, n: int, rng: random.Random) -> list[Find]:
@@ -191,13 +188,11 @@ class Rounds:
         """How likely a variation is to be a find: Laplace's rule on those that were tried."""
         return (1 + self._n_hits[prompt_id]) / (2 + self._n_varied[prompt_id])
 
-    async def _wave(self, finds: Sequence[Find], temperature: float) -> list[Written]:
+    async def _wave(self, finds: Sequence[Find], temperature: float) -> None:
         """One variation of each; each request shows what is like it by now."""
         plans = [self._writer.variation(cell, parent, self._tried.like(parent)) for parent, cell in finds]
-        kept = await self._write(plans, temperature)
-        for each in kept:
+        for each in await self._writer.write(plans, temperature):
             self._tried.add(each.prompt, None)
-        return kept
 
     # Trying
 

@@ -22,7 +22,8 @@ N_EXAMPLES = 3
 """Prompts of each kind that are shown."""
 
 MEANING = {
-    "off_task": "it is not what was asked for; a larger model, or a template that this one understands",
+    "off_task": "it is not what was asked for; a larger model, a plainer template, or a judge that can tell",
+    "task_unread": "the judge did not say whether it is what was asked for; another judge, or `on_task: false`",
     "not_novel": "it is like a prompt that is there already; more topics, hotter, fewer wanted, or a larger model",
     "too_short": "hardly a word; a larger model",
     "empty_response": "nothing was said; a larger model, or a chat template that fits",

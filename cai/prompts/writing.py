@@ -1,12 +1,13 @@
 """Requests to a writer, and what of its replies is kept as a prompt. It judges nothing but whether a prompt is usable.
 
 Every reply is a row at once; which of them are kept is decided in the order of the requests, so that whoever is stopped
-and starts again finds the replies, and decides the same.
+and starts again finds the replies, and decides the same. What could be kept is held until it was checked, many at once:
+where the writer and the judge are two models, they change places twice for all of it.
 """
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from cai.asks import Asker, OnProgress, Progress, in_window
@@ -22,11 +23,13 @@ from cai.prompts.cells import Cell, meaning_of
 from cai.prompts.drafts import Useless, messages_of, text_of
 from cai.prompts.fitting import Fits, says_something
 from cai.prompts.likeness import Like
-from cai.prompts.novelty import Seen
+from cai.prompts.novelty import Near, Seen
 from cai.records import Ledger, Message, Prompt, Reject, Response, Sampling, digest
 from cai.templates import TemplateName, render, template_digest
 
 STAGE = "writing"
+OFF_TASK, UNREAD = "off_task", "task_unread"
+"""What a check finds: another thing than was asked for, or nothing that can be read."""
 
 RowsOf = Callable[[Sequence[str]], Ledger]
 """A ledger that sees the stored rows of these prompts."""
@@ -55,14 +58,19 @@ class Plan(NamedTuple):
 
 
 class Written(NamedTuple):
-    """A prompt that was kept, and how it came about."""
+    """A prompt that can be used, and how it came about: `draft_id` is the reply, to the request `asked_id`."""
 
     prompt: Prompt
     plan: Plan
     draft_id: str
+    asked_id: str
     template_digest: str
     writer_digest: str
     round: int
+
+
+Check = Callable[[Sequence[Written], Ledger, OnProgress | None], Awaitable[Sequence[Useless | None]]]
+"""Why each of these is not what was asked for, or None."""
 
 
 class Request(NamedTuple):
@@ -82,7 +90,10 @@ class Outcome(NamedTuple):
 
 
 class Writer:
-    """What all requests of a campaign share: the writer, the prompts met so far, and what was kept."""
+    """What all requests of a campaign share: the writer, the prompts met so far, and what was kept.
+
+    `fits` says of a prompt alone whether it is what was asked for, and `check` of all that are held; None: nobody does.
+    """
 
     def __init__(
         self,
@@ -98,6 +109,7 @@ class Writer:
         seed: int,
         max_concurrency: int,
         fits: Fits = says_something,
+        check: Check | None = None,
         progress: OnProgress | None = None,
     ) -> None:
         self.outcomes: list[Outcome] = []
@@ -105,8 +117,10 @@ class Writer:
         self._config, self._constitution, self._campaign = config, constitution, campaign
         self._engine, self._rows_of, self._guard, self._privacy = engine, rows_of, guard, Guard(privacy)
         self._seed, self._width, self._fits, self._progress = seed, max_concurrency, fits, progress
+        self._check = check
         self._round = self._n_wanted = self._n_before = self._n_reused_before = 0
         self._seen, self._own = Seen(), dict[str, Prompt]()
+        self._held, self._seen_held = list[Written](), Seen()
         self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
         self._kept: set[str] = set()
         self._of_cell: dict[Cell, list[Prompt]] = defaultdict(list)
@@ -126,7 +140,8 @@ class Writer:
     def plan(self, cell: Cell, *key: object) -> Plan:
         """A request for a prompt of the cell, after examples drawn by `key` from what the cell has by now."""
         rng = random.Random(digest("plan", self._campaign, *cell, *key))
-        pool = [*self._pool[cell.kind, cell.tag], *self._of_cell[cell]]
+        held = [each.prompt for each in self._held if each.plan.cell == cell]
+        pool = [*self._pool[cell.kind, cell.tag], *self._of_cell[cell], *held]
         shown = rng.sample(pool, min(self._config.shots, len(pool)))
         return Plan(cell, tuple(shown), rng.random() < self._config.dialogues)
 
@@ -145,10 +160,12 @@ class Writer:
         """No request has had an example: there was none of any kind and tag that was asked for."""
         return not self._n_shown
 
-    async def write(self, plans: Sequence[Plan], temperature: float) -> list[Written | None]:
-        """One request a plan, all at once; what came of each, None where nothing can be used. Adds to `outcomes`."""
+    async def write(self, plans: Sequence[Plan], temperature: float) -> list[Written]:
+        """One request a plan, all at once; those that can be kept, which are held until `settle`."""
+        if not plans:
+            return []
         requests = [self._request(plan) for plan in plans]
-        first, sampling = self.n_asked, self._sampling(temperature)
+        first, sampling, before = self.n_asked, self._sampling(temperature), len(self._held)
         self.n_asked += len(plans)
         self._n_shown += sum(len(plan.shown) for plan in plans)
         engine = await self._engine()
@@ -162,25 +179,66 @@ class Writer:
             return row
 
         drafts = await in_window(enumerate(requests, first), one, self._width)
-        made = [self._decide(*each, ledger) for each in zip(drafts, requests, plans, strict=True)]
-        kept: list[Written | None] = []
-        for plan, row in zip(plans, made, strict=True):
-            self.outcomes.append(Outcome(plan.cell, self._round, row.reason if isinstance(row, Reject) else ""))
-            kept.append(None if isinstance(row, Reject) else self._written(row, plan, engine.model_digest))
+        for draft, request, plan in zip(drafts, requests, plans, strict=True):
+            read = self._read(draft, request, plan, ledger)
+            if isinstance(read, Reject):
+                self.outcomes.append(Outcome(plan.cell, self._round, read.reason))
+            else:
+                self._hold(self._written(*read, request, plan, engine.model_digest))
         self.n_reused += asker.n_reused
         self._reported(Progress(STAGE, 0, None, 0, 0, 0))
-        return kept
+        return self._held[before:]
+
+    async def settle(self) -> list[Written]:
+        """Of what is held, what was asked for: it is kept, and the rest are rejects. Adds to `outcomes`."""
+        held, self._held, self._seen_held = self._held, [], Seen()
+        ledger = self._rows_of([each.asked_id for each in held])
+        found = await self._checked(held, ledger)
+        for each, why in zip(held, found, strict=True):
+            self.outcomes.append(Outcome(each.plan.cell, self._round, why.reason if why else ""))
+            if isinstance(why, Useless):
+                self._reject(why, each.asked_id, each.draft_id, text_of(each.prompt.messages), ledger)
+            if why is None:
+                self._keep(each, ledger)
+            else:
+                self._kept.discard(each.prompt.prompt_id)
+        return [each for each, why in zip(held, found, strict=True) if why is None]
+
+    async def _checked(self, held: Sequence[Written], ledger: Ledger) -> list[Useless | Reject | None]:
+        """What speaks against each, as it was decided before where it was; what was kept before stays."""
+        if self._check is None:
+            return [None] * len(held)
+        before = {each.draft_id: self._rejected(each.draft_id, ledger) for each in held}
+        new = [each for each in held if before[each.draft_id] is None and each.prompt.prompt_id not in self._own]
+        said = await self._check(new, ledger, self._checking) if new else []
+        found = dict(zip((each.draft_id for each in new), said, strict=True))
+        return [before[each.draft_id] or found.get(each.draft_id) for each in held]
+
+    def _hold(self, written: Written) -> None:
+        self._held.append(written)
+        self._seen_held.add(written.prompt)
+        self._kept.add(written.prompt.prompt_id)
+
+    def _keep(self, written: Written, ledger: Ledger) -> None:
+        self._seen.add(written.prompt)
+        self._of_cell[written.plan.cell].append(written.prompt)
+        ledger.add(written.prompt)
+
+    def _checking(self, batch: Progress) -> None:
+        if self._progress is not None:
+            self._progress(batch._replace(stage=f"round {self._round}: checking"))
 
     def _reported(self, batch: Progress) -> None:
-        """How far the round is: its prompts are done when they are kept, which is known with the whole batch."""
+        """How far the round is: its prompts are done when they are held, which is known with the whole batch."""
         if self._progress is None:
             return
         decided = self.outcomes[self._n_before :]
-        n_kept = sum(not outcome.reason for outcome in decided)
+        n_kept = sum(not outcome.reason for outcome in decided) + len(self._held)
+        n_decided = len(decided) + len(self._held)
         n_reused = self.n_reused - self._n_reused_before + batch.n_reused
-        n_requests = len(decided) + batch.n_done + batch.n_rejected - n_reused
+        n_requests = n_decided + batch.n_done + batch.n_rejected - n_reused
         stage = f"round {self._round}: {STAGE}"
-        self._progress(Progress(stage, n_kept, self._n_wanted, n_requests, n_reused, len(decided) - n_kept))
+        self._progress(Progress(stage, n_kept, self._n_wanted, n_requests, n_reused, n_decided - n_kept))
 
     def _sampling(self, temperature: float) -> Sampling:
         return Sampling(temperature, self._config.top_p, self._config.max_tokens)
@@ -204,27 +262,30 @@ class Writer:
     def _template(self, plan: Plan) -> str:
         return self._constitution.template(plan.template)
 
-    def _decide(self, draft: Response | Reject, request: Request, plan: Plan, ledger: Ledger) -> "Kept | Reject":
-        """A prompt or a reject, as it was decided before where it was; written either way."""
+    def _read(self, draft: Response | Reject, request: Request, plan: Plan, ledger: Ledger) -> "Draft | Reject":
+        """A prompt to hold, or a reject, as it was decided before where it was; what a check dropped is held again,
+        for what was asked meanwhile depends on it.
+        """
         if isinstance(draft, Reject):
             return draft
-        parents = (draft.response_id, self._campaign)
-        if (found := ledger.find(Reject, Reject.make(STAGE, "", parents=parents).reject_id)) is not None:
+        found = self._rejected(draft.response_id, ledger)
+        if found is not None and (self._check is None or found.reason not in (OFF_TASK, UNREAD)):
             return found
         read = self._prompt(draft, request, plan)
-        if isinstance(read, Prompt) and (useless := self._useless(read, plan.cell)) is not None:
+        if isinstance(read, Prompt) and found is None and (useless := self._useless(read, plan.cell)) is not None:
             read = useless
         if isinstance(read, Useless):
-            ask = request.asked.prompt_id
-            text = self._privacy.raw(draft.text)
-            reject = Reject.make(STAGE, read.reason, prompt_id=ask, parents=parents, detail=read.detail, text=text)
-            ledger.add(reject)
-            return reject
-        self._kept.add(read.prompt_id)
-        self._seen.add(read)
-        self._of_cell[plan.cell].append(read)
-        ledger.add(read)
-        return Kept(read, draft.response_id)
+            return self._reject(read, request.asked.prompt_id, draft.response_id, draft.text, ledger)
+        return Draft(read, draft.response_id)
+
+    def _rejected(self, draft_id: str, ledger: Ledger) -> Reject | None:
+        return ledger.find(Reject, Reject.make(STAGE, "", parents=(draft_id, self._campaign)).reject_id)
+
+    def _reject(self, why: Useless, asked_id: str, draft_id: str, text: str, ledger: Ledger) -> Reject:
+        said, parents = self._privacy.raw(text), (draft_id, self._campaign)
+        reject = Reject.make(STAGE, why.reason, prompt_id=asked_id, parents=parents, detail=why.detail, text=said)
+        ledger.add(reject)
+        return reject
 
     def _prompt(self, draft: Response, request: Request, plan: Plan) -> Prompt | Useless:
         if draft.finish_reason == "length":
@@ -249,19 +310,23 @@ class Writer:
             return Useless(refused.reason, refused.detail)
         if prompt.prompt_id in self._own and prompt.prompt_id not in self._kept:
             return None
-        near = self._seen.nearest(prompt)
+        near = _nearer(self._seen.nearest(prompt), self._seen_held.nearest(prompt))
         if near is None or near.similarity < self._config.novelty:
             return None
         return Useless("not_novel", f"{near.similarity:.2f} like prompt {near.prompt_id}")
 
-    def _written(self, kept: "Kept", plan: Plan, writer_digest: str) -> Written:
+    def _written(self, prompt: Prompt, draft_id: str, request: Request, plan: Plan, writer_digest: str) -> Written:
         named = template_digest(self._template(plan))
-        return Written(kept.prompt, plan, kept.draft_id, named, writer_digest, self._round)
+        return Written(prompt, plan, draft_id, request.asked.prompt_id, named, writer_digest, self._round)
 
 
-class Kept(NamedTuple):
+class Draft(NamedTuple):
     prompt: Prompt
     draft_id: str
+
+
+def _nearer(a: Near | None, b: Near | None) -> Near | None:
+    return max((near for near in (a, b) if near), key=lambda near: (near.similarity, near.prompt_id), default=None)
 
 
 class Tally(NamedTuple):

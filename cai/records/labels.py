@@ -73,7 +73,8 @@ class Comparison:
 class Rating:
     """One response put on a written scale by a judge. Raw values; read by `cai.verdict.expected_value`.
 
-    `logps` are the log-probabilities (nats) of the marks of the scale, from its lowest; `mass_outside` is the
+    `logps` are the log-probabilities (nats) of the marks of the scale, from its lowest, or of the options of a closed
+    question, in their order; `mass_outside` is the
     probability of saying none of them.
     """
 
