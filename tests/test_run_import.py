@@ -13,7 +13,7 @@ from scripted_run import changed, serve, write_profile
 
 from cai.config import load_profile
 from cai.errors import DataError
-from cai.records import Prompt
+from cai.records import Prompt, Reject
 from flows.runs import RunFolder, create_run, open_run
 from flows.session import Session
 from flows.steps import import_prompts
@@ -40,7 +40,9 @@ class DyingStore(Store):
         if self.moment == "between the tables of the first":
             super().append([row for row in rows if isinstance(row, Prompt)], index=index)
             die()
-        if self.moment == "at near duplicates" and any(row.reason == "near_duplicate" for row in rows[:1]):
+        if self.moment == "at near duplicates" and any(
+            isinstance(row, Reject) and row.reason == "near_duplicate" for row in rows
+        ):
             die()
         return super().append(rows, index=index)
 
