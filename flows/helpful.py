@@ -1,6 +1,8 @@
 """Replies of the seed model to helpful prompts, which SFT reads beside the revisions: a step of the generation child.
 
-echo '{"step": "helpful"}' | python -m flows.steps cai-home RUN_ID
+    echo '{"step": "helpful"}' | python -m flows.steps cai-home RUN_ID
+
+What is mixed, and in which share, `sft_set` decides.
 """
 
 from collections.abc import Sequence

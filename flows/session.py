@@ -1,5 +1,5 @@
 """What every step of the generation child works with: one run, its tables, its engine, and a way to say how far it is.
-The steps are in `steps.py`, `helpful.py`, `labelling.py` and `registering.py`.
+The steps are in `steps.py`, `import_step.py`, `helpful.py`, `labelling.py` and `registering.py`.
 """
 
 import time

@@ -14,9 +14,9 @@ from scripted_run import changed, serve, write_profile
 from cai.config import load_profile
 from cai.errors import DataError
 from cai.records import Prompt, Reject
+from flows.import_step import import_prompts
 from flows.runs import RunFolder, create_run, open_run
 from flows.session import Session
-from flows.steps import import_prompts
 from storage.seen import IdsOnDisk
 from storage.store import Store
 
