@@ -1,11 +1,9 @@
 """Prompts into the tables, in batches: read, met before or not, held out or not, committed. Memory does not grow with
-the input, and an import that was killed goes on where it was. `cai prompts import` and a run's first step call it.
+the input, and an import that was killed goes on where it was. `cai prompts import` and a run's steps call it.
 """
 
 import gc
-import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,18 +18,16 @@ from cai.records import Contamination, Prompt, Reject, digest
 from cai.smallworld import world
 from cai.splits import Split
 from flows.held_out import without_held_out
-from flows.runs import source_digest, write_atomically
+from flows.import_state import ImportState
+from flows.runs import source_digest
 from storage.delta import locked
 from storage.import_report import ImportReport
 from storage.imports import Parsed, duplicate, parse, small_world
-from storage.seen import SeenIds
+from storage.seen import IdsOnDisk, SeenIds
 from storage.store import Store
 
 BATCH_ROWS, BATCH_CHARS = 20_000, 32 * 2**20
 """What is in memory at a time: so many rows, or so much text."""
-
-
-_STATE, _SEEN = "state.json", "seen.bin"
 
 
 class Batch(NamedTuple):
@@ -40,6 +36,10 @@ class Batch(NamedTuple):
     prompts: list[Prompt]
     rejects: list[Reject]
     contaminations: list[Contamination]
+    answers: Mapping[str, str]
+    """By prompt, where a prompt came with one: the source names an `answer_column`."""
+    is_new: bool
+    """The home had none of these prompts, and has them as they are here."""
 
 
 class Import(NamedTuple):
@@ -58,6 +58,65 @@ class Import(NamedTuple):
     generated: Sequence[Prompt] = ()
     """Rows of the source `generated`."""
     privacy: PrivacyConfig = PrivacyConfig()
+    before: Collection[str] = ()
+    """Ids of prompts that count as met when the import begins."""
+
+
+class Importing:
+    """An import under way."""
+
+    def __init__(self, store: Store, wish: Import, state: ImportState) -> None:
+        self._store, self._wish, self._state = store, wish, state
+
+    @property
+    def report(self) -> ImportReport:
+        """What was counted so far, also before a kill."""
+        return self._state.report
+
+    def ids(self, name: str) -> IdsOnDisk:
+        """A file of ids that goes with this import: what is added while a batch is at hand counts once it is noted."""
+        return self._state.ids(name)
+
+    def batches(self) -> Iterator[Batch]:
+        """Each batch once it is committed; after a kill, from the batch on that was not noted.
+
+        It is noted as done when the next one is asked for.
+        """
+        state, wish = self._state, self._wish
+        privacy = Guard(wish.privacy, state.report.personal)
+        for number in range(state.source, len(wish.sources)):
+            source = wish.sources[number]
+            for group in _groups(_rows(source, wish, state.row, privacy), wish.batch_rows):
+                batch = _checked(self._store, source, wish, group, state.seen, privacy)
+                if not wish.dry_run:
+                    batch = _committed(self._store, batch)
+                state.report.count(len(group), batch.prompts, batch.rejects, batch.contaminations)
+                state.report.personal = privacy.tally()
+                yield batch
+                met = dict.fromkeys(row.prompt.prompt_id for row in group if isinstance(row, Parsed))
+                state.note(number, state.row + len(group), list(met))
+                gc.collect(1)
+            state.note(number + 1, 0, [])
+
+
+@contextmanager
+def importing(store: Store, wish: Import) -> Iterator[Importing]:
+    """An import to go through. What a kill or an error leaves of the block goes on; where it ends well, its state and
+    its files of ids are gone.
+
+    Every row becomes a prompt or a reject with its reason; prompts that are stored already stay as they are. Each batch
+    is committed before it is noted as done, and ids are digests of what rows say: a batch that a kill cut short is done
+    again and changes nothing, so the tables are those of an import that nobody stopped.
+
+    Raises:
+        DataError: see `storage.imports.parse`.
+        StorageError: a table could not be written; what was committed stays, and the same import goes on from there.
+            Or another process has been at the same import for five minutes.
+    """
+    lock = nullcontext() if wish.folder is None else locked(wish.folder.with_name(f"{wish.folder.name}.lock"))
+    with lock, closing(ImportState(wish.folder, wish.before)) as state:
+        yield Importing(store, wish, state)
+        state.forget()
 
 
 def run_import(
@@ -66,29 +125,23 @@ def run_import(
     take: Callable[[Batch], object] = lambda _: None,
     progress: Callable[[ImportReport], object] = lambda _: None,
 ) -> ImportReport:
-    """Every row becomes a prompt or a reject with its reason; prompts that are stored already stay as they are.
-
-    Each batch is committed before it is noted as done, and ids are digests of what rows say: a batch that a kill cut
-    short is done again and changes nothing, so the tables are those of an import that nobody stopped.
+    """The whole of an import; see `importing`.
 
     Args:
         store: the tables; a dry run only reads them.
         wish: what is imported.
-        take: gets each batch once it is committed; after a kill, from the batch on that was not noted.
+        take: gets each batch.
         progress: gets the counts after each batch.
-
-    Raises:
-        DataError: see `storage.imports.parse`.
-        StorageError: a table could not be written; what was committed stays, and the same import goes on from there.
-            Or another process has been at the same import for five minutes.
     """
-    lock = nullcontext() if wish.folder is None else locked(wish.folder.with_name(f"{wish.folder.name}.lock"))
-    with lock, _collector_at_rest():
-        return _import(store, wish, take, progress)
+    with importing(store, wish) as under_way, collector_at_rest():
+        for batch in under_way.batches():
+            take(batch)
+            progress(under_way.report)
+        return under_way.report
 
 
 @contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def collector_at_rest() -> Iterator[None]:
     """Rows refer to each other in no circle, and the collector's looking for one takes a fifth of an import. What
     libraries leave is collected after each batch.
     """
@@ -99,31 +152,6 @@ def _collector_at_rest() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-def _import(
-    store: Store, wish: Import, take: Callable[[Batch], object], progress: Callable[[ImportReport], object]
-) -> ImportReport:
-    state = _State.open(wish.folder)
-    privacy = Guard(wish.privacy, state.report.personal)
-    with closing(state.seen):
-        for number, source in enumerate(wish.sources):
-            if number < state.source:
-                continue
-            rows = _rows(source, wish, state.row, privacy)
-            for group in _groups(rows, wish.batch_rows):
-                batch = _checked(store, source, wish, group, state.seen, privacy)
-                if not wish.dry_run:
-                    batch = _committed(store, batch)
-                take(batch)
-                state.report.count(len(group), *batch)
-                state.report.personal = privacy.tally()
-                state.note(number, state.row + len(group), group)
-                progress(state.report)
-                gc.collect(1)
-            state.note(number + 1, 0, [])
-    state.forget()
-    return state.report
 
 
 _Row = Parsed | Prompt | Reject
@@ -160,6 +188,7 @@ def _checked(
     if any(row.prompt.expected is not None and row.prompt.prompt_id in first for row in parsed):
         first |= {key: row.expected for key, row in store.find_all(Prompt, list(first)).items()}
     rows: list[Prompt | Reject] = []
+    answers: dict[str, str] = {}
     for row in group:
         if not isinstance(row, Parsed):
             rows.append(row)
@@ -170,9 +199,11 @@ def _checked(
         else:
             first[prompt.prompt_id] = prompt.expected
             rows.append(prompt)
+            if row.answer is not None:
+                answers[prompt.prompt_id] = row.answer
     checked, repeats = without_held_out(rows, wish.guard)
     prompts = [row for row in checked if isinstance(row, Prompt)]
-    return Batch(prompts, [row for row in checked if isinstance(row, Reject)], repeats)
+    return Batch(prompts, [row for row in checked if isinstance(row, Reject)], repeats, answers, is_new=False)
 
 
 def _placed(prompt: Prompt, source: PromptSource, split: Split | None) -> Prompt | None:
@@ -183,13 +214,13 @@ def _placed(prompt: Prompt, source: PromptSource, split: Split | None) -> Prompt
 
 
 def _committed(store: Store, batch: Batch) -> Batch:
-    store.append([*batch.prompts, *batch.rejects, *batch.contaminations], index=False)
+    written = store.append([*batch.prompts, *batch.rejects, *batch.contaminations], index=False)
     refused = {row.prompt_id: row for row in _refused_by_home(store, batch.prompts)}
     store.append(list(refused.values()), index=False)
-    return Batch(
-        [prompt for prompt in batch.prompts if prompt.prompt_id not in refused],
-        [*batch.rejects, *refused.values()],
-        batch.contaminations,
+    return batch._replace(
+        prompts=[prompt for prompt in batch.prompts if prompt.prompt_id not in refused],
+        rejects=[*batch.rejects, *refused.values()],
+        is_new=written.get("prompts", 0) == len(batch.prompts),
     )
 
 
@@ -223,38 +254,6 @@ def _refused_by_home(store: Store, prompts: Sequence[Prompt]) -> Iterator[Reject
 def _reject(prompt: Prompt, reason: str, detail: str) -> Reject:
     parents = (prompt.prompt_id, str(prompt.expected))
     return Reject.make("import", reason, prompt_id=prompt.prompt_id, parents=parents, detail=detail)
-
-
-class _State:
-    """How far an import is: the source, its rows that are done, and the counts; and the ids of all prompts so far."""
-
-    def __init__(self, folder: Path | None, source: int, row: int, report: ImportReport, seen: SeenIds) -> None:
-        self.source, self.row, self.report, self.seen = source, row, report, seen
-        self._folder = folder
-
-    @staticmethod
-    def open(folder: Path | None) -> "_State":
-        if folder is None:
-            return _State(None, 0, 0, ImportReport(), SeenIds(None))
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / _STATE
-        body = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        report = ImportReport.from_json(body.get("report", {}))
-        seen = SeenIds(folder / _SEEN, body.get("n_seen", 0))
-        return _State(folder, body.get("source", 0), body.get("row", 0), report, seen)
-
-    def note(self, source: int, row: int, group: Sequence[_Row]) -> None:
-        """A batch is committed: the ids first, then what makes them count."""
-        self.seen.add(list(dict.fromkeys(each.prompt.prompt_id for each in group if isinstance(each, Parsed))))
-        self.source, self.row = source, row
-        if self._folder is not None:
-            body = {"source": source, "row": row, "n_seen": self.seen.n, "report": self.report.to_json()}
-            write_atomically(self._folder / _STATE, json.dumps(body))
-
-    def forget(self) -> None:
-        if self._folder is not None:
-            (self._folder / _STATE).unlink()
-            shutil.rmtree(self._folder)
 
 
 def import_folder(

@@ -1,10 +1,12 @@
 """Which prompts of a run or a home repeat another in other words, as rejects; `cai/coverage/near.py` decides."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from cai.coverage.near import NearDuplicates, Repeat
 from cai.records import Prompt, Reject
+from flows.importing import Batch
+from storage.seen import IdsOnDisk
 from storage.store import Store
 
 GROUP = 10_000
@@ -16,22 +18,32 @@ _SAYS = {
 }
 
 
-class Compared(NamedTuple):
-    repeats: list[Repeat]
-    n_of_templates: int
-    """Prompts that are near more than `TEMPLATE` others, and stay."""
-
-
-def compared(store: Store, prompt_ids: Sequence[str]) -> Compared:
-    """Of stored prompts, those that repeat one before them in this order. Texts are in memory by the group."""
-    finder = NearDuplicates()
-    for start in range(0, len(prompt_ids), GROUP):
-        group = prompt_ids[start : start + GROUP]
+def take_stored(finder: NearDuplicates, store: Store, groups: Iterable[Sequence[str]]) -> None:
+    """Stored prompts by their ids, in this order. Texts are in memory by the group."""
+    for group in groups:
         found = store.find_all(Prompt, group)
         for prompt_id in group:
             finder.add(found[prompt_id])
-    repeats = finder.repeats()
-    return Compared(repeats, finder.n_of_templates)
+
+
+def take_batch(finder: NearDuplicates, store: Store, batch: Batch) -> None:
+    """The prompts of an import, as the home has them: it may have learnt of one before what is expected of it."""
+    if not batch.is_new:
+        return take_stored(finder, store, [[prompt.prompt_id for prompt in batch.prompts]])
+    for prompt in batch.prompts:
+        finder.add(prompt)
+
+
+def reject(store: Store, repeats: Sequence[Repeat], ids: IdsOnDisk) -> Counter[str]:
+    """Store a reject for each repeat and add its id to `ids`. Returns how many prompts of each kind these are."""
+    kinds = Counter[str]()
+    for start in range(0, len(repeats), GROUP):
+        group = repeats[start : start + GROUP]
+        rejects = rejects_of(group)
+        store.append(rejects, index=False)
+        ids.add([row.reject_id for row in rejects])
+        kinds.update(row.kind for row in store.find_all(Prompt, [repeat.prompt_id for repeat in group]).values())
+    return kinds
 
 
 def rejects_of(repeats: Iterable[Repeat], stage: str = "import") -> list[Reject]:

@@ -143,7 +143,8 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Seq
     seen: dict[str, str | None] = dict.fromkeys(ids)
     sources = () if profile.helpful is None else profile.helpful.prompts
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen, privacy))
-    unanswered = (row.prompt for row in answered if isinstance(row, tuple) and row.answer is None)
+    trained_on = (row for row in answered if isinstance(row, tuple) and row.prompt.split == "train")
+    unanswered = (row.prompt for row in trained_on if row.answer is None)
     helpful = _sampled((prompt for prompt in unanswered if guard.refusal(prompt) is None), n_sample)
     asked = read_sets(profile.evaluation.prompts, profile.seed, privacy).asked()
     return Work(prompts, helpful, _sampled(iter(asked), n_sample))

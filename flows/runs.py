@@ -7,8 +7,9 @@ run; any edit gives another run, which finds the rows it shares with earlier one
 import datetime
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from storage.generated import generated_prompts
 from storage.hub import HUB, is_dataset
 from storage.place import has_tables
 from storage.store import Store
+
+_IDS, _IDS_AT_A_TIME = pa.schema({"id": pa.string()}), 100_000
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class RunFolder:
         column: list[str] = pq.read_table(self.path / "ids" / f"{name}.parquet")["id"].to_pylist()
         return column
 
+    def n_ids(self, name: str) -> int:
+        return int(pq.read_metadata(self.path / "ids" / f"{name}.parquet").num_rows)
+
     def ids_of(self, name: str) -> list[str]:
         """The row ids that a step left, one shard after the other where it worked in shards.
 
@@ -84,10 +90,14 @@ class RunFolder:
         names = ("prompts", "helpful-prompts", *people)
         return [row_id for n in names if (self.path / "ids" / f"{n}.parquet").is_file() for row_id in self.ids(n)]
 
-    def save_ids(self, name: str, ids: Collection[str]) -> None:
-        path = self.path / "ids" / f"{name}.parquet"
-        table = pa.table({"id": pa.array(list(ids), pa.string())})
-        replace_with(path, lambda temporary: pq.write_table(table, temporary))
+    def save_ids(self, name: str, ids: Iterable[str]) -> None:
+        def write(path: Path) -> None:
+            rows = iter(ids)
+            with pq.ParquetWriter(path, _IDS) as file:
+                while group := list(islice(rows, _IDS_AT_A_TIME)):
+                    file.write_table(pa.table({"id": group}, schema=_IDS))
+
+        replace_with(self.path / "ids" / f"{name}.parquet", write)
 
 
 def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:

@@ -1,11 +1,10 @@
 """What every step of the generation child works with: one run, its tables, its engine, and a way to say how far it is.
-The steps are in `steps.py`, `labelling.py` and `registering.py`.
+The steps are in `steps.py`, `import_step.py`, `helpful.py`, `labelling.py` and `registering.py`.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from typing import Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal
 
 from cai.asks import Progress
 from cai.engines.slot import EngineSlot
@@ -17,7 +16,6 @@ from flows.supervise import mark
 from storage.ledger import TableLedger
 from storage.store import Store
 
-T = TypeVar("T")
 SHARD = 5_000  # prompts: memory is bounded by it, and a retry repeats at most its unfinished rows
 COMMIT_EVERY_S = 2.0  # what a kill loses at most
 COMMITS_PER_S = 4  # to one table, by all workers of a run; in object storage each is several round trips
@@ -54,7 +52,7 @@ class Session:
         return [found[prompt_id] for prompt_id in ids]
 
     def n_shards(self) -> int:
-        return -(-len(self.run.ids("prompts")) // shard_size(self.run))
+        return -(-self.run.n_ids("prompts") // shard_size(self.run))
 
     def pairs(self, shard: int, round: int) -> tuple[list[ResponsePair], list[Reject]]:
         ids = self.run.ids(f"{at_round('candidates', round)}-{shard}")
@@ -76,10 +74,3 @@ def report_progress(progress: Progress) -> None:
 
 
 _latest_s = 0.0
-
-
-def in_groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The rows in lists of at most `size`: what is in memory at a time."""
-    source = iter(rows)
-    while group := list(islice(source, size)):
-        yield group

@@ -9,23 +9,17 @@ import asyncio
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cai import gate
 from cai.candidates import sample_responses
-from cai.config import SamplingConfig
-from cai.config.prompts import GENERATED
 from cai.critique import run_chains
-from cai.errors import DataError
 from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
 from cai.privacy import Guard
 from cai.records import (
     Comparison,
-    Prompt,
     Rating,
     Reject,
     Response,
@@ -33,72 +27,19 @@ from cai.records import (
 )
 from cai.report.build import build_report
 from cai.report.text import metric_names, results_text
-from flows import accounts, gating, near_duplicates, probing, reporting, shown
-from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained, without_held_out
-from flows.importing import Batch, Import, run_import
+from flows import accounts, gating, probing, reporting, shown
+from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained
+from flows.helpful import helpful
+from flows.import_step import import_prompts
 from flows.labelling import labels, preferences, try_judges
 from flows.markdown import table
 from flows.registering import promote, register
 from flows.rounds import at_round
 from flows.runs import RunFolder, open_run, write_atomically
-from flows.session import MANY_FILES, SHARD, Session, in_groups, report_progress
+from flows.session import MANY_FILES, Session, report_progress
 from flows.supervise import mark
 from storage.evaluation_sets import read_sets
 from storage.exports import export_sft
-from storage.imports import Answered, Seen, read_answered
-from storage.store import Store
-
-
-def import_prompts(session: Session) -> dict[str, Any]:
-    """Every source of the profile into the `prompts` table; what cannot be used, or repeats another, into `rejects`."""
-    run = session.run
-    session.record("running")
-    ids: list[str] = []
-    rejected: list[str] = []
-
-    def take(batch: Batch) -> None:
-        ids.extend(prompt.prompt_id for prompt in batch.prompts)
-        rejected.extend(reject.reject_id for reject in batch.rejects)
-        mark("progress", {"stage": "prompts", "n_done": len(ids) + len(rejected)})
-
-    guard = guard_of(session.store, run.profile)
-    generated = written(run, session.store)
-    wish = Import(run.profile.prompts, guard, seed=run.profile.seed, generated=generated, privacy=run.profile.privacy)
-    imported = run_import(session.store, wish, take)
-    kinds, n_of_templates = Counter(imported.kinds), 0
-    if run.profile.near_duplicates == "reject":
-        compared = near_duplicates.compared(session.store, ids)
-        repeated, n_of_templates = near_duplicates.rejects_of(compared.repeats), compared.n_of_templates
-        session.store.append(repeated)
-        gone = {reject.prompt_id for reject in repeated}
-        ids[:] = [prompt_id for prompt_id in ids if prompt_id not in gone]
-        kinds.subtract(prompt.kind for prompt in session.store.find_all(Prompt, sorted(gone)).values())
-        rejected += [reject.reject_id for reject in repeated]
-    if not ids:
-        raise DataError(
-            f"none of the {len(rejected)} rows in {[s.path for s in run.profile.prompts]} is a usable prompt; "
-            "`cai sql rejects` says why"
-        )
-    run.save_ids("prompts", ids)
-    run.save_ids("rejected-prompts", rejected)
-    n_in = len(ids) + len(rejected)
-    return {
-        "n_in": n_in,
-        "n_out": len(ids),
-        "n_rejected": len(rejected),
-        "n_shards": session.n_shards(),
-        "n_of_templates": n_of_templates,
-        "kinds": dict(kinds),
-        "personal": imported.personal,
-    }
-
-
-def written(run: RunFolder, store: Store) -> tuple[Prompt, ...]:
-    """The prompts of the source `generated`, as they were when the run began."""
-    if all(source.path != GENERATED for source in run.profile.prompts):
-        return ()
-    found = store.find_all(Prompt, ids := run.ids(GENERATED))
-    return tuple(found[prompt_id] for prompt_id in ids)
 
 
 async def chains(session: Session, shard: int) -> dict[str, Any]:
@@ -121,65 +62,6 @@ async def chains(session: Session, shard: int) -> dict[str, Any]:
     run.save_ids(f"revisions-{shard}", result.revision_ids)
     run.save_ids(f"last-revisions-{shard}", result.last_revision_ids)
     return _counts(result) | {"n_in": result.n_prompts, "n_out": result.n_done}
-
-
-async def helpful(session: Session) -> dict[str, Any]:
-    """One reply of the seed model to each helpful prompt, or the one that came with it; a cut-off reply is a reject."""
-    run, config = session.run, session.run.profile.helpful
-    assert config is not None, "the flow leaves this step out where the profile has no `helpful`"
-    seen: Seen = dict.fromkeys(run.ids("prompts"))  # what is revised must not be trained on unrevised
-    ids: list[str] = []
-    prompt_ids: list[str] = []
-    not_imported: list[str] = []
-    privacy = Guard(run.profile.privacy)
-    rows = chain.from_iterable(read_answered(source, run.profile.seed, seen, privacy) for source in config.prompts)
-    guard = guard_of(session.store, run.profile)
-    for group in in_groups(rows, SHARD):
-        fit, repeats = without_held_out([row.prompt if isinstance(row, Answered) else row for row in group], guard)
-        rejects = [row for row in fit if isinstance(row, Reject)]
-        answered = [
-            row for row, kept in zip(group, fit, strict=True) if isinstance(row, Answered) and row.prompt is kept
-        ]
-        session.store.append([*rejects, *repeats, *(row.prompt for row in answered)])
-        ids += [reply.response_id for reply in await _replies(session, answered, config.response)]
-        prompt_ids += [row.prompt.prompt_id for row in answered]
-        not_imported += [row.reject_id for row in rejects]
-    run.save_ids("helpful", ids)
-    run.save_ids("helpful-prompts", prompt_ids)
-    run.save_ids("rejected-helpful", not_imported)
-    n_in = len(prompt_ids) + len(not_imported)
-    return {"n_in": n_in, "n_out": len(ids), "n_rejected": n_in - len(ids), "personal": privacy.tally()}
-
-
-async def _replies(session: Session, rows: Sequence[Answered], sampling: SamplingConfig) -> list[Response]:
-    """The replies that came with their prompts, and the seed model's to the others, as far as they end."""
-    given = [Response.given(p.prompt_id, text, p.source) for p, text in rows if text is not None]
-    session.store.append(given)
-    prompts = [prompt for prompt, text in rows if text is None]
-    if not prompts:
-        return given
-    run = session.run
-    engine = await session.engines.get(run.profile.engine, session.seed_model)
-    with session.ledger([p.prompt_id for p in prompts], (Response, Reject)) as ledger:
-        sampled = await sample_responses(
-            prompts,
-            engine=engine,
-            ledger=ledger,
-            sampling=sampling.sampling(),
-            k=1,
-            seed=run.profile.seed,
-            stage="initial",
-            max_concurrency=run.profile.engine.max_concurrency,
-            progress=report_progress,
-        )
-    session.store.append([_cut_off(reply) for reply in sampled if reply.finish_reason == "length"])
-    return [*given, *(reply for reply in sampled if reply.finish_reason != "length")]
-
-
-def _cut_off(reply: Response) -> Reject:
-    detail = f"a reply of {reply.n_tokens} tokens was cut off; raise `helpful.response.max_tokens`"
-    parents = (reply.response_id,)
-    return Reject.make("helpful", "cut_off", prompt_id=reply.prompt_id, parents=parents, detail=detail, text=reply.text)
 
 
 def sft_set(session: Session) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Ids that were met before, on disk: 16 bytes each in a file that only grows, read through in bounded memory."""
+"""Ids on disk: 16 bytes each in a file that only grows, read through in bounded memory."""
 
 import os
 import tempfile
 import weakref
 from collections.abc import Collection, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ _BITS = 22
 """Of 20,000 ids one in 200 strangers shares such a prefix, and only these are compared whole."""
 
 
-class SeenIds:
-    """Ids of 32 hex digits. Looking for a batch reads the file once, at some 40 million ids a second.
+class IdsOnDisk:
+    """Ids of 32 hex digits, in the order they were added.
 
     Args:
         path: where they are kept for a later process; None keeps them in a file that is gone with this one.
@@ -31,6 +32,31 @@ class SeenIds:
         weakref.finalize(self, self._file.close)
         self.n = n
 
+    def add(self, ids: Collection[str]) -> None:
+        self._file.seek(0, 2)
+        self._file.write(bytes.fromhex("".join(ids)))
+        self._file.flush()
+        if self._is_kept:
+            os.fsync(self._file.fileno())
+        self.n += len(ids)
+
+    def groups(self, size: int) -> Iterator[list[str]]:
+        """Those that are there when it is asked, so many at a time."""
+        for start in range(0, self.n, size):
+            self._file.seek(start * _BYTES)
+            text = self._file.read(min(size, self.n - start) * _BYTES).hex()
+            yield [text[at : at + 2 * _BYTES] for at in range(0, len(text), 2 * _BYTES)]
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self.groups(_CHUNK))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class SeenIds(IdsOnDisk):
+    """Ids that were met before. Looking for a batch reads the file once, at some 40 million ids a second."""
+
     def find(self, ids: Collection[str]) -> set[str]:
         """Those of `ids` that were added before."""
         if not ids or not self.n:
@@ -43,17 +69,6 @@ class SeenIds:
             alike = chunk.reshape(-1, 2)[marked[_prefixes(chunk)]]
             found.update(wanted.intersection(map(bytes, alike.view(np.uint8).reshape(-1, _BYTES))))
         return {key.hex() for key in found}
-
-    def add(self, ids: Collection[str]) -> None:
-        self._file.seek(0, 2)
-        self._file.write(bytes.fromhex("".join(ids)))
-        self._file.flush()
-        if self._is_kept:
-            os.fsync(self._file.fileno())
-        self.n += len(ids)
-
-    def close(self) -> None:
-        self._file.close()
 
     def _chunks(self) -> Iterator[NDArray[np.uint64]]:
         self._file.seek(0)

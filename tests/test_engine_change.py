@@ -19,10 +19,11 @@ from cai.feedback import Labelling, ResponsePair, label
 from cai.labels.engine_change import EngineChange, Renamed, compare, passed, slice_of
 from cai.ledger import MemoryLedger
 from cai.records import Comparison, Message, Prompt, Response, digest
+from flows.import_step import import_prompts
 from flows.labelling import labels
 from flows.runs import RunFolder, create_run
 from flows.session import Session
-from flows.steps import candidates, import_prompts
+from flows.steps import candidates
 from storage.store import Store
 
 CONSTITUTION = Constitution("c", "", (Principle("kind", "kind", 1.0, (), ("preference",), "", "", "Kinder?"),))

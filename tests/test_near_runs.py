@@ -82,6 +82,15 @@ def test_how_many_prompts_stay_as_a_template_is_said(tmp_path, profile):
     assert n >= 22 and f"{n} kept" in reporting.gather(run, Store(run.home)).facts["prompts of a template"]
 
 
+def test_prompts_are_compared_as_the_home_has_them(tmp_path, profile):
+    """Two that differ in case alone are two, where a home knows what is expected of one of them."""
+    (tmp_path / "first.jsonl").write_text('{"prompt": "why?"}\n')
+    (tmp_path / "second.jsonl").write_text('{"prompt": "WHY?"}\n')
+    Store(tmp_path / "home").append([replace(asked("why?"), expected="because")])
+    run = run_steps(create_run(load_profile(profile), tmp_path / "home"), "prompts")
+    assert run.ids("prompts") == [asked("why?").prompt_id, asked("WHY?").prompt_id]
+
+
 def test_a_profile_may_keep_them(tmp_path, profile):
     kept = load_profile(with_setting(profile, near_duplicates="keep"))
     assert run_steps(create_run(kept, tmp_path / "home"), "prompts").result("prompts")["n_out"] == 9

@@ -15,11 +15,11 @@ from cai.config import load_profile
 from cai.errors import ConfigError, DataError
 from cai.records import Attempt, Prompt, Rating, Reject, Response
 from cai.smallworld.world import combos
+from flows.import_step import import_prompts
 from flows.plan_writing import plan_writing
 from flows.planning import Wish as Planned
 from flows.runs import create_run, plan_run
 from flows.session import Session
-from flows.steps import import_prompts
 from flows.supervise import run_step
 from flows.writing import Wish, write
 from storage.store import Store

@@ -13,11 +13,11 @@ from cai.errors import ConfigError, DataError
 from cai.records import Comparison, Prompt, Reject, Revision, Rollout, Run, digest
 from cai.training.rollouts import Sample, as_row, write_parquet
 from flows import accounts
+from flows.import_step import import_prompts
 from flows.recording import failure_recorded
 from flows.registering import left_by_training
 from flows.runs import create_run, open_run
 from flows.session import Session
-from flows.steps import import_prompts
 from storage.store import Store
 
 

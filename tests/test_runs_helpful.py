@@ -11,8 +11,9 @@ from scripted_run import changed, serve, write_profile
 
 from cai.config import load_profile
 from cai.errors import DataError
-from cai.records import Reject, Response
-from flows import accounts, reporting
+from cai.records import Prompt, Reject, Response
+from flows import accounts, planning, reporting
+from flows.held_out import guard_of
 from flows.runs import create_run
 from flows.session import Session
 from flows.steps import sft_set
@@ -61,6 +62,17 @@ def test_helpful_replies_are_mixed_into_the_revisions(tmp_path, profile):
     assert {row.text for row in given} == {f"number {i}" for i in range(5)}
     serve(run, {"step": "helpful"})
     assert len(Store(tmp_path / "home").read(Reject)) == 3, "asked again, it finds what it has"
+
+
+def test_what_a_file_of_helpful_prompts_holds_out_is_not_trained_on(tmp_path, profile):
+    (tmp_path / "helpful.txt").write_text("".join(f"how do i bake number {i}?\n" for i in range(40)))
+    source = {"path": str(tmp_path / "helpful.txt"), "eval_share": 0.3}
+    path = changed(profile(), helpful={"prompts": [source], "share": 0.3}, sft={})
+    run = create_run(load_profile(path), tmp_path / "home")
+    serve(run, {"step": "prompts"}, {"step": "helpful"})
+    store, kept = Store(run.home), run.ids("helpful-prompts")
+    assert 20 < len(kept) < 40 and {row.split for row in store.find_all(Prompt, kept).values()} == {"train"}
+    assert planning.work_of(run.profile, 100, guard_of(store, run.profile), []).helpful.n == len(kept)
 
 
 def test_too_few_helpful_replies_stop_the_run(tmp_path, profile):

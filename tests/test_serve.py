@@ -43,11 +43,11 @@ from cai.config import load_profile
 from cai.records import Prompt, Run
 from cai.turns import accelerator, taken
 from flows.artifacts import Progress
+from flows.import_step import import_prompts
 from flows.pipeline import constitutional_ai
 from flows.runs import create_run, profile_with
 from flows.session import Session
 from flows.shards import RESTARTS
-from flows.steps import import_prompts
 from flows.supervise import StepFailed
 from flows.waiting import AWAITING
 from storage.store import Store

@@ -90,7 +90,11 @@ class _Edges(NamedTuple):
 
 
 class NearDuplicates:
-    """Takes prompts one by one, and keeps of each the numbers of its words, four bytes a word. An id counts once."""
+    """Takes prompts one by one, and keeps of each the numbers of its words, four bytes a word. An id counts once.
+
+    Memory grows with the prompts: of ten words, 0.3 KB each, and 0.7 KB while `repeats` is at work; of forty, 0.5 KB,
+    and then 4 KB, most of it the index, which has the signature of each that is long enough in `N_BANDS` bands.
+    """
 
     def __init__(self) -> None:
         self._ids: dict[str, None] = {}
@@ -100,6 +104,7 @@ class NearDuplicates:
         self._last_turns = array("Q")  # where each begins
         self._edges: list[_Edges | None] = []
         self._settings: list[bytes] = []  # what the system says, and what is expected
+        self._known_settings: dict[bytes, bytes] = {}  # nearly all have the same, which is held once
         self.n_of_templates = 0
         """Of the prompts that `repeats` has looked at, those that stay because they share a template."""
 
@@ -114,7 +119,8 @@ class NearDuplicates:
         self._edges.append(_Edges(lengths[0], lengths[-1]) if len(lengths) > 1 else None)
         self._starts.append(len(self._words))
         told = (m.content.encode() for m in prompt.messages if m.role == "system")
-        self._settings.append(_digest(str(prompt.expected).encode(), *told))
+        setting = _digest(str(prompt.expected).encode(), *told)
+        self._settings.append(self._known_settings.setdefault(setting, setting))
 
     def _take(self, turns: Iterable[str]) -> list[int]:
         """How many words each line has, of those that have one."""
