@@ -49,7 +49,7 @@ def test_a_machine_with_everything_misses_nothing():
         ({"has_smallworld": False}, "smallworld", "pip install"),
         ({"home_is_writable": False}, "home", "CAI_HOME"),
         ({"disk_gib": 0.2}, "home", "space"),
-        ({"prefect_url": "http://127.0.0.1:1/api"}, "prefect server", "prefect server start"),
+        ({"prefect_url": "http://127.0.0.1:1/api"}, "prefect server", "python -m flows.prefect_server"),
     ],
 )
 def test_what_is_missing_is_named_with_the_command_that_mends_it(change, name, mend):

@@ -174,7 +174,7 @@ def _prefect(machine: Machine) -> Finding:
     if machine.prefect_answers:
         return Finding("prefect server", "ok", f"{machine.prefect_url} answers")
     told = f"PREFECT_API_URL is {machine.prefect_url}, and nothing answers there"
-    return Finding("prefect server", "missing", told, "prefect server start, or unset PREFECT_API_URL")
+    return Finding("prefect server", "missing", told, "python -m flows.prefect_server, or unset PREFECT_API_URL")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
