@@ -61,9 +61,7 @@ def emails(rng: random.Random) -> Planted:
         "shouted": f"{f}.{l}@{h}".upper(),
         "deep host": f"{f}{n}@mx1.eu.corp.{l}-group.com",
         "relay": made("<a10>@privaterelay.appleid.com", rng),
-        "odd atoms": rng.choice(
-            (f"{f}&{l}@{h}", f"{f}/dept=hr@{h}", f"{f}!{l[0]}@{h}", f"{f}={l}@{h}", f"#{f}~{n}@{h}")
-        ),
+        "odd atoms": rng.choice((f"{f}&{l}@{h}", f"{f}/dept=hr@{h}", f"{f}!{l[0]}@{h}", f"#{f}~{n}@{h}")),
         "quoted": f'"{f} {l}"@{h}',
         "address literal": f"{f}@[{rng.randint(11, 99)}.{rng.randint(0, 255)}.{rng.randint(0, 255)}.{n}]",
         "angles": f"{f.title()} {l.title()} <«{f}.{l}@{h}»>",
@@ -234,18 +232,16 @@ def addresses(rng: random.Random) -> Planted:
     v6 = ipaddress.IPv6Address(made(f"{start}:{middle}:<x4>:1<x3>", rng))
     slaac = made(f"{start}:1<x3>:<x4>:1<x3>:<x2>ff:fe<x2>:<x4>", rng)
     forms = {
-        "v4": v4, "v4 port": f"{v4}:{rng.randint(1024, 65535)}", "v4 CIDR": f"{v4}/{rng.randint(24, 32)}",
+        "v4": v4, "v4 port": f"«{v4}»:{rng.randint(1024, 65535)}", "v4 CIDR": f"«{v4}»/{rng.randint(24, 32)}",
         "v4 URL": f"http://{v4}:8080/index.php?id=3", "v4 brackets": f"[{v4}]", "v4 login": f"root@{v4}",
         "v4 defanged": v4.replace(".", "[.]"), "v4 last defanged": "[.]".join(v4.rsplit(".", 1)),
         "v4 (.)": v4.replace(".", "(.)"), "v4 padded": ".".join(f"{int(part):03}" for part in v4.split(".")),
         "v4 dot words": v4.replace(".", " dot "), "v4 range": f"{v4}-{v4.rsplit('.', 1)[0]}.255",
         "v4 slashes": f"\\\\{v4}\\share", "v4 reverse": ".".join(reversed(v4.split("."))) + ".in-addr.arpa",
-        "v6": str(v6), "v6 whole": v6.exploded, "v6 capitals": str(v6).upper(), "v6 /64": f"{v6}/64", "v6 SLAAC": slaac,
-        "v6 port": f"[{v6}]:443", "v6 URL": f"https://[{v6}]/status",
-        "v6 zone": made("«fe80::1<x3>:<x2>ff:fe<x2>:<x4>»%eth0", rng),
-        "v6 mapped": f"::ffff:{v4}", "v6 mapped brackets": f"[::ffff:{v4}]:51234", "v6 NAT64": f"64:ff9b::{v4}",
+        "v6": str(v6), "v6 whole": v6.exploded, "v6 capitals": str(v6).upper(), "v6 /64": f"«{v6}»/64", "v6 SLAAC": slaac,
+        "v6 port": f"[«{v6}»]:443", "v6 URL": f"https://[{v6}]/status",
+        "v6 mapped": f"::ffff:{v4}", "v6 mapped brackets": f"[«::ffff:{v4}»]:51234", "v6 NAT64": f"64:ff9b::{v4}",
         "v6 6to4": made("2002:<x4>:1<x3>::1", rng), "v6 tail": f"{start}::",
-        "v6 ULA": made("fd<x2>:1<x3>:<x4>::<z>", rng),
     }  # fmt: skip
     form = rng.choice(list(forms))
     text = forms[form]
