@@ -238,8 +238,8 @@ def addresses(rng: random.Random) -> Planted:
         "v4 (.)": v4.replace(".", "(.)"), "v4 padded": ".".join(f"{int(part):03}" for part in v4.split(".")),
         "v4 dot words": v4.replace(".", " dot "), "v4 range": f"{v4}-{v4.rsplit('.', 1)[0]}.255",
         "v4 slashes": f"\\\\{v4}\\share", "v4 reverse": ".".join(reversed(v4.split("."))) + ".in-addr.arpa",
-        "v6": str(v6), "v6 whole": v6.exploded, "v6 capitals": str(v6).upper(), "v6 /64": f"«{v6}»/64", "v6 SLAAC": slaac,
-        "v6 port": f"[«{v6}»]:443", "v6 URL": f"https://[{v6}]/status",
+        "v6": str(v6), "v6 whole": v6.exploded, "v6 capitals": str(v6).upper(), "v6 /64": f"«{v6}»/64",
+        "v6 SLAAC": slaac, "v6 port": f"[«{v6}»]:443", "v6 URL": f"https://[{v6}]/status",
         "v6 mapped": f"::ffff:{v4}", "v6 mapped brackets": f"[«::ffff:{v4}»]:51234", "v6 NAT64": f"64:ff9b::{v4}",
         "v6 6to4": made("2002:<x4>:1<x3>::1", rng), "v6 tail": f"{start}::",
     }  # fmt: skip
