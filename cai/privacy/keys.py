@@ -31,9 +31,23 @@ _FORMATS = (
     r"NRAK-[A-Z0-9]{27}|sntry[su]_[A-Za-z0-9+/=_\-]{40,300}|PMAK-[a-f0-9]{24}-[a-f0-9]{34}|gl(?:sa|c)_[A-Za-z0-9+/=_]{32,300}",
     r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_\-.]{32,64}|sb[ps]_[a-f0-9]{40}|sb_secret_[\w\-]{20,60}|sl\.[A-Za-z0-9_\-]{130,160}",
     r"EAA[A-Za-z0-9]{80,400}|secret_[A-Za-z0-9]{43}|AGE-SECRET-KEY-1[A-Z0-9]{58}|AC[a-f0-9]{32}|figd_[\w\-]{40}",
+    r"nf[pcoub]_[A-Za-z0-9]{36,40}|nvapi-[\w\-]{60,70}|pul-[a-f0-9]{40}|ph[xs]_[A-Za-z0-9]{40,60}|rdme_[a-z0-9]{70}",
+    r"tskey-[a-z]{3,9}-[A-Za-z0-9]{10,20}-[A-Za-z0-9]{20,40}|tvly-(?:[a-z]{3,4}-)?[A-Za-z0-9]{20,40}|bkua_[a-f0-9]{40}",
+    r"EZ[AT]K[A-Za-z0-9]{54}|CFPAT-[\w\-]{43}|ATBB[A-Za-z0-9]{32}|ops_eyJ[\w\-]{60,2000}|duffel_(?:live|test)_[\w\-]{43}",
+    r"dt0[a-z][0-9]{2}\.[A-Z0-9]{24}\.[A-Z0-9]{64}|FLWSECK(?:_TEST)?-[a-z0-9]{32}-X|HRKU-AA[\w\-]{58}|LTAI[A-Za-z0-9]{16,22}",
+    r"lsv2_(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}|x(?:keys|smtps)ib-[a-f0-9]{64}-[A-Za-z0-9]{16}|sq[apu]_[a-f0-9]{40}",
+    r"(?:[a-z]{2,12}_)?(?:live|test|prod)_[a-f0-9]{32,64}|sk_[a-f0-9]{40,64}|CLOJARS_[a-z0-9]{60}|cio[A-Za-z0-9]{32}",
+    r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_\-.]{40,60}|tfp_[\w\-]{40,64}|rnd_[A-Za-z0-9]{28}",
+    r"pat[A-Za-z0-9]{14}\.[a-f0-9]{64}",  # Airtable
+    r"[0-9]/[0-9]{13,17}(?:/[0-9]{13,17})?:[a-f0-9]{32}",  # Asana
     r"eyJ[A-Za-z0-9_\-]{8,4000}\.eyJ[A-Za-z0-9_\-]{4,8000}(?:\.[A-Za-z0-9_\-]{0,4000})?",  # a JSON Web Token, RFC 7519
 )
 _KNOWN = re.compile(rf"(?:{'|'.join(_FORMATS)})")
+_PREFIXED = re.compile(
+    r"(?!sha|md5|blake)[A-Za-z][A-Za-z0-9]{1,11}[_\-](?:[A-Za-z0-9]{2,12}[_\-]){0,2}"
+    r"(?P<body>[A-Za-z0-9]{32,128})(?![A-Za-z0-9+/=])"
+)
+"""As most issuers make theirs: a name, and a body of letters of both cases and digits, longer than an id."""
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_\-])[A-Za-z0-9][A-Za-z0-9_\-.:+/=]{15,}+")
 _WITHIN = re.compile(r"[:=/.]")
 _HOOK = re.compile(
@@ -43,28 +57,39 @@ _PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?---
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY = re.compile(r"(?:\s|\\[nr]|[A-Za-z0-9+/=:,\-]{16,200}+(?=\s|\\|\Z)){0,200}+")
 _LONGEST_PEM = 20_000
-_HEADER = re.compile(r"\b(?:bearer|basic|token)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-.~+/]{16,4000}={0,2})", re.IGNORECASE)
+_HEADER = re.compile(
+    r"\b(?:bearer|basic|token|ssws)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-.~+/]{16,4000}={0,2})", re.IGNORECASE
+)
 _URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
 _OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
+_PASSWORDS = (
+    r"pass(?:word|wd|phrase|code|wort)?|pwd|(?<![A-Za-z0-9])pw|contrase[nñ]a|senha|wachtwoord|mot de passe|parola|has[lł]o|"
+    r"l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호"
+)
 _SAID = re.compile(
-    r"(?P<name>sig(?==)|pass(?:word|wd|phrase|code)?|pwd|passwort|contrase[nñ]a|secret|token|(?:api|access|private|secret|account|"
-    r"shared|auth|encryption|signing|master|client)[_\- ]?(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
-    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
+    rf"(?P<name>sig(?==)|{_PASSWORDS}|secret|token|(?!PUBLIC)(?-i:[A-Z][A-Z0-9]{{1,20}}_(?:KEY|SECRET|TOKEN))(?==)|"
+    r"(?:api|app|access|private|secret|account|shared|auth|encryption|signing|master|client|subscription)[_\- ]?"
+    r"(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
+    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|>|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
     r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})",
     re.IGNORECASE,
 )
+_FLAG = re.compile(
+    r"(?:(?<=\s)--(?:password|passwd|pass|passphrase)|\bsshpass\s-p)[\s=]?['\"]?(?P<value>[^\s'\"]{3,128})"
+)
+_SQL = re.compile(r"\bidentified by '(?P<value>[^\s']{3,128})'", re.IGNORECASE)
 _NETRC = re.compile(r"\blogin\s\S{1,64}\spassword\s(?P<value>\S{3,128})", re.IGNORECASE)
 _PUTTY = re.compile(r"Private-Lines: [0-9]{1,3}\s(?P<value>(?:[A-Za-z0-9+/=]{1,64}\s){0,200}[A-Za-z0-9+/=]{1,64})")
 _QUOTED = re.compile(r"(?<=[(\[=:, ])(?P<mark>[\"'])(?P<value>[A-Za-z0-9_\-]{32,128})(?P=mark)")
 """A string of a program: one of mixed letters and digits so long is a key far more often than anything else."""
-_PASSWORD = re.compile(r"pass|pwd|contrase", re.IGNORECASE)
+_PASSWORD = re.compile(_PASSWORDS, re.IGNORECASE)
 _ENOUGH = 3.0
 """Bits a character: random hex has 3.5 or more from 20 characters on, words and dotted names less."""
 
 
 def keys(text: str) -> Iterator[Found]:
     yield from _pems(text)
-    for pattern in (_HOOK, _URL, _OPTION, _NETRC, _PUTTY):
+    for pattern in (_HOOK, _URL, _OPTION, _FLAG, _SQL, _NETRC, _PUTTY):
         for match in pattern.finditer(text):
             yield _found(match, "value" if "value" in pattern.groupindex else 0)
     for token in _TOKEN.finditer(text):
@@ -91,6 +116,8 @@ def _known(text: str, start: int, end: int) -> Iterator[Found]:
     place = start
     while place < end:
         match = _KNOWN.match(text, place, end)
+        if match is None and (like := _PREFIXED.match(text, place, end)) is not None and _is_mixed(like["body"]):
+            match = like
         if match is not None and len(set(match[0])) >= 8:
             yield Found("key", *match.span(), match[0])
             place = match.end()

@@ -23,24 +23,28 @@ _NO_SHAPE = bytes(set(range(256)) - {*_LETTERS, *_DIGITS})
 _TOKEN, _SEVEN, _NINE, _TWELVE = b"a" * keys.SHORTEST, b"0" * 7, b"0" * 9, b"0" * 12
 
 _PASSWORD = re.compile(
-    r"login\s\S{1,64}\spassword\s|(?:pass(?:word|wd|phrase|code|wort)?|pwd|contrase[n\u00f1]a)[\"'`\])]{0,2}(?:\s?[:=]|\s(?:is|was|to|ist|es)\s)"
+    r"login\s\S{1,64}\spassword\s|--pass|sshpass|(?:pass(?:word|wd|phrase|code|wort|e)?|pwd|pw|contrase[n\u00f1]a)"
+    r"[\"'`\])]{0,2}(?:\s?[:=>]|\s(?:is|was|to|ist|es)\s)"
 )
-_POINT = r"(?:\.|[\[(](?:\.|dot)[\])])"
+_PASSWORD_ABROAD = re.compile(
+    r"(?:senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호)[\"'`\])]{0,2}\s?[:=>]"
+)
+_POINT = r"(?:\.|[\[(](?:\.|dot)[\])]| dot )"
 _IPV4 = re.compile(rf"[0-9]{_POINT}[0-9]{{1,3}}{_POINT}[0-9]{{1,3}}{_POINT}[0-9]")
 _IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|arroba) ?[\])}>]")
+_IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|ät|arr?oba(?:se)?) ?[\])}>]")
 _NUMBER = re.compile(rb" 0(?: {0,3}0){6}")
 _AS_ACCOUNT = bytes(
     0x30 if code in _DIGITS else ord(chr(code).lower()) if code in _LETTERS else 0x20 for code in range(256)
 )
 """Letters stay, small, digits are 0 and all else is a space."""
 _NEXT = {
-    "nnn": "(?: {0,2}0){3}",
-    "nn": "(?: {0,2}0){2}",
-    "an": " {0,2}[a-z](?: {0,2}0){4}",
-    "aan": "(?: {0,2}[a-z]){2}(?: {0,2}0){4}",
-    "aaaa": "(?: {0,2}[a-z]){4}",
-    "ccccn": "(?: {0,2}[a-z0]){4}(?: {0,2}0){4}",
+    "nnn": "(?: {0,3}0){3}",
+    "nn": "(?: {0,3}0){2}",
+    "an": " {0,3}[a-z](?: {0,3}0){4}",
+    "aan": "(?: {0,3}[a-z]){2}(?: {0,3}0){4}",
+    "aaaa": "(?: {0,3}[a-z]){4}",
+    "ccccn": "(?: {0,3}[a-z0]){4}(?: {0,3}0){4}",
     "": "",
 }
 """What accounts have after their country and two digits, by how that begins in the registry."""
@@ -70,9 +74,9 @@ def signs(text: str) -> list[Detector]:
     low, body = text.lower(), text.encode("ascii", "replace")
     special = body.translate(None, _PLAIN)
     found: list[Detector] = []
-    if _TOKEN in body.translate(_AS_TOKENS) or _says_password(low) or (special and _has_login(low, special)):
+    if _TOKEN in body.translate(_AS_TOKENS) or _says_password(low, special) or (special and _has_login(low, special)):
         found.append("key")
-    if ("dot" in low and " at " in low) or (special and _has_at(low, special)):
+    if _is_spelt_out(low) or (special and _has_at(low, special)):
         found.append("email")
     digits = body.translate(_AS_SHAPE, _NO_SHAPE)
     if b"0" in digits and _has_address(text, digits):
@@ -86,8 +90,10 @@ def signs(text: str) -> list[Detector]:
     return found
 
 
-def _says_password(low: str) -> bool:
-    return ("pass" in low or "pwd" in low or "contrase" in low) and _PASSWORD.search(low) is not None
+def _says_password(low: str, special: bytes) -> bool:
+    if ("pass" in low or "pw" in low or "contrase" in low) and _PASSWORD.search(low) is not None:
+        return True
+    return bool(special) and (b":" in special or b"=" in special) and _PASSWORD_ABROAD.search(low) is not None
 
 
 def _has_login(low: str, special: bytes) -> bool:
@@ -96,7 +102,19 @@ def _has_login(low: str, special: bytes) -> bool:
         "-u " in low or "-u=" in low or "--user" in low or "-----begin" in low or "private-lines:" in low
     ):
         return True
-    return b"@" in special and "://" in low
+    return ("'" in low and "identified by '" in low) or (b"@" in special and "://" in low)
+
+
+def _is_spelt_out(low: str) -> bool:
+    if " at " in low and ("dot" in low or "punkt" in low or " point " in low or " punto " in low):
+        return True
+    return (
+        "roba" in low
+        or "_at_" in low
+        or "chiocciola" in low
+        or " malpa " in low
+        or (not low.isascii() and (" małpa " in low or " собака " in low))
+    )
 
 
 def _has_at(low: str, special: bytes) -> bool:
@@ -110,7 +128,7 @@ def _has_at(low: str, special: bytes) -> bool:
 
 
 def _has_address(text: str, digits: bytes) -> bool:
-    if b"0000" in digits and (text.count(".") > 2 or "[dot]" in text) and _IPV4.search(text):
+    if ((b"0000" in digits and text.count(".") > 2) or "dot" in text) and _IPV4.search(text):
         return True
     return text.count(":") > 1 and _IPV6.search(text) is not None
 
