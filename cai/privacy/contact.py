@@ -28,7 +28,7 @@ _DOT_WORD = r"(?:dot|punkt|point|punto|ponto|kropka|точка)"
 _DOT = rf"(?:\.| ?[\[({{<] ?(?:dot|\.) ?[\])}}>] ?| {_DOT_WORD} )"
 _SPELT_OUT = re.compile(
     rf"(?<!{_LOCAL})(?P<local>{_LOCAL}++(?:(?: dot | ?[\[({{<]dot[\])}}>] ?)[\w\-]++){{0,4}}+)"
-    r"(?P<at> ?[\[({<] ?(?:at|@|ät|arr?oba(?:se)?) ?[\])}>] ?| (?:at|arr?oba(?:se)?|chiocciola|ma[łl]pa|собака) "
+    r"(?P<at> ?[\[({<] ?(?:at|@|ät|arroba|arr?obase) ?[\])}>] ?| (?:at|arroba|arr?obase|chiocciola|małpa|собака) "
     rf"| @ ?| ?@ |@(?=[\w\-]+ {_DOT_WORD} ))"
     rf"(?P<domain>[\w\-]++(?:{_DOT}[\w\-]++){{0,5}}{_DOT}(?P<top>[^\W\d_]{{2,24}}))(?![\w\-(@]|\.\w)",
     re.IGNORECASE,
@@ -43,7 +43,7 @@ _TOPS = frozenset(
     "tr kr sg hk il ae ro ua fm tv app dev online xyz".split()
 )
 """Those that are no words: "look at the dot in the middle" is no address."""
-_NAMED_TOPS = frozenset("cloud club email site shop store tech berlin paris london tokyo".split())
+_NAMED_TOPS = frozenset("it in be at us me no cloud club email site shop store tech berlin paris london tokyo".split())
 _NO_LOCAL = frozenset(
     "look looks looked looking be is are was were am been me us him her it them you this that there here these those "
     "up out back over right left work works worked working stay stop meet meeting met visit buy bought sell sold shop "
@@ -69,7 +69,8 @@ def emails(text: str) -> Iterator[Found]:
             place = said.end()
             yield _spelt(said)
         said = _SPELT_OUT.search(text, place)
-    yield from (_spelt(match) for match in _UNDERSCORED.finditer(text) if _is_joined(match["top"].lower()))
+    if "_at_" in text.lower():
+        yield from (_spelt(match) for match in _UNDERSCORED.finditer(text) if _is_joined(match["top"].lower()))
 
 
 def _plain(text: str) -> Iterator[Found]:
@@ -109,16 +110,17 @@ def _is_address(match: re.Match[str]) -> bool:
         return True
     local = match["local"].lower()
     looks_local = re.search(r"[0-9._]| dot ", local) is not None
-    if "." not in domain or " " in domain:
-        is_talk = local in _NO_LOCAL or domain.split()[0] in _NO_HOST
-        return looks_local or (top in _TOPS and not is_talk) or (match["at"] == "@" and not is_talk)
-    is_name = re.search(r"[^\W\d_]{2}", local) is not None
-    return looks_local and at == "@" and (is_name or top in _TOPS)
+    if "." in domain and " " not in domain:
+        return looks_local and at == "@" and _is_joined(top)
+    is_talk = local in _NO_LOCAL or domain.split()[0] in _NO_HOST
+    if "dot" not in domain:
+        return top in _TOPS and not is_talk
+    return looks_local or ((top in _TOPS or match["at"] == "@") and not is_talk)
 
 
 def _is_joined(top: str) -> bool:
-    """A name of a program may have `_at_` and `_dot_`, but seldom ends like a host."""
-    return len(top) == 2 or top in _TOPS or top in _NAMED_TOPS
+    """Where nobody talks, words may end a host: programs have `f_at_g` and `a.b @ c.d`, but seldom such an end."""
+    return top in _TOPS or top in _NAMED_TOPS
 
 
 _NOT_BEFORE = r"(?<![A-Za-z0-9_$£€#/])(?<![0-9][-.,:])(?<![A-Za-z]-)"

@@ -8,9 +8,10 @@ _BEFORE, _AFTER = 48, 32
 _PHONE = (
     r"phones?|phone ?numbers?|tel|telephone|mobile|mob|cell|cellphone|call|calling|called|calls|text|texting|sms|"
     r"whatsapp|signal|telegram|viber|fax|ring|dial|reach|contact|hotline|landline|pager|ph|handy|telefon\w{0,12}|"
-    r"telefoon\w{0,8}|tel[eé]fono|t[eé]l[eé]phone|t[eé]l|m[oó]vil|celular|cellulare|telem[oó]vel|portable|numero|n[uú]mero|rufnummer|"
-    r"handynummer|mobil|mobil(?:nummer|telefon\w{0,6}|n[ií])|mobiel|matkapuhelin|puhelin|kom[oó]rka|gsm|natel|"
-    r"cep tel\w{0,6}|nomor(?: hp)?|no hp|điện thoại|τηλέφωνο|κινητό|тел|моб|мобильный|телефон\w{0,4}|טלפון|هاتف|جوال|फ़ोन|फोन|मोबाइल|"
+    r"telefoon\w{0,8}|tel[eé]fono|t[eé]l[eé]phone|t[eé]l|m[oó]vil|celular|cellulare|telem[oó]vel|portable|numero|n[uú]mero|"
+    r"rufnummer|handynummer|mobil|mobil(?:nummer|telefon\w{0,6}|n[ií])|mobiel|matkapuhelin|puhelin|kom[oó]rka|gsm|"
+    r"natel|cep tel\w{0,6}|nomor(?: hp)?|no hp|điện thoại|τηλέφωνο|κινητό|тел|моб|мобильный|телефон\w{0,4}|"
+    r"טלפון|هاتف|جوال|फ़ोन|फोन|मोबाइल|"
     r"my number|her number|his number|their number|number to call"
 )
 _CARD = (

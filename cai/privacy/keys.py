@@ -48,6 +48,7 @@ _PREFIXED = re.compile(
     r"(?P<body>[A-Za-z0-9]{32,128})(?![A-Za-z0-9+/=])"
 )
 """As most issuers make theirs: a name, and a body of letters of both cases and digits, longer than an id."""
+_SHORTEST_PREFIXED = 34
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_\-])[A-Za-z0-9][A-Za-z0-9_\-.:+/=]{15,}+")
 _WITHIN = re.compile(r"[:=/.]")
 _HOOK = re.compile(
@@ -62,17 +63,25 @@ _HEADER = re.compile(
 )
 _URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
 _OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
-_PASSWORDS = (
-    r"pass(?:word|wd|phrase|code|wort)?|pwd|(?<![A-Za-z0-9])pw|contrase[nñ]a|senha|wachtwoord|mot de passe|parola|has[lł]o|"
-    r"l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호"
+_VALUE = (
+    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|>|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
+    r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})"
 )
 _SAID = re.compile(
-    rf"(?P<name>sig(?==)|{_PASSWORDS}|secret|token|(?!PUBLIC)(?-i:[A-Z][A-Z0-9]{{1,20}}_(?:KEY|SECRET|TOKEN))(?==)|"
+    r"(?=[spctaem])(?P<name>sig(?==)|pass(?:word|wd|phrase|code|wort|e)?|pwd|contrase[nñ]a|secret|token|"
     r"(?:api|app|access|private|secret|account|shared|auth|encryption|signing|master|client|subscription)[_\- ]?"
-    r"(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
-    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|>|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
-    r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})",
+    rf"(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?){_VALUE}",
     re.IGNORECASE,
+)
+_SAID_ABROAD = re.compile(
+    r"(?P<name>(?<![A-Za-z0-9])pw|senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호)"
+    rf"{_VALUE}",
+    re.IGNORECASE,
+)
+"""A password, in other languages and short."""
+_ABROAD = ("pw", "senha", "wachtwoord", "parola", "haslo", "losenord", "sifre")
+_VARIABLE = re.compile(
+    r"(?<![A-Za-z0-9])(?!PUBLIC)[A-Z][A-Z0-9]{1,20}_KEY=['\"]?(?P<value>[^\s\"'`<>\[\](){},;]{16,500})"
 )
 _FLAG = re.compile(
     r"(?:(?<=\s)--(?:password|passwd|pass|passphrase)|\bsshpass\s-p)[\s=]?['\"]?(?P<value>[^\s'\"]{3,128})"
@@ -80,17 +89,28 @@ _FLAG = re.compile(
 _SQL = re.compile(r"\bidentified by '(?P<value>[^\s']{3,128})'", re.IGNORECASE)
 _NETRC = re.compile(r"\blogin\s\S{1,64}\spassword\s(?P<value>\S{3,128})", re.IGNORECASE)
 _PUTTY = re.compile(r"Private-Lines: [0-9]{1,3}\s(?P<value>(?:[A-Za-z0-9+/=]{1,64}\s){0,200}[A-Za-z0-9+/=]{1,64})")
+_SIGNED = {
+    "hook": _HOOK,
+    "://": _URL,
+    "-u": _OPTION,
+    "pass": _FLAG,
+    "identified": _SQL,
+    "login": _NETRC,
+    "private-lines": _PUTTY,
+}
+"""What each needs in the text, so that most are not tried."""
 _QUOTED = re.compile(r"(?<=[(\[=:, ])(?P<mark>[\"'])(?P<value>[A-Za-z0-9_\-]{32,128})(?P=mark)")
 """A string of a program: one of mixed letters and digits so long is a key far more often than anything else."""
-_PASSWORD = re.compile(_PASSWORDS, re.IGNORECASE)
+_PASSWORD = re.compile(r"pass|pwd|contrase", re.IGNORECASE)
 _ENOUGH = 3.0
 """Bits a character: random hex has 3.5 or more from 20 characters on, words and dotted names less."""
 
 
 def keys(text: str) -> Iterator[Found]:
     yield from _pems(text)
-    for pattern in (_HOOK, _URL, _OPTION, _FLAG, _SQL, _NETRC, _PUTTY):
-        for match in pattern.finditer(text):
+    low = text.lower()
+    for sign, pattern in _SIGNED.items():
+        for match in pattern.finditer(text) if sign in low else ():
             yield _found(match, "value" if "value" in pattern.groupindex else 0)
     for token in _TOKEN.finditer(text):
         yield from _known(text, token.start(), token.end())
@@ -102,9 +122,18 @@ def keys(text: str) -> Iterator[Found]:
             yield _found(match, "value")
     for match in _SAID.finditer(text):
         is_password = _PASSWORD.search(match["name"]) is not None
-        value = match["value"].rstrip("." if is_password else ".!?:")
-        if _is_password(value) if is_password else _is_random(value):
-            yield Found("key", match.start("value"), match.start("value") + len(value), value)
+        yield from _given(match, is_password)
+    if not text.isascii() or any(word in low for word in _ABROAD):
+        for match in _SAID_ABROAD.finditer(text):
+            yield from _given(match, is_password=True)
+    for match in _VARIABLE.finditer(text) if "_KEY=" in text else ():
+        yield from _given(match, is_password=False)
+
+
+def _given(match: re.Match[str], is_password: bool) -> Iterator[Found]:
+    value = match["value"].rstrip("." if is_password else ".!?:")
+    if _is_password(value) if is_password else _is_random(value):
+        yield Found("key", match.start("value"), match.start("value") + len(value), value)
 
 
 def _found(match: re.Match[str], group: str | int) -> Found:
@@ -116,8 +145,9 @@ def _known(text: str, start: int, end: int) -> Iterator[Found]:
     place = start
     while place < end:
         match = _KNOWN.match(text, place, end)
-        if match is None and (like := _PREFIXED.match(text, place, end)) is not None and _is_mixed(like["body"]):
-            match = like
+        if match is None and end - place > _SHORTEST_PREFIXED:
+            like = _PREFIXED.match(text, place, end)
+            match = like if like is not None and _is_mixed(like["body"]) else None
         if match is not None and len(set(match[0])) >= 8:
             yield Found("key", *match.span(), match[0])
             place = match.end()

@@ -32,7 +32,7 @@ _PASSWORD_ABROAD = re.compile(
 _POINT = r"(?:\.|[\[(](?:\.|dot)[\])]| dot )"
 _IPV4 = re.compile(rf"[0-9]{_POINT}[0-9]{{1,3}}{_POINT}[0-9]{{1,3}}{_POINT}[0-9]")
 _IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|ät|arr?oba(?:se)?) ?[\])}>]")
+_IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|ät|arroba|arr?obase) ?[\])}>]")
 _NUMBER = re.compile(rb" 0(?: {0,3}0){6}")
 _AS_ACCOUNT = bytes(
     0x30 if code in _DIGITS else ord(chr(code).lower()) if code in _LETTERS else 0x20 for code in range(256)
@@ -76,10 +76,11 @@ def signs(text: str) -> list[Detector]:
     found: list[Detector] = []
     if _TOKEN in body.translate(_AS_TOKENS) or _says_password(low, special) or (special and _has_login(low, special)):
         found.append("key")
-    if _is_spelt_out(low) or (special and _has_at(low, special)):
+    has_dot = "dot" in low
+    if _is_spelt_out(low, has_dot) or (special and _has_at(low, special)):
         found.append("email")
     digits = body.translate(_AS_SHAPE, _NO_SHAPE)
-    if b"0" in digits and _has_address(text, digits):
+    if b"0" in digits and _has_address(text, digits, has_dot):
         found.append("ip")
     if b"aa00" in digits and ("iban" in low or _has_account(text, body)):
         found.append("iban")
@@ -91,6 +92,8 @@ def signs(text: str) -> list[Detector]:
 
 
 def _says_password(low: str, special: bytes) -> bool:
+    if "identified by '" in low:
+        return True
     if ("pass" in low or "pw" in low or "contrase" in low) and _PASSWORD.search(low) is not None:
         return True
     return bool(special) and (b":" in special or b"=" in special) and _PASSWORD_ABROAD.search(low) is not None
@@ -102,24 +105,21 @@ def _has_login(low: str, special: bytes) -> bool:
         "-u " in low or "-u=" in low or "--user" in low or "-----begin" in low or "private-lines:" in low
     ):
         return True
-    return ("'" in low and "identified by '" in low) or (b"@" in special and "://" in low)
+    return b"@" in special and "://" in low
 
 
-def _is_spelt_out(low: str) -> bool:
-    if " at " in low and ("dot" in low or "punkt" in low or " point " in low or " punto " in low):
+def _is_spelt_out(low: str, has_dot: bool) -> bool:
+    if " at " in low and (has_dot or "punkt" in low or " point " in low or " punto " in low):
         return True
-    return (
-        "roba" in low
-        or "_at_" in low
-        or "chiocciola" in low
-        or " malpa " in low
-        or (not low.isascii() and (" małpa " in low or " собака " in low))
-    )
+    if ("roba" in low or "chiocciola" in low) and ("arroba " in low or "robase " in low or "chiocciola " in low):
+        return True
+    return not low.isascii() and (" małpa " in low or " собака " in low)
 
 
 def _has_at(low: str, special: bytes) -> bool:
     return (
         b"@" in special
+        or (b"_" in special and "_at_" in low)
         or (b"%" in special and "%40" in low)
         or (b"&" in special and ("&#" in low or "&commat;" in low))
         or (b"\\" in special and "\\u0040" in low)
@@ -127,8 +127,8 @@ def _has_at(low: str, special: bytes) -> bool:
     )
 
 
-def _has_address(text: str, digits: bytes) -> bool:
-    if ((b"0000" in digits and text.count(".") > 2) or "dot" in text) and _IPV4.search(text):
+def _has_address(text: str, digits: bytes, has_dot: bool) -> bool:
+    if (has_dot or (b"0000" in digits and text.count(".") > 2)) and _IPV4.search(text):
         return True
     return text.count(":") > 1 and _IPV6.search(text) is not None
 
