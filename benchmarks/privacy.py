@@ -3,12 +3,11 @@
     python -m benchmarks.privacy [--held-back [1|2|3]] [--seed 0] [--data ../shared/data] [--misses 20]
 
 Items come from `benchmarks/privacy_items.py`; with `--held-back` from `benchmarks/privacy_held_back.py`: other formats,
-other contexts, written when the detectors were done; with `--held-back 2` from `benchmarks/privacy_held_back_2.py`
-and with `--held-back 3` from `benchmarks/privacy_held_back_3.py`, each written without a look at the detectors and with
-look-alikes of its own. An item is found where every character of it
-is covered by what was found, whatever it is called; a prompt without one that is said to have one is a false alarm.
-Clean prompts are human turns of HH-RLHF (where the folder is there), prompts of the small world, and texts of numbers
-that look alike.
+other contexts, written when the detectors were done; with `--held-back 2` and `3` from
+`benchmarks/privacy_held_back_2.py` and `_3.py`, each written without a look at the detectors and with look-alikes of
+its own. An item is found where every character of it is covered by what was found, whatever it is called; a prompt
+without one that is said to have one is a false alarm. Clean prompts are human turns of HH-RLHF (where the folder is
+there), prompts of the small world, and texts of numbers that look alike.
 """
 
 import argparse

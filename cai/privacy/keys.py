@@ -73,13 +73,10 @@ _SAID = re.compile(
     rf"(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?){_VALUE}",
     re.IGNORECASE,
 )
-_SAID_ABROAD = re.compile(
-    r"(?P<name>(?<![A-Za-z0-9])pw|senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호)"
-    rf"{_VALUE}",
-    re.IGNORECASE,
-)
-"""A password, in other languages and short."""
-_ABROAD = ("pw", "senha", "wachtwoord", "parola", "haslo", "losenord", "sifre")
+PASSWORD_ABROAD = r"senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호"
+ABROAD = ("senha", "wachtwoord", "parola", "haslo", "losenord", "sifre")
+"""Those that an ASCII text may have."""
+_SAID_ABROAD = re.compile(rf"(?P<name>(?<![A-Za-z0-9])pw|{PASSWORD_ABROAD}){_VALUE}", re.IGNORECASE)
 _VARIABLE = re.compile(
     r"(?<![A-Za-z0-9])(?!PUBLIC)[A-Z][A-Z0-9]{1,20}_KEY=['\"]?(?P<value>[^\s\"'`<>\[\](){},;]{16,500})"
 )
@@ -123,7 +120,7 @@ def keys(text: str) -> Iterator[Found]:
     for match in _SAID.finditer(text):
         is_password = _PASSWORD.search(match["name"]) is not None
         yield from _given(match, is_password)
-    if not text.isascii() or any(word in low for word in _ABROAD):
+    if not text.isascii() or "pw" in low or any(word in low for word in ABROAD):
         for match in _SAID_ABROAD.finditer(text):
             yield from _given(match, is_password=True)
     for match in _VARIABLE.finditer(text) if "_KEY=" in text else ():

@@ -26,9 +26,7 @@ _PASSWORD = re.compile(
     r"login\s\S{1,64}\spassword\s|--pass|sshpass|(?:pass(?:word|wd|phrase|code|wort|e)?|pwd|pw|contrase[n\u00f1]a)"
     r"[\"'`\])]{0,2}(?:\s?[:=>]|\s(?:is|was|to|ist|es)\s)"
 )
-_PASSWORD_ABROAD = re.compile(
-    r"(?:senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호)[\"'`\])]{0,2}\s?[:=>]"
-)
+_PASSWORD_ABROAD = re.compile(rf"(?:{keys.PASSWORD_ABROAD})[\"'`\])]{{0,2}}\s?[:=>]")
 _POINT = r"(?:\.|[\[(](?:\.|dot)[\])]| dot )"
 _IPV4 = re.compile(rf"[0-9]{_POINT}[0-9]{{1,3}}{_POINT}[0-9]{{1,3}}{_POINT}[0-9]")
 _IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
@@ -96,7 +94,9 @@ def _says_password(low: str, special: bytes) -> bool:
         return True
     if ("pass" in low or "pw" in low or "contrase" in low) and _PASSWORD.search(low) is not None:
         return True
-    return bool(special) and (b":" in special or b"=" in special) and _PASSWORD_ABROAD.search(low) is not None
+    if not special or not (b":" in special or b"=" in special):
+        return False
+    return (not low.isascii() or any(word in low for word in keys.ABROAD)) and _PASSWORD_ABROAD.search(low) is not None
 
 
 def _has_login(low: str, special: bytes) -> bool:
@@ -109,7 +109,7 @@ def _has_login(low: str, special: bytes) -> bool:
 
 
 def _is_spelt_out(low: str, has_dot: bool) -> bool:
-    if " at " in low and (has_dot or "punkt" in low or " point " in low or " punto " in low):
+    if " at " in low and (has_dot or "punkt" in low or " punto " in low):
         return True
     if ("roba" in low or "chiocciola" in low) and ("arroba " in low or "robase " in low or "chiocciola " in low):
         return True
