@@ -79,7 +79,7 @@ def _plain(text: str) -> Iterator[Found]:
         mailbox = _MAILBOX.match(text[max(end, match.start() - _LONGEST_MAILBOX) : match.start()][::-1])
         if mailbox is not None:
             start = match.start() - len(_own(mailbox[0][::-1]))
-            is_remote = text[start:].startswith("git@") and text[match.end() : match.end() + 1] == ":"
+            is_remote = text.startswith("git@", start) and text[match.end() : match.end() + 1] == ":"
             if start < match.start() and not is_remote:
                 yield _mail(text, start, match.end())
         end = match.end()
