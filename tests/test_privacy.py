@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import privacy as benchmark
-from benchmarks import privacy_held_back, privacy_held_back_2, privacy_items
+from benchmarks import privacy_held_back, privacy_held_back_2, privacy_held_back_3, privacy_items
 from cai.config import PrivacyConfig
 from cai.privacy import Guard, added, find, in_words, masked, redacted
 from cai.privacy.find import is_bare
@@ -51,6 +51,52 @@ def kinds(text: str) -> list[str]:
         ("a -----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY----- b", "a [KEY_1] b"),
         ("from 81.44.2.9:8080", "from [IP_1]:8080"),
         ("219-09-9998", "[SSN_1]"),
+        # mailboxes of RFC 5322 and RFC 3696, without what the text puts before them
+        ("MAIL_TO=ada/bob@acme.org", "MAIL_TO=[EMAIL_1]"),
+        ("a customer/department=x@acme.org", "a [EMAIL_1]"),
+        ("https://acme.org/jo@acme.org?cc=al@acme.org", "https://acme.org/[EMAIL_1]?cc=[EMAIL_2]"),
+        ("jo@acme.org/al@acme.org", "[EMAIL_1]/[EMAIL_2]"),
+        ("jo@[81.44.2.9]", "[EMAIL_1]"),
+        # at and dot in words of other languages, in names, and half of them
+        ("jo arobase acme point fr", "[EMAIL_1]"),
+        ("jo arroba acme punto es", "[EMAIL_1]"),
+        ("jo (ät) acme punkt de", "[EMAIL_1]"),
+        ("jo_smith_at_acme_dot_org", "[EMAIL_1]"),
+        ("jo@acme dot org", "[EMAIL_1]"),
+        # other groups
+        ("35895312 10615958", "[CARD_1]"),
+        ("624071.2210360363188", "[CARD_1]"),
+        ("4111\t1111\t1111\t1111", "[CARD_1]"),
+        ("4014 4566 29812 exp 04/29", "[CARD_1] exp 04/29"),
+        ("GB82_WEST_1234_5698_7654_32", "[IBAN_1]"),
+        ("GB82 - WEST - 1234 - 5698 - 7654 - 32", "[IBAN_1]"),
+        ("social security no. 480 097 680", "social security no. [SSN_1]"),
+        ("SS# 219_09_9998", "SS# [SSN_1]"),
+        # scripts without spaces
+        ("把GB82WEST12345698765432发给他", "把[IBAN_1]发给他"),
+        ("把2607:f8b0::c1ea:10bb发给他", "把[IP_1]发给他"),
+        ("電話番号は0684318769です", "電話番号は[PHONE_1]です"),
+        # numbers of countries with an area in brackets, a space behind the 0, and none given yet
+        ("(22) 928 40 17", "[PHONE_1]"),
+        ("0 (532) 604 70 87", "[PHONE_1]"),
+        ("8 912 237 96 45", "[PHONE_1]"),
+        ("0044 7700 900550", "[PHONE_1]"),
+        ("mijn telefoonnummer is 612345678", "mijn telefoonnummer is [PHONE_1]"),
+        # addresses within others
+        ("81.44.2.9-81.44.2.255", "[IP_1]"),
+        ("081.044.002.009", "[IP_1]"),
+        ("81 dot 44 dot 2 dot 9", "[IP_1]"),
+        ("64:ff9b::81.44.2.9", "[IP_1]"),
+        ("254.2.44.81.in-addr.arpa", "[IP_1].in-addr.arpa"),
+        # secrets by their issuer's prefix, by a variable's name, and in other languages
+        ("acme_app_9aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE", "[KEY_1]"),
+        ("shop_live_0123456789abcdef0123456789abcdef", "[KEY_1]"),
+        ("CACHE_KEY=dk3Jf8slPq0zXn5v", "CACHE_KEY=[KEY_1]"),
+        ("<password>hunter22!</password>", "<password>[KEY_1]</password>"),
+        ("sshpass -p hunter22! ssh host", "sshpass -p [KEY_1] ssh host"),
+        ("CREATE USER jo IDENTIFIED BY 'hunter22!'", "CREATE USER jo IDENTIFIED BY '[KEY_1]'"),
+        ("senha: hunter22!", "senha: [KEY_1]"),
+        ("пароль: hunter22!", "пароль: [KEY_1]"),
         ("Dr. Ada King and my name is Jo", "Dr. [NAME_1] and my name is [NAME_2]"),
     ],
 )
@@ -75,6 +121,15 @@ def test_an_item_leaves_its_placeholder_and_nothing_of_itself(text, left):
         "1 1 2 3 5 8 13 21 34 55 89 144 233 377 610 987 1597",
         "meet me at the dot com office, look at acme dot com",
         "USPS tracking number 9400 4111 1111 1111 1111 00",
+        "logo@2x.png and icon@3x.png",
+        "Chrome/120.0.0.0",
+        "ZIP 02223-3812, NDC 0844-0409-08",
+        "SKU 00-9835-6412-A",
+        "1999\t4111\t1111\t1111\t1111\t2001",  # a table
+        "relative_states @ self.proj",
+        "flat_fn at this point coincides with it",
+        "look_at_polka_dot_dress",
+        "sha256-9aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1dE",
     ],
 )
 def test_what_looks_alike_is_left_alone(text):
@@ -97,11 +152,10 @@ def test_each_kind_is_looked_for_only_when_it_is_asked_for():
 def test_asking_only_the_detectors_whose_sign_a_text_has_finds_what_asking_all_would(shared_data: Path):
     """The signs are what makes imports quick; an item without one would never be looked for."""
     rng, texts = random.Random(3), list[str]()
-    for module in (privacy_items, privacy_held_back, privacy_held_back_2):
+    for module in (privacy_items, privacy_held_back, privacy_held_back_2, privacy_held_back_3):
         texts += [row.text for row in benchmark.planted_rows(rng, module)]
-    texts += [privacy_items.look_alike(rng) for _ in range(500)] + [
-        privacy_held_back_2.look_alike(rng) for _ in range(500)
-    ]
+    for module in (privacy_items, privacy_held_back_2, privacy_held_back_3):
+        texts += [module.look_alike(rng) for _ in range(500)]
     texts += benchmark.human_turns(shared_data)[:1_000]
     texts += [
         "Prof. Ada",
@@ -150,7 +204,22 @@ def test_no_text_takes_long_to_read():
         "[at] a",
         "%40",
     ]
-    for part in [*repeated, "ſ\u200b", "key=", '"a', "-u a:", "sk-", "0171 2", "a [dot] "]:
+    for part in [
+        *repeated,
+        "ſ\u200b",
+        "key=",
+        "a/",
+        "a_at_",
+        "a_",
+        "1\t",
+        "a arroba ",
+        "A_",
+        '"a',
+        "-u a:",
+        "sk-",
+        "0171 2",
+        "a [dot] ",
+    ]:
         for tail in ("", "@", "!"):
             size = 5 * n if "dot" in part else n  # words cost less than characters
             text = (part * (size // len(part) + 1))[:size] + tail
@@ -161,14 +230,15 @@ def test_no_text_takes_long_to_read():
 
 def test_recall_and_false_alarms_keep_their_limits():
     """What `python -m benchmarks.privacy` prints in full, with other seeds."""
-    for seed, module in enumerate((privacy_items, privacy_held_back, privacy_held_back_2), 17):
+    for seed, module in enumerate((privacy_items, privacy_held_back, privacy_held_back_2, privacy_held_back_3), 17):
         rng = random.Random(seed)
         planted = list(benchmark.planted_rows(rng, module))
         found = sum(benchmark.is_covered(row, find(row.text, benchmark.PATTERNED)) for row in planted)
         assert len(planted) == 1_000 and found >= 980
-    rng = random.Random(5)
-    texts = [privacy_items.look_alike(rng) for _ in range(2_000)]
-    assert sum(bool(find(text, benchmark.PATTERNED)) for text in texts) <= 20
+    for module in (privacy_items, privacy_held_back_2, privacy_held_back_3):
+        rng = random.Random(5)
+        texts = [module.look_alike(rng) for _ in range(1_000)]
+        assert sum(bool(find(text, benchmark.PATTERNED)) for text in texts) <= 10
 
 
 def test_a_benchmark_that_leaves_a_character_does_not_count_the_item_as_found():

@@ -31,9 +31,24 @@ _FORMATS = (
     r"NRAK-[A-Z0-9]{27}|sntry[su]_[A-Za-z0-9+/=_\-]{40,300}|PMAK-[a-f0-9]{24}-[a-f0-9]{34}|gl(?:sa|c)_[A-Za-z0-9+/=_]{32,300}",
     r"pscale_(?:tkn|pw|oauth)_[A-Za-z0-9_\-.]{32,64}|sb[ps]_[a-f0-9]{40}|sb_secret_[\w\-]{20,60}|sl\.[A-Za-z0-9_\-]{130,160}",
     r"EAA[A-Za-z0-9]{80,400}|secret_[A-Za-z0-9]{43}|AGE-SECRET-KEY-1[A-Z0-9]{58}|AC[a-f0-9]{32}|figd_[\w\-]{40}",
+    r"nf[pcoub]_[A-Za-z0-9]{36,40}|nvapi-[\w\-]{60,70}|pul-[a-f0-9]{40}|ph[xs]_[A-Za-z0-9]{40,60}|rdme_[a-z0-9]{70}",
+    r"tskey-[a-z]{3,9}-[A-Za-z0-9]{10,20}-[A-Za-z0-9]{20,40}|tvly-(?:[a-z]{3,4}-)?[A-Za-z0-9]{20,40}|bkua_[a-f0-9]{40}",
+    r"EZ[AT]K[A-Za-z0-9]{54}|CFPAT-[\w\-]{43}|ATBB[A-Za-z0-9]{32}|ops_eyJ[\w\-]{60,2000}|duffel_(?:live|test)_[\w\-]{43}",
+    r"dt0[a-z][0-9]{2}\.[A-Z0-9]{24}\.[A-Z0-9]{64}|FLWSECK(?:_TEST)?-[a-z0-9]{32}-X|HRKU-AA[\w\-]{58}|LTAI[A-Za-z0-9]{16,22}",
+    r"lsv2_(?:pt|sk)_[a-f0-9]{32}_[a-f0-9]{10}|x(?:keys|smtps)ib-[a-f0-9]{64}-[A-Za-z0-9]{16}|sq[apu]_[a-f0-9]{40}",
+    r"(?:[a-z]{2,12}_)?(?:live|test|prod)_[a-f0-9]{32,64}|sk_[a-f0-9]{40,64}|CLOJARS_[a-z0-9]{60}|cio[A-Za-z0-9]{32}",
+    r"dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9_\-.]{40,60}|tfp_[\w\-]{40,64}|rnd_[A-Za-z0-9]{28}",
+    r"pat[A-Za-z0-9]{14}\.[a-f0-9]{64}",  # Airtable
+    r"[0-9]/[0-9]{13,17}(?:/[0-9]{13,17})?:[a-f0-9]{32}",  # Asana
     r"eyJ[A-Za-z0-9_\-]{8,4000}\.eyJ[A-Za-z0-9_\-]{4,8000}(?:\.[A-Za-z0-9_\-]{0,4000})?",  # a JSON Web Token, RFC 7519
 )
 _KNOWN = re.compile(rf"(?:{'|'.join(_FORMATS)})")
+_PREFIXED = re.compile(
+    r"(?!sha|md5|blake)[A-Za-z][A-Za-z0-9]{1,11}[_\-](?:[A-Za-z0-9]{2,12}[_\-]){0,2}"
+    r"(?P<body>[A-Za-z0-9]{32,128})(?![A-Za-z0-9+/=])"
+)
+"""As most issuers make theirs: a name, and a body of letters of both cases and digits, longer than an id."""
+_SHORTEST_PREFIXED = 34
 _TOKEN = re.compile(r"(?<![A-Za-z0-9_\-])[A-Za-z0-9][A-Za-z0-9_\-.:+/=]{15,}+")
 _WITHIN = re.compile(r"[:=/.]")
 _HOOK = re.compile(
@@ -43,18 +58,44 @@ _PEM = re.compile(r"-----BEGIN (?:[A-Z0-9]{2,12} ){0,3}PRIVATE KEY(?: BLOCK)?---
 _PEM_END = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _PEM_BODY = re.compile(r"(?:\s|\\[nr]|[A-Za-z0-9+/=:,\-]{16,200}+(?=\s|\\|\Z)){0,200}+")
 _LONGEST_PEM = 20_000
-_HEADER = re.compile(r"\b(?:bearer|basic|token)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-.~+/]{16,4000}={0,2})", re.IGNORECASE)
+_HEADER = re.compile(
+    r"\b(?:bearer|basic|token|ssws)[ :=]{1,3}(?P<value>[A-Za-z0-9_\-.~+/]{16,4000}={0,2})", re.IGNORECASE
+)
 _URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
 _OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
+_VALUE = (
+    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|>|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
+    r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})"
+)
 _SAID = re.compile(
-    r"(?P<name>sig(?==)|pass(?:word|wd|phrase|code)?|pwd|passwort|contrase[nñ]a|secret|token|(?:api|access|private|secret|account|"
-    r"shared|auth|encryption|signing|master|client)[_\- ]?(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?)"
-    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
-    r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})",
+    r"(?=[spctaem])(?P<name>sig(?==)|pass(?:word|wd|phrase|code|wort|e)?|pwd|contrase[nñ]a|secret|token|"
+    r"(?:api|app|access|private|secret|account|shared|auth|encryption|signing|master|client|subscription)[_\- ]?"
+    rf"(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?){_VALUE}",
     re.IGNORECASE,
 )
+PASSWORD_ABROAD = r"senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호"
+ABROAD = ("senha", "wachtwoord", "parola", "haslo", "losenord", "sifre")
+"""Those that an ASCII text may have."""
+_SAID_ABROAD = re.compile(rf"(?P<name>(?<![A-Za-z0-9])pw|{PASSWORD_ABROAD}){_VALUE}", re.IGNORECASE)
+_VARIABLE = re.compile(
+    r"(?<![A-Za-z0-9])(?!PUBLIC)[A-Z][A-Z0-9]{1,20}_KEY=['\"]?(?P<value>[^\s\"'`<>\[\](){},;]{16,500})"
+)
+_FLAG = re.compile(
+    r"(?:(?<=\s)--(?:password|passwd|pass|passphrase)|\bsshpass\s-p)[\s=]?['\"]?(?P<value>[^\s'\"]{3,128})"
+)
+_SQL = re.compile(r"\bidentified by '(?P<value>[^\s']{3,128})'", re.IGNORECASE)
 _NETRC = re.compile(r"\blogin\s\S{1,64}\spassword\s(?P<value>\S{3,128})", re.IGNORECASE)
 _PUTTY = re.compile(r"Private-Lines: [0-9]{1,3}\s(?P<value>(?:[A-Za-z0-9+/=]{1,64}\s){0,200}[A-Za-z0-9+/=]{1,64})")
+_SIGNED = {
+    "hook": _HOOK,
+    "://": _URL,
+    "-u": _OPTION,
+    "pass": _FLAG,
+    "identified": _SQL,
+    "login": _NETRC,
+    "private-lines": _PUTTY,
+}
+"""What each needs in the text, so that most are not tried."""
 _QUOTED = re.compile(r"(?<=[(\[=:, ])(?P<mark>[\"'])(?P<value>[A-Za-z0-9_\-]{32,128})(?P=mark)")
 """A string of a program: one of mixed letters and digits so long is a key far more often than anything else."""
 _PASSWORD = re.compile(r"pass|pwd|contrase", re.IGNORECASE)
@@ -64,8 +105,9 @@ _ENOUGH = 3.0
 
 def keys(text: str) -> Iterator[Found]:
     yield from _pems(text)
-    for pattern in (_HOOK, _URL, _OPTION, _NETRC, _PUTTY):
-        for match in pattern.finditer(text):
+    low = text.lower()
+    for sign, pattern in _SIGNED.items():
+        for match in pattern.finditer(text) if sign in low else ():
             yield _found(match, "value" if "value" in pattern.groupindex else 0)
     for token in _TOKEN.finditer(text):
         yield from _known(text, token.start(), token.end())
@@ -77,9 +119,18 @@ def keys(text: str) -> Iterator[Found]:
             yield _found(match, "value")
     for match in _SAID.finditer(text):
         is_password = _PASSWORD.search(match["name"]) is not None
-        value = match["value"].rstrip("." if is_password else ".!?:")
-        if _is_password(value) if is_password else _is_random(value):
-            yield Found("key", match.start("value"), match.start("value") + len(value), value)
+        yield from _given(match, is_password)
+    if not text.isascii() or "pw" in low or any(word in low for word in ABROAD):
+        for match in _SAID_ABROAD.finditer(text):
+            yield from _given(match, is_password=True)
+    for match in _VARIABLE.finditer(text) if "_KEY=" in text else ():
+        yield from _given(match, is_password=False)
+
+
+def _given(match: re.Match[str], is_password: bool) -> Iterator[Found]:
+    value = match["value"].rstrip("." if is_password else ".!?:")
+    if _is_password(value) if is_password else _is_random(value):
+        yield Found("key", match.start("value"), match.start("value") + len(value), value)
 
 
 def _found(match: re.Match[str], group: str | int) -> Found:
@@ -91,6 +142,9 @@ def _known(text: str, start: int, end: int) -> Iterator[Found]:
     place = start
     while place < end:
         match = _KNOWN.match(text, place, end)
+        if match is None and end - place > _SHORTEST_PREFIXED:
+            like = _PREFIXED.match(text, place, end)
+            match = like if like is not None and _is_mixed(like["body"]) else None
         if match is not None and len(set(match[0])) >= 8:
             yield Found("key", *match.span(), match[0])
             place = match.end()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from stdnum import iban, luhn, numdb
 from stdnum.us import ssn
 
-from cai.privacy.context import says
+from cai.privacy.context import UNSPACED, is_card_behind, says
 from cai.privacy.items import Found
 
 _RUN = re.compile(r"[0-9](?:[^A-Za-z0-9]{0,3}[0-9]){6,}+")
@@ -45,11 +45,12 @@ def runs(text: str) -> list[Run]:
     return found
 
 
-_SEP = r"[ .\-/_]{1,2}"
+_SEP = r"(?:[ .\-/_\t]{1,2}| [\-/.] )"
 _CARD = re.compile(
-    rf"(?<![0-9])(?<![0-9][.,])(?=(?P<long>[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{3}}|"
-    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{2}}|[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|"
+    rf"(?<![0-9])(?<![0-9][.,])(?=(?P<long>[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}{_SEP}[0-9]{{1,3}}|[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}{_SEP}[0-9]{{1,4}}|"
+    rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{2}}(?![0-9]|{_SEP}[0-9])|"
     rf"[0-9]{{4}}{_SEP}[0-9]{{6}}{_SEP}[0-9]{{4,5}}|[0-9]{{4}}(?:{_SEP}[0-9]{{3}}){{3}}|"
+    rf"[0-9]{{4}}{_SEP}[0-9]{{4}}{_SEP}[0-9]{{5}}|[0-9]{{8}}{_SEP}[0-9]{{8}}|[0-9]{{6}}{_SEP}[0-9]{{13}}|"
     r"[0-9]{12,19})(?![0-9]))"
 )
 _CARD_AS_FOUR = re.compile(rf"[0-9]{{4}}(?:{_SEP}[0-9]{{4}}){{3}}")
@@ -67,7 +68,7 @@ _ISSUERS = re.compile(
     r"|(?:9792|5019|8600|9860).{12}"  # Troy, Dankort, Uzcard, Humo
     r"|(?:5018|5020|5038|5[67]..|58[09].|63[0-9]{2}|67[0-9]{2}).{8,15})"  # Maestro
 )
-_SURE_LENGTHS = frozenset({14, 15, 16, 18, 19})
+_SURE_LENGTHS = frozenset({14, 15, 16, 17, 18, 19})
 """Of fewer digits there are too many article numbers: those need a word beside them that says it is a card."""
 
 
@@ -81,16 +82,19 @@ def cards(text: str, run: Run) -> Iterator[Found]:
         for each in (shown, shorter[0] if shorter else shown):
             digits = re.sub(r"[^0-9]", "", each)
             if len(set(digits)) > 1 and luhn.is_valid(digits):
-                meant = says(text, match.start(), match.start() + len(each))
+                end_of = match.start() + len(each)
+                meant = says(text, match.start(), end_of)
                 is_alone = each != digits and run.n_digits == len(digits)
-                is_sure = len(digits) in _SURE_LENGTHS and (meant != "counter" or is_alone)
-                if meant == "card" or (is_sure and _ISSUERS.fullmatch(digits)):
-                    end = match.start() + len(each)
+                in_table = "\t" in each and "\t" in text[match.start() - 1 : match.start()] + text[end_of : end_of + 1]
+                is_sure = len(digits) in _SURE_LENGTHS and (meant != "counter" or is_alone) and not in_table
+                is_said = meant == "card" or (meant == "" and is_card_behind(text, end_of))
+                if is_said or (is_sure and _ISSUERS.fullmatch(digits)):
+                    end = end_of
                     yield Found("card", match.start(), end, digits)
                     break
 
 
-_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}(?=[ \-]?[0-9]{2})")
+_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}(?=[ \-._\t]?[0-9]{2})")
 _REGISTRY = numdb.get("iban")
 
 
@@ -105,8 +109,8 @@ def _structure(country: str) -> tuple[tuple[int, str], ...]:
 def _account(country: str) -> re.Pattern[str] | None:
     """How accounts of a country are written, by SWIFT's registry."""
     letters = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
-    parts = [rf"(?:[ \-.]{{0,2}}{letters[kind]}){{{n}}}" for n, kind in _structure(country)]
-    return re.compile(rf"{country}[ \-]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
+    parts = [rf"(?:(?:[ \-._\t]{{0,2}}| - ){letters[kind]}){{{n}}}" for n, kind in _structure(country)]
+    return re.compile(rf"{country}[ \-._\t]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
 
 
 def structure(country: str) -> str:
@@ -124,17 +128,25 @@ def account_at(text: str, start: int) -> re.Match[str] | None:
     return None if account is None else account.match(text, start)
 
 
+_GOES_ON = re.compile(rf"[^\W_{UNSPACED}]")
+
+
 def ibans(text: str) -> Iterator[Found]:
     """The structure first: of words with two letters and two digits at their start, few go on like an account."""
     for start in _IBAN.finditer(text):
         match = account_at(text, start.start())
-        if match is None or text[match.end() : match.end() + 1].isalnum():
+        if match is None or _GOES_ON.match(text, match.end()):
             continue
-        if iban.is_valid(match[0].replace(".", ""), check_country=False):
-            yield Found("iban", *match.span(), re.sub(r"[^A-Z0-9]", "", match[0].upper()))
+        number = re.sub(r"[^A-Z0-9]", "", match[0].upper())
+        if iban.is_valid(number, check_country=False):
+            yield Found("iban", *match.span(), number)
 
 
-_SSN = re.compile(r"(?<![A-Za-z0-9])(?<![0-9][-.,/])[0-9]{3}( - |[- ./]?)[0-9]{2}\1[0-9]{4}(?![A-Za-z0-9]|[-.,/][0-9])")
+_SSN = re.compile(
+    r"(?<![A-Za-z0-9])(?<![0-9][-.,/])"
+    r"(?:[0-9]{3}( - |[- ./_\t]?|  )[0-9]{2}\1[0-9]{4}|[0-9]{3}([- ])[0-9]{3}\2[0-9]{3}|[0-9]{5}[- ][0-9]{4})"
+    r"(?![A-Za-z0-9]|[-.,/][0-9])"
+)
 
 
 def ssns(text: str, run: Run) -> Iterator[Found]:
@@ -142,16 +154,22 @@ def ssns(text: str, run: Run) -> Iterator[Found]:
     for match in run.matches(_SSN, text):
         digits = re.sub(r"[^0-9]", "", match[0])
         meant = says(text, *match.span())
-        if meant == "ssn" or (match[1].strip() == "-" and meant in ("", "phone", "card") and ssn.is_valid(digits)):
+        is_usual = match[1] is not None and match[1].strip() == "-"
+        if meant == "ssn" or (is_usual and meant in ("", "phone", "card") and ssn.is_valid(digits)):
             yield Found("ssn", *match.span(), digits)
 
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_POINT = r"(?:\.|\[\.\]|\(\.\)|\[dot\])"
-"""A dot, or one in brackets, so that nobody follows the address by mistake."""
-_IPV4 = re.compile(rf"(?<![\w.+\-])(?:{_OCTET}{_POINT}){{3}}{_OCTET}(?![\w\-]|\.[0-9])")
-_MAPPED = re.compile(r"(?<![\w:])::ffff:\Z", re.IGNORECASE)
-_IPV6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}|:)?(?![\w:])")
+_POINT = r"(?:\.|\[\.\]|\(\.\)|\[dot\]| dot )"
+"""A dot, or one in brackets or in words, so that nobody follows the address by mistake."""
+_QUAD = rf"(?:(?:{_OCTET}{_POINT}){{3}}{_OCTET}(?!\w)|(?:[0-9]{{3}}\.){{3}}[0-9]{{3}})"
+"""All octets may be filled up with noughts."""
+_IPV4 = re.compile(rf"(?<![\w.+\-]){_QUAD}(?:-(?P<last>{_QUAD}))?(?![\w\-]|\.[0-9])", re.ASCII)
+_TAIL_OF = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}:){2,6}\Z", re.ASCII)
+"""What stands before a v4 address in a v6 one, mapped or translated."""
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}|:)?(?![\w:])", re.ASCII
+)
 _VERSIONED = re.compile(r"(?:version|release|build|firmware|driver|section|chapter|oid|v)[ .:]{0,2}\Z", re.IGNORECASE)
 _UNICAST = ipaddress.ip_network("2000::/3")
 
@@ -159,11 +177,29 @@ _UNICAST = ipaddress.ip_network("2000::/3")
 def addresses(text: str) -> Iterator[Found]:
     """Public addresses: those of a private network, of this machine and of documentation are nobody's."""
     for match in (*_IPV4.finditer(text), *_IPV6.finditer(text)):
-        try:
-            address = ipaddress.ip_address(re.sub(_POINT, ".", match[0]))
-        except ValueError:
-            continue
         versioned = _VERSIONED.search(text, max(0, match.start() - 12), match.start())
-        if address.is_global and not versioned and (address.version == 4 or address in _UNICAST):
-            mapped = _MAPPED.search(text, max(0, match.start() - 7), match.start())
-            yield Found("ip", match.start() if mapped is None else mapped.start(), match.end(), address.compressed)
+        shown = re.sub(_POINT, ".", match[0]).split("-")
+        if text.startswith(".in-addr.arpa", match.end()):
+            shown = [".".join(reversed(shown[0].split(".")))]
+        addresses = [address for each in shown if (address := _public(each))]
+        if versioned or not addresses:
+            continue
+        tail_of = _TAIL_OF.search(text, max(0, match.start() - 30), match.start()) if "." in match[0] else None
+        is_tail = tail_of is not None and _parsed(tail_of[0] + shown[0]) is not None
+        start = tail_of.start() if tail_of is not None and is_tail else match.start()
+        yield Found("ip", start, match.end(), addresses[0].compressed)
+
+
+def _parsed(shown: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(shown)
+    except ValueError:
+        return None
+
+
+def _public(shown: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """No network's own, `120.0.0.0`, which is how browsers write their versions."""
+    address = _parsed(re.sub(r"\b0+(?=[0-9]+\.|[0-9]+\Z)", "", shown) if "." in shown else shown)
+    if address is None or not address.is_global or shown.endswith(".0.0.0"):
+        return None
+    return address if address.version == 4 or address in _UNICAST else None

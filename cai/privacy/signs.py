@@ -23,24 +23,26 @@ _NO_SHAPE = bytes(set(range(256)) - {*_LETTERS, *_DIGITS})
 _TOKEN, _SEVEN, _NINE, _TWELVE = b"a" * keys.SHORTEST, b"0" * 7, b"0" * 9, b"0" * 12
 
 _PASSWORD = re.compile(
-    r"login\s\S{1,64}\spassword\s|(?:pass(?:word|wd|phrase|code|wort)?|pwd|contrase[n\u00f1]a)[\"'`\])]{0,2}(?:\s?[:=]|\s(?:is|was|to|ist|es)\s)"
+    r"login\s\S{1,64}\spassword\s|--pass|sshpass|(?:pass(?:word|wd|phrase|code|wort|e)?|pwd|pw|contrase[n\u00f1]a)"
+    r"[\"'`\])]{0,2}(?:\s?[:=>]|\s(?:is|was|to|ist|es)\s)"
 )
-_POINT = r"(?:\.|[\[(](?:\.|dot)[\])])"
+_PASSWORD_ABROAD = re.compile(rf"(?:{keys.PASSWORD_ABROAD})[\"'`\])]{{0,2}}\s?[:=>]")
+_POINT = r"(?:\.|[\[(](?:\.|dot)[\])]| dot )"
 _IPV4 = re.compile(rf"[0-9]{_POINT}[0-9]{{1,3}}{_POINT}[0-9]{{1,3}}{_POINT}[0-9]")
 _IPV6 = re.compile(r":[0-9A-Fa-f]{0,4}:")
-_IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|arroba) ?[\])}>]")
+_IN_BRACKETS = re.compile(r"[\[({<] ?(?:at|ät|arroba|arr?obase) ?[\])}>]")
 _NUMBER = re.compile(rb" 0(?: {0,3}0){6}")
 _AS_ACCOUNT = bytes(
     0x30 if code in _DIGITS else ord(chr(code).lower()) if code in _LETTERS else 0x20 for code in range(256)
 )
 """Letters stay, small, digits are 0 and all else is a space."""
 _NEXT = {
-    "nnn": "(?: {0,2}0){3}",
-    "nn": "(?: {0,2}0){2}",
-    "an": " {0,2}[a-z](?: {0,2}0){4}",
-    "aan": "(?: {0,2}[a-z]){2}(?: {0,2}0){4}",
-    "aaaa": "(?: {0,2}[a-z]){4}",
-    "ccccn": "(?: {0,2}[a-z0]){4}(?: {0,2}0){4}",
+    "nnn": "(?: {0,3}0){3}",
+    "nn": "(?: {0,3}0){2}",
+    "an": " {0,3}[a-z](?: {0,3}0){4}",
+    "aan": "(?: {0,3}[a-z]){2}(?: {0,3}0){4}",
+    "aaaa": "(?: {0,3}[a-z]){4}",
+    "ccccn": "(?: {0,3}[a-z0]){4}(?: {0,3}0){4}",
     "": "",
 }
 """What accounts have after their country and two digits, by how that begins in the registry."""
@@ -70,12 +72,13 @@ def signs(text: str) -> list[Detector]:
     low, body = text.lower(), text.encode("ascii", "replace")
     special = body.translate(None, _PLAIN)
     found: list[Detector] = []
-    if _TOKEN in body.translate(_AS_TOKENS) or _says_password(low) or (special and _has_login(low, special)):
+    if _TOKEN in body.translate(_AS_TOKENS) or _says_password(low, special) or (special and _has_login(low, special)):
         found.append("key")
-    if ("dot" in low and " at " in low) or (special and _has_at(low, special)):
+    has_dot = "dot" in low
+    if _is_spelt_out(low, has_dot) or (special and _has_at(low, special)):
         found.append("email")
     digits = body.translate(_AS_SHAPE, _NO_SHAPE)
-    if b"0" in digits and _has_address(text, digits):
+    if b"0" in digits and _has_address(text, digits, has_dot):
         found.append("ip")
     if b"aa00" in digits and ("iban" in low or _has_account(text, body)):
         found.append("iban")
@@ -86,8 +89,14 @@ def signs(text: str) -> list[Detector]:
     return found
 
 
-def _says_password(low: str) -> bool:
-    return ("pass" in low or "pwd" in low or "contrase" in low) and _PASSWORD.search(low) is not None
+def _says_password(low: str, special: bytes) -> bool:
+    if "identified by '" in low:
+        return True
+    if ("pass" in low or "pw" in low or "contrase" in low) and _PASSWORD.search(low) is not None:
+        return True
+    if not special or not (b":" in special or b"=" in special):
+        return False
+    return (not low.isascii() or any(word in low for word in keys.ABROAD)) and _PASSWORD_ABROAD.search(low) is not None
 
 
 def _has_login(low: str, special: bytes) -> bool:
@@ -99,9 +108,18 @@ def _has_login(low: str, special: bytes) -> bool:
     return b"@" in special and "://" in low
 
 
+def _is_spelt_out(low: str, has_dot: bool) -> bool:
+    if " at " in low and (has_dot or "punkt" in low or " punto " in low):
+        return True
+    if ("roba" in low or "chiocciola" in low) and ("arroba " in low or "robase " in low or "chiocciola " in low):
+        return True
+    return not low.isascii() and (" małpa " in low or " собака " in low)
+
+
 def _has_at(low: str, special: bytes) -> bool:
     return (
         b"@" in special
+        or (b"_" in special and "_at_" in low)
         or (b"%" in special and "%40" in low)
         or (b"&" in special and ("&#" in low or "&commat;" in low))
         or (b"\\" in special and "\\u0040" in low)
@@ -109,8 +127,8 @@ def _has_at(low: str, special: bytes) -> bool:
     )
 
 
-def _has_address(text: str, digits: bytes) -> bool:
-    if b"0000" in digits and (text.count(".") > 2 or "[dot]" in text) and _IPV4.search(text):
+def _has_address(text: str, digits: bytes, has_dot: bool) -> bool:
+    if (has_dot or (b"0000" in digits and text.count(".") > 2)) and _IPV4.search(text):
         return True
     return text.count(":") > 1 and _IPV6.search(text) is not None
 
