@@ -112,7 +112,8 @@ def main() -> None:
 
 
 def _print_recall(rows: list[Row], results: list[list[Found]], n_misses: int) -> None:
-    n, hits, named, misses = Counter(), Counter(), Counter(), []
+    n, hits, named = Counter[str](), Counter[str](), Counter[str]()
+    misses = []
     for row, found in zip(rows, results, strict=True):
         if row.planted is None:
             continue
@@ -135,7 +136,8 @@ def _print_recall(rows: list[Row], results: list[list[Found]], n_misses: int) ->
 
 
 def _print_alarms(rows: list[Row], results: list[list[Found]]) -> None:
-    n, alarms, kinds = Counter(), Counter(), defaultdict(Counter)
+    n, alarms = Counter[str](), Counter[str]()
+    kinds: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row, found in zip(rows, results, strict=True):
         if row.planted is None:
             for name in (row.source, "all"):
