@@ -80,7 +80,8 @@ def _take_all(
             near_duplicates.take_stored(finder, store, ids.groups(near_duplicates.GROUP))
         for batch in under_way.batches():
             if finder is not None:
-                near_duplicates.take_batch(finder, store, batch)
+                for prompt in batch.prompts:
+                    finder.add(prompt)
             ids.add([prompt.prompt_id for prompt in batch.prompts])
             rejected.add([reject.reject_id for reject in batch.rejects])
             mark("progress", {"stage": "prompts", "n_done": ids.n + rejected.n})

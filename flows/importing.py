@@ -31,15 +31,13 @@ BATCH_ROWS, BATCH_CHARS = 20_000, 32 * 2**20
 
 
 class Batch(NamedTuple):
-    """What one commit took."""
+    """What one commit took; the prompts as the home has them, which may have had them before."""
 
     prompts: list[Prompt]
     rejects: list[Reject]
     contaminations: list[Contamination]
     answers: Mapping[str, str]
     """By prompt, where a prompt came with one: the source names an `answer_column`."""
-    is_new: bool
-    """The home had none of these prompts, and has them as they are here."""
 
 
 class Import(NamedTuple):
@@ -203,7 +201,7 @@ def _checked(
                 answers[prompt.prompt_id] = row.answer
     checked, repeats = without_held_out(rows, wish.guard)
     prompts = [row for row in checked if isinstance(row, Prompt)]
-    return Batch(prompts, [row for row in checked if isinstance(row, Reject)], repeats, answers, is_new=False)
+    return Batch(prompts, [row for row in checked if isinstance(row, Reject)], repeats, answers)
 
 
 def _placed(prompt: Prompt, source: PromptSource, split: Split | None) -> Prompt | None:
@@ -217,11 +215,11 @@ def _committed(store: Store, batch: Batch) -> Batch:
     written = store.append([*batch.prompts, *batch.rejects, *batch.contaminations], index=False)
     refused = {row.prompt_id: row for row in _refused_by_home(store, batch.prompts)}
     store.append(list(refused.values()), index=False)
-    return batch._replace(
-        prompts=[prompt for prompt in batch.prompts if prompt.prompt_id not in refused],
-        rejects=[*batch.rejects, *refused.values()],
-        is_new=written.get("prompts", 0) == len(batch.prompts),
-    )
+    prompts = [prompt for prompt in batch.prompts if prompt.prompt_id not in refused]
+    if written.get("prompts", 0) < len(batch.prompts):
+        known = store.find_all(Prompt, [prompt.prompt_id for prompt in prompts])
+        prompts = [known[prompt.prompt_id] for prompt in prompts]
+    return batch._replace(prompts=prompts, rejects=[*batch.rejects, *refused.values()])
 
 
 def _refused_by_home(store: Store, prompts: Sequence[Prompt]) -> Iterator[Reject]:

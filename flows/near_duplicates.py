@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 from cai.coverage.near import NearDuplicates, Repeat
 from cai.records import Prompt, Reject
-from flows.importing import Batch
 from storage.seen import IdsOnDisk
 from storage.store import Store
 
@@ -24,14 +23,6 @@ def take_stored(finder: NearDuplicates, store: Store, groups: Iterable[Sequence[
         found = store.find_all(Prompt, group)
         for prompt_id in group:
             finder.add(found[prompt_id])
-
-
-def take_batch(finder: NearDuplicates, store: Store, batch: Batch) -> None:
-    """The prompts of an import, as the home has them: it may have learnt of one before what is expected of it."""
-    if not batch.is_new:
-        return take_stored(finder, store, [[prompt.prompt_id for prompt in batch.prompts]])
-    for prompt in batch.prompts:
-        finder.add(prompt)
 
 
 def reject(store: Store, repeats: Sequence[Repeat], ids: IdsOnDisk) -> Counter[str]:

@@ -13,7 +13,7 @@ from scripted_run import changed, serve, write_profile
 
 from cai.config import load_profile
 from cai.errors import DataError
-from cai.records import Prompt, Reject
+from cai.records import Message, Prompt, Reject
 from flows.import_step import import_prompts
 from flows.runs import RunFolder, create_run, open_run
 from flows.session import Session
@@ -165,6 +165,17 @@ def test_an_import_of_nothing_usable_begins_anew(tmp_path, profile):
     with pytest.raises(DataError, match="none of the 1 rows"):
         import_prompts(Session(run))
     assert not (run.path / "import").exists() and not (run.path / "ids").exists()
+
+
+def test_prompts_that_the_home_has_count_as_what_the_home_has_them_for(tmp_path, profile):
+    """Also those that go as near duplicates."""
+    whole = serve(create_run(load_profile(profile), tmp_path / "whole"), BATCH).result("prompts")["kinds"]
+    home = Store(tmp_path / "known")
+    rows = [json.loads(line)["prompt"] for line in (tmp_path / "a.jsonl").read_text().splitlines()[:150]]
+    home.append([Prompt.make([Message("user", text)], "before", kind="borderline") for text in dict.fromkeys(rows)])
+    kinds = serve(create_run(load_profile(profile), tmp_path / "known"), BATCH).result("prompts")["kinds"]
+    assert min(kinds.values()) >= 0 and kinds["borderline"] > kinds["harmful"]
+    assert sum(kinds.values()) == sum(whole.values()) and set(whole) == {"harmful", "helpful"}
 
 
 def test_ids_on_disk_come_back_in_their_order(tmp_path):
