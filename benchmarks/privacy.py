@@ -1,13 +1,14 @@
 """Recall and false alarms of the detectors of personal items: 1,000 planted items in 10,000 prompts.
 
-    python -m benchmarks.privacy [--held-back [1|2|3]] [--seed 0] [--data ../shared/data] [--misses 20]
+    python -m benchmarks.privacy [--held-back [1|2|3|4]] [--seed 0] [--data ../shared/data] [--misses 20]
 
 Items come from `benchmarks/privacy_items.py`; with `--held-back` from `benchmarks/privacy_held_back.py`: other formats,
-other contexts, written when the detectors were done; with `--held-back 2` and `3` from
-`benchmarks/privacy_held_back_2.py` and `_3.py`, each written without a look at the detectors and with look-alikes of
-its own. An item is found where every character of it is covered by what was found, whatever it is called; a prompt
-without one that is said to have one is a false alarm. Clean prompts are human turns of HH-RLHF (where the folder is
-there), prompts of the small world, and texts of numbers that look alike.
+other contexts, written when the detectors were done; with `--held-back 2`, `3` and `4` from
+`benchmarks/privacy_held_back_2.py`, `_3.py` and `_4.py`, each written without a look at the detectors and with
+look-alikes of its own; the forms of `4` are weighted as people are expected to paste them. An item is found where
+every character of it is covered by what was found, whatever it is called; a prompt without one that is said to have
+one is a false alarm. Clean prompts are human turns of HH-RLHF (where the folder is there), prompts of the small world,
+and texts of numbers that look alike.
 """
 
 import argparse
@@ -21,7 +22,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from benchmarks import privacy_held_back, privacy_held_back_2, privacy_held_back_3, privacy_items
+from benchmarks import (
+    privacy_held_back,
+    privacy_held_back_2,
+    privacy_held_back_3,
+    privacy_held_back_4,
+    privacy_items,
+)
 from benchmarks.privacy_items import UNICODE, Planted
 from cai.intervals import wilson
 from cai.privacy import KINDS, Found, Kind, find
@@ -33,7 +40,9 @@ SHARES: dict[Kind, float] = {
 }  # fmt: skip
 PATTERNED = tuple(kind for kind in KINDS if kind != "name")
 UNICODE_SHARE = 0.1
-SETS = {0: privacy_items, 1: privacy_held_back, 2: privacy_held_back_2, 3: privacy_held_back_3}
+SETS = dict(
+    enumerate((privacy_items, privacy_held_back, privacy_held_back_2, privacy_held_back_3, privacy_held_back_4))
+)
 
 
 class Row(NamedTuple):
