@@ -85,6 +85,7 @@ def _take_all(
             ids.add([prompt.prompt_id for prompt in batch.prompts])
             rejected.add([reject.reject_id for reject in batch.rejects])
             mark("progress", {"stage": "prompts", "n_done": ids.n + rejected.n})
+            del batch
 
 
 def _generated(run: RunFolder, store: Store) -> tuple[Prompt, ...]:

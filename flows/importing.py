@@ -93,6 +93,8 @@ class Importing:
                 yield batch
                 met = dict.fromkeys(row.prompt.prompt_id for row in group if isinstance(row, Parsed))
                 state.note(number, state.row + len(group), list(met))
+                group.clear()
+                del batch  # rows that are gone the collector need not go through
                 gc.collect(1)
             state.note(number + 1, 0, [])
 
@@ -135,6 +137,7 @@ def run_import(
         for batch in under_way.batches():
             take(batch)
             progress(under_way.report)
+            del batch
         return under_way.report
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from typing import Any
 
 from cai.privacy import Tally
@@ -51,9 +52,9 @@ class ImportReport:
         turns = Counter([len([m for m in prompt.messages if m.role == "user"]) for prompt in prompts])
         for n_turns, n in turns.items():
             self.turns[str(min(MAX_TURNS, n_turns))] += n
-        for tag, n in Counter(tag for prompt in prompts for tag in dict.fromkeys(prompt.tags)).items():
+        for tag, n in _by_tag(prompts).items():
             _add(self.tags, tag, n)
-        for tag, n in Counter(tag for p in prompts if p.split == "eval" for tag in dict.fromkeys(p.tags)).items():
+        for tag, n in _by_tag([prompt for prompt in prompts if prompt.split == "eval"]).items():
             self.held_out[tag if tag in self.tags else OTHER_TAGS] += n
         self.rejects.update(row.reason for row in rejects)
         self.n_contaminations += len(repeats)
@@ -68,6 +69,11 @@ class ImportReport:
         counted = {f.name for f in fields(ImportReport) if f.default_factory is Counter}
         read: dict[str, Any] = {name: Counter(value) if name in counted else value for name, value in body.items()}
         return ImportReport(**read)
+
+
+def _by_tag(prompts: Sequence[Prompt]) -> Counter[str]:
+    """A tag that a prompt has twice counts once."""
+    return Counter(chain.from_iterable(map(dict.fromkeys, [prompt.tags for prompt in prompts])))
 
 
 def _add(counter: Counter[str], name: str, n: int) -> None:

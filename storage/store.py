@@ -65,12 +65,17 @@ class Store:
 
     def _append(self, table: Table, handle: DeltaTable, group: Mapping[str, Record], index: bool) -> int:
         known = self._known_ids(table, handle) if index else self._stored_ids(table, handle, list(group))
-        fresh = [row for key, row in group.items() if key not in known]
+        fresh = {key: row for key, row in group.items() if key not in known}
         if fresh:
-            delta.append(handle, self._path(table), to_arrow(table, fresh))
-        if fresh and index:
-            known.update(map(row_id, fresh))
-            self._ids[table.name][0].update(delta.file_name(uri) for uri in handle.file_uris())
+            delta.append(handle, self._path(table), to_arrow(table, list(fresh.values())))
+            files = map(delta.file_name, handle.file_uris())
+            if index:
+                known.update(fresh)
+                self._ids[table.name][0].update(files)
+            else:
+                read, digests = self._digests[table.name]
+                digests.add(fresh)
+                read.update(files)
         return len(fresh)
 
     def upsert(self, rows: Sequence[Record]) -> None:
