@@ -18,7 +18,7 @@ from typing import Literal, NoReturn
 from cai.errors import CAIError, ConfigError, without_password
 from flows.supervise import Child, StepFailed
 
-START_S = 90.0
+START_S = 180.0
 DRAIN_S = 10.0
 POLL_S = 1.0
 ANSWER_S = 2.0

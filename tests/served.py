@@ -58,7 +58,7 @@ def start(command: list[str], folder: Path) -> subprocess.Popen:
     with (folder / "serve.log").open("w") as log:
         process = subprocess.Popen(command, cwd=ROOT, stderr=log, env=environment)
     try:
-        until(lambda: process.poll() is not None or "UI: " in (folder / "serve.log").read_text(), 120)
+        until(lambda: process.poll() is not None or "UI: " in (folder / "serve.log").read_text(), 240)
         assert process.poll() is None, (folder / "serve.log").read_text()
     except BaseException:
         process.kill()

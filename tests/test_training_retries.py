@@ -91,7 +91,7 @@ def test_what_runs_out_of_memory_is_tried_again_with_half_the_rows_at_once(roomy
     def one_step() -> dict:
         return train(str(run.home), run.run_id, "sft", "sl_cai", roomy_job)
 
-    with prefect_test_harness():
+    with prefect_test_harness(server_startup_timeout=180):  # a minute, where other tests are at work
         result = one_step()
     logging.getLogger("prefect").setLevel(logging.WARNING)  # it says goodbye at exit, when stderr is closed
     assert json.loads((run.path / "jobs" / "sft.json").read_text())["micro_batch"] == 128
