@@ -35,9 +35,14 @@ class TurnsFirst(AioSqliteConfiguration):
             yield transaction
 
 
+def database(url: str) -> TurnsFirst | None:
+    """Ours for SQLite; None leaves the choice to Prefect, which knows PostgreSQL too."""
+    return TurnsFirst(url) if url.startswith("sqlite") else None
+
+
 def main() -> None:
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
-    with temporary_database_config(TurnsFirst(PREFECT_API_DATABASE_CONNECTION_URL.value())):
+    with temporary_database_config(database(PREFECT_API_DATABASE_CONNECTION_URL.value())):
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
 

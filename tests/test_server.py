@@ -12,7 +12,7 @@ from prefect.server.database.configurations import AioSqliteConfiguration
 from sqlalchemy.exc import OperationalError
 
 from cai.errors import CAIError
-from flows.prefect_server import TurnsFirst
+from flows.prefect_server import TurnsFirst, database
 from flows.server import answers, held_port, stay
 
 
@@ -87,3 +87,8 @@ def test_transactions_of_our_server_take_turns_where_prefects_find_the_database_
     assert asyncio.run(writers(TurnsFirst(f"sqlite+aiosqlite:///{tmp_path}/ours.db"))) == 4
     with pytest.raises(OperationalError, match="database is locked"):  # else flows/prefect_server.py can go
         asyncio.run(writers(AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path}/theirs.db")))
+
+
+def test_a_server_on_postgresql_is_prefects_own():
+    assert isinstance(database("sqlite+aiosqlite:////home/prefect.db"), TurnsFirst)
+    assert database("postgresql+asyncpg://db/prefect") is None
