@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from cai.engines.base import Choice, Engine, Generation, about
 from cai.errors import PromptTooLong
-from cai.records import Ledger, Message, Prompt, R, Record, Reject, Sampling, digest
+from cai.records import Ledger, Message, Prompt, R, Rating, Record, Reject, Sampling, digest
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -110,6 +110,37 @@ class Asker:
             return self._too_long(stage, key, error)
         self.n_requests += 1
         return choice
+
+    async def rate(
+        self,
+        prompt_id: str,
+        said_id: str,
+        scale: str,
+        named: str,
+        question: Callable[[], Message],
+        marks: Sequence[str],
+    ) -> Rating | Reject:
+        """How probable each mark of `scale` is for what is said: found, or asked for and written, or rejected.
+
+        Args:
+            prompt_id: the prompt that it belongs to.
+            said_id: the row that is rated.
+            scale: the name of the question.
+            named: the digest of how it is asked.
+            question: made only where it has to be asked.
+            marks: the options.
+        """
+        row_id = Rating.make_id(said_id, scale, named, self.model_digest)
+        key = Key(row_id, prompt_id, (said_id,))
+        if done := self.find(Rating, row_id) or self.find_reject(["rating"], key):
+            return done
+        choice = await self.choose("rating", key, [question()], marks)
+        if isinstance(choice, Reject):
+            return choice
+        read = (choice.logps, choice.mass_outside, choice.exact, choice.n_prompt_tokens)
+        row = Rating(row_id, prompt_id, said_id, scale, named, self.model_digest, *read)
+        self.add(row)
+        return row
 
     def reject(self, stage: str, reason: str, key: Key, detail: str, text: str) -> Reject:
         """Write that what the model said is of no use."""

@@ -6,9 +6,10 @@ puts on none of them is kept. A response that it cannot rate is neither harmless
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
-from cai.asks import Asker, Key, OnProgress, in_window
+from cai.asks import Asker, OnProgress, in_window
 from cai.constitution import Constitution
 from cai.engines.base import Engine
 from cai.errors import DataError
@@ -56,31 +57,17 @@ async def rate_responses(
         )
     asker = Asker("ratings", engine, ledger, n_total=len(responses), progress=progress)
     template = constitution.template(SCALE)
+    named = template_digest(template)
 
     async def one(response: Response) -> Rating | Reject:
-        row = await _rate(asker, template, prompts[response.prompt_id], response)
+        asked = partial(question, template, prompts[response.prompt_id].messages, response.text)
+        row = await asker.rate(response.prompt_id, response.response_id, SCALE, named, asked, MARKS)
         asker.close_item(rejected=isinstance(row, Reject))
         return row
 
     rows = await in_window(responses, one, max_concurrency)
     asker.report()
     return rows
-
-
-async def _rate(asker: Asker, template: str, prompt: Prompt, response: Response) -> Rating | Reject:
-    """One ask: found, or asked for and written, or rejected."""
-    named = template_digest(template)
-    row_id = Rating.make_id(response.response_id, SCALE, named, asker.model_digest)
-    key = Key(row_id, prompt.prompt_id, (response.response_id,))
-    if done := asker.find(Rating, row_id) or asker.find_reject(["rating"], key):
-        return done
-    choice = await asker.choose("rating", key, [question(template, prompt.messages, response.text)], MARKS)
-    if isinstance(choice, Reject):
-        return choice
-    decided = (prompt.prompt_id, response.response_id, SCALE, named, asker.model_digest)
-    row = Rating(row_id, *decided, choice.logps, choice.mass_outside, choice.exact, choice.n_prompt_tokens)
-    asker.add(row)
-    return row
 
 
 def question(template: str, messages: Sequence[Message], response: str) -> Message:

@@ -6,9 +6,10 @@ It says what is wrong with a prompt and drops none; `cai/prompts/writing.py` doe
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
-from cai.asks import Asker, Key, OnProgress, in_window
+from cai.asks import Asker, OnProgress, in_window
 from cai.config.generate import WrittenKind
 from cai.constitution import Constitution
 from cai.engines.base import Opens
@@ -57,22 +58,11 @@ class JudgeCheck:
         return found
 
     async def _ask(self, asker: Asker, each: Written) -> Rating | Reject:
-        """Found, or asked for and written, or rejected."""
         tag, template = each.plan.cell.tag, self._constitution.template(QUESTION)
         means = meaning_of(tag, self._constitution)
+        asked = partial(question, template, each.prompt.messages, tag, means)
         named = digest("template", template, tag, means)
-        row_id = Rating.make_id(each.draft_id, QUESTION, named, asker.model_digest)
-        key = Key(row_id, each.asked_id, (each.draft_id,))
-        if done := asker.find(Rating, row_id) or asker.find_reject(["rating"], key):
-            return done
-        asks = question(template, each.prompt.messages, tag, means)
-        choice = await asker.choose("rating", key, [asks], OPTIONS)
-        if isinstance(choice, Reject):
-            return choice
-        decided = (each.asked_id, each.draft_id, QUESTION, named, asker.model_digest)
-        row = Rating(row_id, *decided, choice.logps, choice.mass_outside, choice.exact, choice.n_prompt_tokens)
-        asker.add(row)
-        return row
+        return await asker.rate(each.asked_id, each.draft_id, QUESTION, named, asked, OPTIONS)
 
 
 def question(template: str, messages: Sequence[Message], tag: str, principles: str) -> Message:
