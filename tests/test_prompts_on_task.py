@@ -18,7 +18,8 @@ from cai.ledger import MemoryLedger
 from cai.prompts.cells import Cell
 from cai.prompts.fitting import in_small_world
 from cai.prompts.on_task import JudgeCheck, question
-from cai.prompts.writing import Plan, Written
+from cai.prompts.requests import Plan
+from cai.prompts.writing import Written
 from cai.records import Attempt, Message, Prompt, Rating, Reject, Response
 from cai.smallworld.lexicon import PHRASINGS
 from cai.smallworld.world import KINDS, Request, combos, find

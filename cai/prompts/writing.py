@@ -17,44 +17,20 @@ from cai.config.prompts import GENERATED
 from cai.constitution import Constitution
 from cai.engines.base import Opens
 from cai.held_out import HeldOutGuard
-from cai.labels.fence import delimiter, neutralise
 from cai.privacy import REASON, Guard, refusal
-from cai.prompts.cells import Cell, meaning_of
+from cai.prompts.cells import Cell
 from cai.prompts.drafts import Useless, messages_of, text_of
 from cai.prompts.fitting import Fits, says_something
 from cai.prompts.likeness import Like
 from cai.prompts.novelty import Near, Seen
-from cai.records import Ledger, Message, Prompt, Reject, Response, Sampling, digest
-from cai.templates import TemplateName, render, template_digest
+from cai.prompts.requests import STAGE, Plan, Request, request_of
+from cai.records import Ledger, Prompt, Reject, Response, Sampling, digest
 
-STAGE = "writing"
 OFF_TASK, UNREAD = "off_task", "task_unread"
 """What a check finds: another thing than was asked for, or nothing that can be read."""
 
 RowsOf = Callable[[Sequence[str]], Ledger]
 """A ledger that sees the stored rows of these prompts."""
-
-
-class Plan(NamedTuple):
-    """One request: for a prompt of a cell, after examples, or for a variation of one prompt beside others like it."""
-
-    cell: Cell
-    shown: tuple[Prompt, ...]
-    is_dialogue: bool
-    parent: Prompt | None = None
-    failed: tuple[Prompt, ...] = ()
-    untried: tuple[Prompt, ...] = ()
-
-    @property
-    def template(self) -> TemplateName:
-        if self.parent is not None:
-            return "variation"
-        templates: dict[str, TemplateName] = {
-            "harmful": "harmful_prompt",
-            "borderline": "borderline_prompt",
-            "helpful": "helpful_prompt",
-        }
-        return templates[self.cell.kind]
 
 
 class Written(NamedTuple):
@@ -71,14 +47,6 @@ class Written(NamedTuple):
 
 Check = Callable[[Sequence[Written], Ledger, OnProgress | None], Awaitable[Sequence[Useless | None]]]
 """Why each of these is not what was asked for, or None."""
-
-
-class Request(NamedTuple):
-    """A plan in words. `quoted` are the texts between the fences."""
-
-    asked: Prompt
-    fence: str
-    quoted: tuple[str, ...]
 
 
 class Outcome(NamedTuple):
@@ -124,7 +92,6 @@ class Writer:
         self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
         self._kept: set[str] = set()
         self._of_cell: dict[Cell, list[Prompt]] = defaultdict(list)
-        self._meanings = {tag: meaning_of(tag, constitution) for tag in constitution.tags}
         self._remember(known)
 
     def _remember(self, known: Iterable[Prompt]) -> None:
@@ -146,7 +113,7 @@ class Writer:
         return Plan(cell, tuple(shown), rng.random() < self._config.dialogues)
 
     @staticmethod
-    def variation(cell: Cell, parent: Prompt, like: "Like") -> Plan:
+    def variation(cell: Cell, parent: Prompt, like: Like) -> Plan:
         """A request to vary `parent`, beside what is there already."""
         return Plan(cell, like.worked, len(parent.messages) > 1, parent, like.failed, like.untried)
 
@@ -164,7 +131,7 @@ class Writer:
         """One request a plan, all at once; those that can be kept, which are held until `settle`."""
         if not plans:
             return []
-        requests = [self._request(plan) for plan in plans]
+        requests = [request_of(plan, self._constitution) for plan in plans]
         first, sampling, before = self.n_asked, self._sampling(temperature), len(self._held)
         self.n_asked += len(plans)
         self._n_shown += sum(len(plan.shown) for plan in plans)
@@ -243,25 +210,6 @@ class Writer:
     def _sampling(self, temperature: float) -> Sampling:
         return Sampling(temperature, self._config.top_p, self._config.max_tokens)
 
-    def _request(self, plan: Plan) -> Request:
-        """The request as a conversation. What models wrote stands in it between fences, and is filled in as data."""
-        parent = () if plan.parent is None else (plan.parent,)
-        shown, parents, failed, untried = (
-            [neutralise(text_of(prompt.messages)) for prompt in prompts]
-            for prompts in (plan.shown, parent, plan.failed, plan.untried)
-        )
-        quoted = (*shown, *parents, *failed, *untried)
-        tag, topic = plan.cell.tag, plan.cell.topic
-        fence = delimiter([*quoted, tag, topic])
-        fields = {"tag": tag, "topic": topic, "principles": self._meanings.get(tag, ""), "fence": fence}
-        of_parent = {"parent": parents[0], "worked": shown, "failed": failed, "untried": untried} if parents else {}
-        named = of_parent or {"examples": shown}
-        text = render(self._template(plan), {**fields, **named, "is_dialogue": plan.is_dialogue})
-        return Request(Prompt.make([Message("user", text)], STAGE), fence, quoted)
-
-    def _template(self, plan: Plan) -> str:
-        return self._constitution.template(plan.template)
-
     def _read(self, draft: Response | Reject, request: Request, plan: Plan, ledger: Ledger) -> "Draft | Reject":
         """A prompt to hold, or a reject, as it was decided before where it was; what a check dropped is held again,
         for what was asked meanwhile depends on it.
@@ -316,8 +264,8 @@ class Writer:
         return Useless("not_novel", f"{near.similarity:.2f} like prompt {near.prompt_id}")
 
     def _written(self, prompt: Prompt, draft_id: str, request: Request, plan: Plan, writer_digest: str) -> Written:
-        named = template_digest(self._template(plan))
-        return Written(prompt, plan, draft_id, request.asked.prompt_id, named, writer_digest, self._round)
+        asked_id, named = request.asked.prompt_id, request.template_digest
+        return Written(prompt, plan, draft_id, asked_id, named, writer_digest, self._round)
 
 
 class Draft(NamedTuple):
