@@ -156,6 +156,14 @@ def test_a_check_that_cannot_be_used_is_a_config_error_at_once(check, settings, 
         build_rewards([VerifierTerm(name="check", check=check, **settings)], [])
 
 
+def test_what_a_check_imports_is_not_in_the_time_of_its_first_response():
+    code = (
+        "import sys; from cai.rewards.worker import find; find('json_schema', 1.0); print('jsonschema' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout == "True\n"
+
+
 def test_a_worker_ends_with_its_trainer_even_in_the_middle_of_a_check(tmp_path):
     """The trainer is killed with SIGKILL while a check hangs: neither the worker nor its sandbox may stay behind."""
     code = (
