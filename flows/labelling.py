@@ -65,7 +65,7 @@ async def labels(session: Session, shard: int, round: int = 0) -> dict[str, Any]
             if gold:
                 await _ask(session, judge, gold, ledger)
             judge_digests.append((await session.engines.get(judge, judge.model)).model_digest)
-    session.store.compact(MANY_FILES)
+    session.store.merge_small(MANY_FILES)
     total = LabelResult(len(pairs), *(sum(counts) for counts in list(zip(*results, strict=True))[1:]))
     return total._asdict() | {
         "judge_digests": judge_digests,

@@ -168,7 +168,7 @@ def write(
         made = asyncio.run(
             _write(profile, constitution, quotas, campaign, store, policy, on_progress=on_progress, on_round=on_round)
         )
-    store.compact(MANY_FILES)
+    store.merge_small(MANY_FILES)
     return made
 
 
