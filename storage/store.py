@@ -204,6 +204,14 @@ class Store:
         """Rows of one table that belong to these prompts; the table must have a `prompt_id` column."""
         return self._select(kind, None, "prompt_id IN (SELECT unnest(?::VARCHAR[]))", (list(prompt_ids),))
 
+    def of_pairs(self, kind: type[R], response_ids: Collection[str]) -> list[R]:
+        """Comparisons of two of these responses, or rejects of such: their parents are the comparison, then the two."""
+        a, b = {"comparisons": ("response_a", "response_b"), "rejects": ("parent_ids[2]", "parent_ids[3]")}[
+            table_of(kind).name
+        ]
+        ids = "(SELECT unnest(?::VARCHAR[]))"
+        return self._select(kind, None, f"{a} IN {ids} AND {b} IN {ids}", (list(response_ids),) * 2)
+
     def _select(self, kind: type[R], version: int | None, where: str | None, params: Sequence[Any]) -> list[R]:
         table = table_of(kind)
         with self._mutex:
