@@ -2,6 +2,8 @@
 
 import asyncio
 import http.server
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -64,6 +66,19 @@ def test_who_looks_after_a_server_stays_while_it_stands_still_and_goes_when_it_i
         with pytest.raises(CAIError, match=r"has not answered for \d+ s; start it again"):
             stay(url, end_it_once_it_answered, gone_s=0.5)
     assert len(checks) >= 4
+
+
+def test_a_server_that_is_not_ours_is_as_good_as_gone(tmp_path):
+    """Its number was given to a process of somebody else after a restart, and no command ran over that home."""
+    (tmp_path / "prefect").mkdir()
+    (tmp_path / "prefect" / "server.json").write_text('{"url": "http://127.0.0.1:9/api", "pid": 1}')
+    tmp_path.chmod(0o755)
+    look = (
+        "import os, pathlib, sys; from flows.server import _running; os.chdir(sys.argv[1]); "
+        "os.geteuid() or os.setuid(65534); print(_running(pathlib.Path()))"
+    )
+    done = subprocess.run([sys.executable, "-c", look, tmp_path], capture_output=True, text=True)
+    assert done.stdout == "None\n", done.stderr
 
 
 async def writers(config) -> int:
