@@ -200,6 +200,8 @@ def test_of_what_killed_runs_left_only_what_nobody_has_touched_for_long_is_prune
         "models/tmp-sft-2/weights": True,
         "runs/r/ids/.prompts.parquet.77.tmp": True,
         "spill/duckdb_temp_0": True,
+        "imports/0123456789abcdef/state.json": True,
+        "imports/0123456789abcdef.lock": False,
         "models/sft-3/model.safetensors": False,  # finished
         "runs/r/steps/prompts.json": False,
         "runs/r/steps/.locked": False,
@@ -213,7 +215,7 @@ def test_of_what_killed_runs_left_only_what_nobody_has_touched_for_long_is_prune
     for path in [*tmp_path.rglob("*"), tmp_path]:
         os.utime(path, (old, old))
     os.utime(young / "weights", (now - 86_400, now - 86_400))
-    assert len(prune(tmp_path, now)) == 4
+    assert len(prune(tmp_path, now)) == 5
     assert {name: not (tmp_path / name).exists() for name in paths} == paths
     assert (young / "weights").exists(), "somebody has worked on it yesterday"
     assert prune(tmp_path, now) == []
