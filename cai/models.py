@@ -11,6 +11,8 @@ from cai.errors import ModelNotFound
 from cai.files import file_digest
 from cai.records import digest
 
+DOWNLOADED = ["*.safetensors*", "*.json", "*.model", "*.jinja"]
+"""Of a model on the hub: nothing that is run. Chat templates are rendered in the sandbox of transformers or vLLM."""
 SMALLWORLD = Path(__file__).parent / "smallworld" / "model"
 META = "meta.json"
 
@@ -30,7 +32,7 @@ def resolve_model(name: str | Path) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return _checked(Path(snapshot_download(str(name), allow_patterns=["*.safetensors*", "*.json", "*.model"])))
+        return _checked(Path(snapshot_download(str(name), allow_patterns=DOWNLOADED)))
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
             f"no model at {str(name)!r}: expected a directory with config.json and safetensors weights, "

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from cai.config import PrivacyConfig, PromptSource
+from cai.config import Config, PrivacyConfig, PromptSource
 from cai.config.prompts import GENERATED
 from cai.held_out import HeldOutGuard
 from cai.privacy import Guard
@@ -260,11 +260,16 @@ def _reject(prompt: Prompt, reason: str, detail: str) -> Reject:
 def import_folder(
     home: Path, sources: Sequence[PromptSource], split: Split | None, seed: int, privacy: PrivacyConfig | None = None
 ) -> Path:
-    """Where the state of this import is kept: other files, other settings, another folder.
+    """Where the state of this import is kept: other files, other settings, another folder. Settings that are left as
+    they come do not count, so that a later version with more of them goes on.
 
     Raises:
         DataError: a source is not there.
     """
-    parts = [[source.model_dump(mode="json"), source_digest(source, split or "train", seed)] for source in sources]
-    policy = (privacy or PrivacyConfig()).model_dump(mode="json")
+    parts = [[_stated(source), source_digest(source, split or "train", seed)] for source in sources]
+    policy = _stated(privacy or PrivacyConfig())
     return home / "imports" / digest("import", parts, split, seed, policy)[:16]
+
+
+def _stated(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude_defaults=True)

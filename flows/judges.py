@@ -71,7 +71,8 @@ def judges_of(run: RunFolder, store: Store, judge_digests: Sequence[str]) -> Jud
     if feedback.weights == "equal":
         return Judges(Committee(labellings, [1.0] * len(labellings)), ())
     gold = read_gold(store)
-    asked = store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in gold.pairs])
+    asks = [ask.comparison_id for labelling in labellings for pair in gold.pairs for ask in labelling.asks(pair)]
+    asked = store.find_all(Comparison, asks).values()
     config = run.profile.preferences.model_copy(update={"ranking": None, "recalibration": None})
     counts = []
     for labelling in labellings:

@@ -59,13 +59,13 @@ async def labels(session: Session, shard: int, round: int = 0) -> dict[str, Any]
     session.store.append(rejects)
     gold = read_gold(session.store).pairs if run.profile.feedback.weights == "gold" and shard == 0 else []
     judge_digests, results = list[str](), list[LabelResult]()
-    with session.ledger([p.prompt.prompt_id for p in [*pairs, *gold]], (Comparison, Reject)) as ledger:
+    with session.labels_ledger([*pairs, *gold]) as ledger:
         for judge in run.profile.judges:
             results.append(await _ask(session, judge, pairs, ledger))
             if gold:
                 await _ask(session, judge, gold, ledger)
             judge_digests.append((await session.engines.get(judge, judge.model)).model_digest)
-    session.store.compact(MANY_FILES)
+    session.store.merge_small(MANY_FILES)
     total = LabelResult(len(pairs), *(sum(counts) for counts in list(zip(*results, strict=True))[1:]))
     return total._asdict() | {
         "judge_digests": judge_digests,
@@ -103,15 +103,15 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     n_in = n_rejected = n_compared = n_unscored = 0
     for shard in range(session.n_shards()):
         pairs, identical = session.pairs(shard, round)
-        asked = session.store.of_prompts(Comparison, [pair.prompt.prompt_id for pair in pairs])
-        rows = list(derive(pairs, asked, labelling=judges.committee, config=config, recalibration=fitted))
+        asks = {ask.comparison_id for pair in pairs for ask in judges.committee.asks(pair)}
+        asked = session.store.find_all(Comparison, asks)
+        rows = list(derive(pairs, asked.values(), labelling=judges.committee, config=config, recalibration=fitted))
         session.store.append(rows)
         made = [row for row in rows if isinstance(row, PreferencePair)]
         by_ai += [AIPair(row.pair_id, row.prompt_id, row.judge_digest, row.is_tie) for row in made]
         n_in += len(pairs) + len(identical)
         n_rejected += len(identical) + len(pairs) - len(made)
-        asks = {ask.comparison_id for pair in pairs for ask in judges.committee.asks(pair)}
-        n_compared += len(asks & {comparison.comparison_id for comparison in asked})
+        n_compared += len(asked)
         n_unscored += sum(isinstance(row, Reject) and row.stage == "verdict" for row in rows)
     guard = guard_of(session.store, run.profile)
     mixed = mixed_in(session.store, by_ai, run.profile, run.path, guard)

@@ -38,7 +38,7 @@ from cai.records import Comparison, Prompt, Response, Revision
 from cai.turns import accelerator_of, taken
 from flows import plan_facts
 from flows.held_out import guard_of
-from flows.runs import RunFolder, generated_now, open_run, plan_run, write_atomically
+from flows.runs import RunFolder, generated_now, plan_run, readable_runs, write_atomically
 from storage.evaluation_sets import read_sets
 from storage.imports import read_answered, read_sources
 from storage.store import Store
@@ -185,20 +185,18 @@ def model_bytes(engine: EngineConfig) -> int:
 
 def earlier_run(run: RunFolder) -> RunFolder | None:
     """The newest other run in the home whose chains the same engine and model made to the end, in the same way."""
-    found: list[tuple[str, str]] = []
-    for file in run.home.glob("runs/*/run.json"):
-        if file.parent.name == run.run_id:
-            continue
-        other = open_run(run.home, file.parent.name)
+    found: dict[tuple[str, str], RunFolder] = {}
+    for other in readable_runs(run.home):
         mine, theirs = run.profile, other.profile
         same = (mine.engine.kind, mine.engine.model, mine.chains) == (
             theirs.engine.kind,
             theirs.engine.model,
             theirs.chains,
         )
-        if same and other.result("sft_set") is not None:
-            found.append((str(json.loads(file.read_text(encoding="utf-8"))["started_at"]), other.run_id))
-    return open_run(run.home, max(found)[1]) if found else None
+        if other.run_id != run.run_id and same and other.result("sft_set") is not None:
+            body = json.loads((other.path / "run.json").read_text(encoding="utf-8"))
+            found[str(body["started_at"]), other.run_id] = other
+    return found[max(found)] if found else None
 
 
 async def learn_from(run: RunFolder, store: Store, counters: Counters) -> Learnt:

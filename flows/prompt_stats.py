@@ -1,6 +1,6 @@
 """What the prompts of a run or a home cover, with what its chains, labels and responses say of them."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from cai.errors import DataError
 from cai.intervals import rate
 from cai.records import Prompt, Response
 from flows.rounds import at_round
-from flows.runs import RunFolder, open_run
+from flows.runs import RunFolder, readable_runs
 from storage.store import Store
 
 LEANS = 0.1
@@ -39,7 +39,7 @@ def of_home(home: Path, store: Store) -> PromptStats:
     """Of every prompt of a home; the policy is that of the newest run that sampled one."""
     prompts = store.read(Prompt)
     readings, policy = None, ""
-    for run in _newest(home):
+    for run in readable_runs(home):
         readings, policy = read_policy(run, store, prompts)
         if readings is not None:
             break
@@ -86,8 +86,3 @@ def _by_principle(rows: Collection[dict[str, Any]]) -> dict[str, _Held]:
 
 def _known(value: float) -> float:
     return value if value == value else -1.0
-
-
-def _newest(home: Path) -> Iterator[RunFolder]:
-    files = sorted(home.glob("runs/*/run.json"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
-    return (open_run(home, path.parent.name) for path in files)

@@ -6,8 +6,9 @@ run; any edit gives another run, which finds the rows it shares with earlier one
 
 import datetime
 import json
+import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
-from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, replace_sources
+from cai import __version__
+from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, problems, replace_sources
 from cai.config.prompts import GENERATED
 from cai.constitution import Constitution, load_constitution
-from cai.errors import ConfigError, DataError
+from cai.errors import ConfigError, ConstitutionError, DataError
 from cai.files import file_digest
 from cai.models import model_digest, read_meta, resolve_model
 from cai.records import Prompt, Run, RunStatus, digest
@@ -33,6 +36,7 @@ from storage.hub import HUB, is_dataset
 from storage.place import has_tables
 from storage.store import Store
 
+logger = logging.getLogger(__name__)
 _IDS, _IDS_AT_A_TIME = pa.schema({"id": pa.string()}), 100_000
 
 
@@ -141,27 +145,44 @@ def open_run(home: Path, run_id: str) -> RunFolder:
     """The run as it was asked for, with the constitution as it stood then.
 
     Raises:
-        ConfigError: there is no such run.
+        ConfigError: there is no such run, or it is one of a version with other settings.
     """
     path = home / "runs" / run_id
     if not (path / "run.json").is_file():
         raise ConfigError(f"no run {run_id!r} under {home}; the runs there: {_newest_runs(home)}")
     body = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    constitution = load_constitution(path / "constitution.yaml")
+    try:
+        profile, constitution = Profile.model_validate(body["profile"]), load_constitution(path / "constitution.yaml")
+    except (ValidationError, ConstitutionError) as error:
+        why = problems(error) if isinstance(error, ValidationError) else str(error)
+        by = body.get("code", {})
+        raise ConfigError(
+            f"run {run_id!r} under {home} was started by cai-flows {by.get('version', 'of unknown version')} (commit "
+            f"{by.get('commit') or 'unknown'}), and this one, {__version__}, cannot read it: {why}. Go on with it in "
+            "that version; or start a profile that this one reads as a new run: rows that both have are in the tables "
+            "and are not asked for again"
+        ) from error
     without = body["without"]
-    return RunFolder(
-        home,
-        run_id,
-        Profile.model_validate(body["profile"]),
-        constitution.without(without) if without else constitution,
-        without,
-    )
+    return RunFolder(home, run_id, profile, constitution.without(without) if without else constitution, without)
+
+
+def readable_runs(home: Path) -> Iterator[RunFolder]:
+    """The runs of a home, the newest first; those of versions with other settings are passed over, and named."""
+    for name in _names(home):
+        try:
+            yield open_run(home, name)
+        except ConfigError:  # says why to who opens that run
+            logger.warning("run %s is passed over: a version with other settings started it", name)
+
+
+def _names(home: Path) -> list[str]:
+    files = sorted(home.glob("runs/*/run.json"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
+    return [path.parent.name for path in files]
 
 
 def _newest_runs(home: Path, n: int = 10) -> str:
     """The runs of a home, the newest first."""
-    files = sorted(home.glob("runs/*/run.json"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
-    names = [path.parent.name for path in files]
+    names = _names(home)
     more = f" and {len(names) - n} more" if len(names) > n else ""
     return f"{', '.join(names[:n])}{more} (the newest first)" if names else "none yet"
 

@@ -118,9 +118,12 @@ def _settings(home: Path) -> dict[str, str]:
 
 def _running(home: Path) -> str | None:
     """The URL of a server that another command has started over the same home, if it still answers."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError, ProcessLookupError):
+    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
         server = json.loads((home / "prefect" / "server.json").read_text(encoding="utf-8"))
-        os.kill(server["pid"], 0)
+        try:
+            os.kill(server["pid"], 0)
+        except (ProcessLookupError, PermissionError):  # gone; or its number is that of somebody else's process by now
+            return None
         return str(server["url"]) if answers(server["url"]) else None
     return None
 

@@ -9,7 +9,7 @@ from typing import Literal
 from cai.asks import Progress
 from cai.engines.slot import EngineSlot
 from cai.feedback import ResponsePair, make_pairs
-from cai.records import Prompt, Record, Reject, Response
+from cai.records import Comparison, Prompt, Record, Reject, Response
 from flows.rounds import at_round
 from flows.runs import RunFolder, run_row
 from flows.supervise import mark
@@ -35,10 +35,19 @@ class Session:
         return self.run.profile.engine.model
 
     def ledger(self, prompt_ids: Sequence[str], kinds: Sequence[type[Record]]) -> TableLedger:
-        """Rows of these prompts. The more workers commit, the rarer each: a table takes so many commits a second."""
+        """Rows of these prompts."""
+        return TableLedger(self.store, prompt_ids, kinds, self._commit_every_s)
+
+    def labels_ledger(self, pairs: Sequence[ResponsePair]) -> TableLedger:
+        """What judges have said of these pairs."""
+        ids = {response.response_id for pair in pairs for response in (pair.a, pair.b)}
+        return TableLedger(self.store, (), (Comparison, Reject), self._commit_every_s, ids)
+
+    @property
+    def _commit_every_s(self) -> float:
+        """The more workers commit, the rarer each: a table takes so many commits a second."""
         ray = self.run.profile.ray
-        every_s = COMMIT_EVERY_S if ray is None else max(COMMIT_EVERY_S, ray.workers / COMMITS_PER_S)
-        return TableLedger(self.store, prompt_ids, kinds, every_s)
+        return COMMIT_EVERY_S if ray is None else max(COMMIT_EVERY_S, ray.workers / COMMITS_PER_S)
 
     def record(self, status: Literal["running", "completed"]) -> None:
         """Write the run's own row, whatever it said before."""

@@ -58,7 +58,7 @@ async def chains(session: Session, shard: int) -> dict[str, Any]:
             max_concurrency=run.profile.engine.max_concurrency,
             progress=report_progress,
         )
-    session.store.compact(MANY_FILES)
+    session.store.merge_small(MANY_FILES)
     run.save_ids(f"revisions-{shard}", result.revision_ids)
     run.save_ids(f"last-revisions-{shard}", result.last_revision_ids)
     return _counts(result) | {"n_in": result.n_prompts, "n_out": result.n_done}

@@ -217,16 +217,25 @@ class Child:
         if not self._is_heard:
             self._tail.append(line)
             return
-        name, _, body = line.partition(" ")
-        if name in MARKS:
-            with contextlib.suppress(json.JSONDecodeError):  # somebody's text that happens to begin like a mark
-                mark = Mark(name, json.loads(body))
-                if name == "failed":
-                    self._failure = mark.fields
-                self._lines.put(mark)
-                return
-        self._tail.append(line)
-        self._lines.put(line)
+        mark = _read_mark(line)
+        if mark is not None and mark.name == "failed":
+            self._failure = mark.fields
+        if mark is None:
+            self._tail.append(line)
+        self._lines.put(mark or line)
+
+
+def _read_mark(line: str) -> Mark | None:
+    """None for somebody's text, which may begin like a mark."""
+    name, _, body = line.partition(" ")
+    if name not in MARKS:
+        return None
+    try:
+        fields = json.loads(body)
+    except json.JSONDecodeError:
+        return None
+    is_whole = isinstance(fields, dict) and (name != "failed" or {"error", "message"} <= fields.keys())
+    return Mark(name, fields) if is_whole else None
 
 
 def run_step(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from cai.config import found
 from cai.errors import ConfigError
@@ -60,10 +61,15 @@ def run_training(
 
 
 def as_last_tried(job: AnyJob, path: Path) -> AnyJob:
-    """The job with the `micro_batch` of the file at `path`, if that is the same job."""
+    """The job with the `micro_batch` of the file at `path`, if that is the same job; one of a version with other
+    settings is another.
+    """
     if not path.is_file():
         return job
-    tried = type(job).model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        tried = type(job).model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError:
+        return job
     return tried if tried.model_copy(update={"micro_batch": job.micro_batch}) == job else job
 
 

@@ -125,10 +125,12 @@ def wanted(profile: Profile) -> tuple[Constitution, Quotas]:
 
 
 def campaign_of(profile: Profile, constitution: Constitution, edition: str) -> str:
-    """The name of what these settings write: the same again, the same name."""
+    """The name of what these settings write: the same again, the same name. A setting that a later version adds does
+    not change it where it is left as it comes.
+    """
     config = profile.generate
     asked_for = {
-        "generate": config.model_dump(mode="json", exclude={*GOES_ON, "engine"}),
+        "generate": config.model_dump(mode="json", exclude={*GOES_ON, "engine"}, exclude_defaults=True),
         "writer": engine_digest(config.engine or profile.engine),
         "templates": [constitution.template(name) for name in _TEMPLATES],
         "tags": {tag: meaning_of(tag, constitution) for tag in config.tags or constitution.tags},
@@ -168,7 +170,7 @@ def write(
         made = asyncio.run(
             _write(profile, constitution, quotas, campaign, store, policy, on_progress=on_progress, on_round=on_round)
         )
-    store.compact(MANY_FILES)
+    store.merge_small(MANY_FILES)
     return made
 
 

@@ -30,6 +30,8 @@ NEXT_VERSION = CommitProperties(max_commit_retries=0)
 # Old versions stay readable for good: a model's record names the table versions it was trained on.
 _CONFIGURATION = {"delta.enableExpiredLogCleanup": "false"}
 DIGESTS = "_digests.jsonl"
+LARGE = 128 * 2**20
+"""Bytes; a file so large stays as it is until the whole table is rewritten."""
 _ATTEMPTS = 10
 T = TypeVar("T")
 _LOCK_TIMEOUT_S = 300.0
@@ -108,6 +110,20 @@ def local_files(table: DeltaTable, path: Place, but: Collection[str] = ()) -> li
         return sorted(str(path / unquote(file_name(uri))) for uri in uris)
     with storage_errors(path):
         return sorted(map(str, path.fetch(map(file_name, uris))))
+
+
+def mergeable(sizes: Iterable[int]) -> int:
+    """The size in bytes that files must be smaller than to be merged; 0 where none should be.
+
+    Who is merged comes into a file of four times its size or more, so that nothing is copied often, however many
+    merges there are.
+    """
+    total = size = 0
+    for each in sorted(size for size in sizes if size < LARGE):
+        total += each
+        if 4 * each <= total:
+            size = total + 1  # the next one is larger, or would be merged too
+    return min(size, LARGE)
 
 
 def file_name(uri: str) -> str:

@@ -140,7 +140,7 @@ class TableShelf:
         """Make few files of many, now and then. Not while someone waits."""
         if self._n_kept >= MANY_FILES:
             self._n_kept = 0
-            self._store.compact(MANY_FILES)
+            self._store.merge_small(MANY_FILES)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ class TableLedger:
         prompt_ids: the prompts whose stored rows `find` sees; None sees every row. All of them are held in memory.
         kinds: the records `find` may be asked for.
         commit_every_s: the longest a finished row waits; a kill loses at most that.
+        response_ids: for labels, in place of prompts: `find` sees the stored comparisons of two of these responses, and
+            their rejects. What was ever said of the same prompts may be many times as much.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class TableLedger:
         prompt_ids: Collection[str] | None,
         kinds: Sequence[type[Record]] = KINDS,
         commit_every_s: float = 2.0,
+        response_ids: Collection[str] | None = None,
     ) -> None:
         self.n_added: Counter[str] = Counter()
         """Rows handed over in this session that were not there before, by table."""
@@ -42,6 +45,7 @@ class TableLedger:
         """Stored rows that were asked for and so not made again, by table."""
         self._store = store
         self._prompt_ids = None if prompt_ids is None else frozenset(prompt_ids)
+        self._response_ids = response_ids
         self._every_s = commit_every_s
         self._rows: dict[type, dict[str, Record]] = {kind: {} for kind in kinds}
         self._unclaimed: set[tuple[str, str]] = set()  # stored before and not yet counted in n_found
@@ -58,7 +62,7 @@ class TableLedger:
         Raises:
             StorageError: a table cannot be read.
         """
-        if self._prompt_ids is None or self._prompt_ids:
+        if self._prompt_ids is None or self._prompt_ids or self._response_ids is not None:
             self._read(self._prompt_ids)
         self._thread = threading.Thread(target=self._commit_until_closed, name="ledger", daemon=True)
         self._thread.start()
@@ -76,6 +80,8 @@ class TableLedger:
                     self._unclaimed.add((table_of(kind).name, row_id(row)))
 
     def _stored(self, kind: type[Record], prompt_ids: Collection[str] | None) -> Sequence[Record]:
+        if self._response_ids is not None:
+            return self._store.of_pairs(kind, self._response_ids)
         return self._store.read(kind) if prompt_ids is None else self._store.of_prompts(kind, prompt_ids)
 
     def read_more(self, prompt_ids: Collection[str]) -> None:

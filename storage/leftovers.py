@@ -1,4 +1,5 @@
-"""What killed processes left in a home and nobody reads any more: torn temporary files, trainings that never went on.
+"""What killed processes left in a home and nobody reads any more: torn temporary files, trainings and imports that
+never went on.
 
 cai tables --home cai-home prune
 """
@@ -20,6 +21,7 @@ PATTERNS = (
     ".*.tmp",
     "cache/*/.*.tmp",
     "spill/*",
+    f"imports/{'[0-9a-f]' * 16}",  # not the locks beside them: one that is deleted could be held twice
 )
 """Under home. What is finished never has such a name."""
 

@@ -11,6 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +52,10 @@ class Remote:
                 _copy(source, path)
         return wanted
 
-    def names(self) -> list[str]:
-        """The files that lie in this folder itself."""
-        return [info.base_name for info in self._files().get_file_info(FileSelector("", allow_not_found=True))]
+    def sizes(self) -> dict[str, int]:
+        """The files that lie in this folder itself, with their bytes."""
+        found = self._files().get_file_info(FileSelector("", allow_not_found=True))
+        return {info.base_name: info.size or 0 for info in found}
 
     def forget(self, live: Collection[str]) -> None:
         """Delete from the cache what is not live."""
@@ -78,6 +80,17 @@ def _copy(source: PyFileSystem, path: Path) -> None:
 
 Place = Path | Remote
 """A table's folder, or the folder of all of them."""
+
+
+def bytes_at(place: Place) -> int:
+    """Of all Parquet files that lie there, read or not."""
+    if isinstance(place, Remote):
+        return sum(size for name, size in place.sizes().items() if name.endswith(".parquet"))
+    total = 0
+    for path in place.glob("*.parquet"):
+        with suppress(FileNotFoundError):  # a vacuum is at work
+            total += path.stat().st_size
+    return total
 
 
 def tables_of(home: Path) -> Place:

@@ -21,7 +21,7 @@ from deltalake.table import TableMerger
 from cai.errors import StorageError
 from cai.records import Annotation, Model, R, Recalibration, Record
 from storage import catalog, delta, verification
-from storage.place import Place, Remote, tables_of
+from storage.place import Place, Remote, bytes_at, tables_of
 from storage.schemas import TABLES, Table, from_arrow, row_id, table_of, to_arrow
 from storage.seen import SeenIds
 
@@ -204,6 +204,14 @@ class Store:
         """Rows of one table that belong to these prompts; the table must have a `prompt_id` column."""
         return self._select(kind, None, "prompt_id IN (SELECT unnest(?::VARCHAR[]))", (list(prompt_ids),))
 
+    def of_pairs(self, kind: type[R], response_ids: Collection[str]) -> list[R]:
+        """Comparisons of two of these responses, or rejects of such: their parents are the comparison, then the two."""
+        a, b = {"comparisons": ("response_a", "response_b"), "rejects": ("parent_ids[2]", "parent_ids[3]")}[
+            table_of(kind).name
+        ]
+        ids = "(SELECT unnest(?::VARCHAR[]))"
+        return self._select(kind, None, f"{a} IN {ids} AND {b} IN {ids}", (list(response_ids),) * 2)
+
     def _select(self, kind: type[R], version: int | None, where: str | None, params: Sequence[Any]) -> list[R]:
         table = table_of(kind)
         with self._mutex:
@@ -259,13 +267,32 @@ class Store:
                 found[name] = (len(sizes), sum(sizes))
             return found
 
+    def bytes_on_disk(self) -> dict[str, int]:
+        """Bytes by table of all files that lie there, also those that only earlier versions use."""
+        found = {}
+        for name, table in TABLES.items():
+            with delta.storage_errors(self._path(table)):
+                found[name] = bytes_at(self._path(table))
+        return found
+
     # Keeping order
 
-    def compact(self, min_files: int = 2) -> dict[str, tuple[int, int]]:
-        """Rewrite tables of at least `min_files` live files into few large ones, sorted by prompt: (before, after).
+    def compact(self) -> dict[str, tuple[int, int]]:
+        """Rewrite every table of several live files whole, into few, sorted by prompt: (before, after) by table.
 
         Writers may go on meanwhile. The old files stay for readers and old versions until `vacuum`.
         """
+        return self._rearrange(2, self._rewrite)
+
+    def merge_small(self, min_files: int) -> dict[str, tuple[int, int]]:
+        """Make few of the small files of tables that have at least `min_files`, as they are: (before, after) by table.
+
+        For while a run writes: a row is copied a number of times that grows as the logarithm of its table's size, and
+        each copy is on the disk until `vacuum`. Writers may go on meanwhile.
+        """
+        return self._rearrange(min_files, self._merge)
+
+    def _rearrange(self, min_files: int, rewrite: Callable[[Table, DeltaTable], None]) -> dict[str, tuple[int, int]]:
         done = {}
         for name, table in TABLES.items():
             with self._arranging(table):
@@ -273,8 +300,8 @@ class Store:
                 if handle is None or (before := len(handle.file_uris())) < min_files:
                     continue
                 try:
-                    self._rewrite(table, handle)
-                except CommitFailedError:  # somebody else replaced some of these files; the next one compacts
+                    rewrite(table, handle)
+                except CommitFailedError:  # somebody else replaced some of these files; the next one does it
                     continue
                 done[name] = (before, len(handle.file_uris()))
         return done
@@ -285,6 +312,14 @@ class Store:
                 handle.optimize.z_order(list(table.sort), writer_properties=delta.WRITER)
             else:
                 handle.optimize.compact(writer_properties=delta.WRITER)
+            handle.create_checkpoint()
+        delta.sync_commit(self._path(table), handle.version())
+
+    def _merge(self, table: Table, handle: DeltaTable) -> None:
+        if not (size := delta.mergeable(file.size for file in verification.live_files(handle))):
+            return
+        with delta.storage_errors(self._path(table)):
+            handle.optimize.compact(target_size=size, writer_properties=delta.WRITER)
             handle.create_checkpoint()
         delta.sync_commit(self._path(table), handle.version())
 

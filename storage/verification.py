@@ -96,7 +96,7 @@ def _verify(table: Table, path: Place, folder: Path, noted: Mapping[str, str]) -
 def _names(path: Place) -> list[str]:
     if isinstance(path, Path):
         return [file.name for file in path.iterdir()] if path.is_dir() else []
-    return path.names()
+    return list(path.sizes())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from cai.engines import open_engine
 from cai.engines.options import NEVER
 from cai.engines.slot import EngineSlot
 from cai.errors import ConfigError, EngineError, ModelNotFound
-from cai.records import Sampling
+from cai.records import Message, Sampling
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_without_log_probabilities_the_whole_reply_must_be_an_option(server, tex
     with caplog.at_level(logging.WARNING):
         choice = use(server, lambda e: e.choose(ASK, ["A", "B"]))
     assert [*choice.logps] == logps and choice.mass_outside == pytest.approx(outside) and not choice.exact
-    assert "no log-probabilities" in caplog.text
+    assert ("no log-probabilities" in caplog.text) == bool(text), "an empty reply does not show it"
 
 
 def test_a_server_that_refuses_log_probabilities_is_asked_without_them_from_then_on(server):
@@ -71,6 +71,22 @@ def test_a_server_that_refuses_log_probabilities_is_asked_without_them_from_then
 
     assert [c.logps for c in use(server, twice)] == [(NEVER, 0.0)] * 2
     assert ["logprobs" in body for body, *_ in server.seen] == [True, False, False]
+
+
+@pytest.mark.parametrize("logprobs", [{"content": []}, {"content": None}, None])
+def test_a_reply_that_ends_at_once_says_no_option_and_changes_nothing_for_the_others(server, logprobs, caplog):
+    """One such reply, and everything after it was labelled from text, with certainty."""
+    empty = reply("")
+    empty[1]["choices"][0]["logprobs"] = logprobs
+    server.script = lambda body: empty if "nothing" in body["messages"][0]["content"] else reply("A", top={"A": 0.7})
+
+    async def three(engine):
+        return [await engine.choose([Message("user", say)], "AB") for say in ("one", "nothing", "one")]
+
+    first, second, third = use(server, three)
+    assert first == third and math.exp(third.logps[0]) == pytest.approx(0.7)
+    assert second.logps == (NEVER, NEVER) and second.mass_outside == pytest.approx(1.0)
+    assert "no log-probabilities" not in caplog.text
 
 
 def test_the_key_comes_from_the_environment_and_is_in_no_message(server, monkeypatch, caplog):

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from huggingface_hub.utils import filter_repo_objects
 from model_home import SEED, Home, run
 
 from cai.config import RewardModelConfig, load_profile
 from cai.errors import DataError
-from cai.models import META
+from cai.models import DOWNLOADED, META, SMALLWORLD
 from cai.records import Evaluation, Model, Run
 from cai.source import code_version, commit
 from cai.training.jobs import GRPOJob, RewardModelJob, input_digests, job_digest
@@ -49,6 +50,15 @@ def test_a_name_of_several_models_lists_them_and_an_unknown_one_says_where_to_lo
     for unknown in ("nothing", "", first.model_digest[:3], "production"):
         with pytest.raises(DataError, match="cai models list"):
             load(home.store).find(unknown)
+
+
+def test_of_a_model_on_the_hub_all_that_a_folder_of_ours_has_is_downloaded():
+    """Its chat template was not, where it is a file of its own, and the model was refused for having none."""
+    names = [file.name for file in SMALLWORLD.iterdir()]
+    assert "chat_template.jinja" in names
+    assert list(filter_repo_objects(names, allow_patterns=DOWNLOADED)) == names
+    others = ["modeling_own.py", "pytorch_model.bin", "README.md"]
+    assert not list(filter_repo_objects(others, allow_patterns=DOWNLOADED))
 
 
 def test_lineage_leads_to_the_seed_and_children_name_who_was_trained_against_a_model(home):

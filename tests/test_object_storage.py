@@ -67,6 +67,7 @@ def test_what_one_machine_commits_another_reads_queries_compacts_and_verifies(ma
     assert there.compact() == {"prompts": (3, 1), "responses": (4, 1)}
     assert here.append([rows.response(8)]) == {"responses": 1} and here.counts()["responses"] == 5
     assert here.vacuum() == 0 and here.verify() == there.verify() == []
+    assert here.bytes_on_disk()["responses"] > here.files()["responses"][1], "what was there before compaction"
     assert not (here.home / "tables").exists()
 
 

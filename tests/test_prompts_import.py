@@ -17,12 +17,14 @@ from click.testing import CliRunner
 from prompt_files import asking, command, jsonl, rejected
 
 from cai.cli import door
-from cai.config import PrivacyConfig, PromptSource
+from cai.config import GenerateConfig, PrivacyConfig, PromptSource, load_profile
+from cai.constitution import load_constitution
 from cai.errors import ConfigError
 from cai.held_out import HeldOutGuard
 from cai.privacy import Guard
 from cai.records import Message, Prompt, digest
 from flows.importing import Import, import_folder, run_import
+from flows.writing import campaign_of
 from storage.import_report import MAX_TAGS, OTHER_TAGS, ImportReport
 from storage.seen import SeenIds
 from storage.store import Store
@@ -163,6 +165,36 @@ def test_an_import_goes_on_only_with_the_same_files_and_settings(tmp_path):
     jsonl(path, {"prompt": "b"})
     others.append(import_folder(tmp_path, [source], "train", 0))
     assert len({first, *others}) == 5
+
+
+def test_an_import_and_a_campaign_go_on_with_a_later_version_that_has_more_settings(tmp_path):
+    """One more setting with a default renamed both, and what was half done began anew."""
+
+    class Source(PromptSource):
+        setting_of_the_next_version: int = 5
+
+    class Policy(PrivacyConfig):
+        passport: str = "redact"
+
+    class Generate(GenerateConfig):
+        setting_of_the_next_version: float = 0.5
+
+    path = str(jsonl(tmp_path / "p.jsonl", {"prompt": "a"}))
+    first = import_folder(tmp_path, [PromptSource(path=path, licence="MIT")], "train", 0)
+    assert import_folder(tmp_path, [Source(path=path, licence="MIT")], "train", 0, Policy()) == first
+    changed = Source(path=path, licence="MIT", setting_of_the_next_version=6)
+    assert import_folder(tmp_path, [changed], "train", 0) != first
+
+    profile = load_profile(Path("deployments/profiles/laptop.yaml"))
+    constitution = load_constitution(profile.constitution)
+
+    def campaign(**settings: object) -> str:
+        body = profile.generate.model_dump() | settings
+        made = (Generate if "setting_of_the_next_version" in settings else GenerateConfig).model_validate(body)
+        return campaign_of(profile.model_copy(update={"generate": made}), constitution, "2026-w47")
+
+    assert campaign(setting_of_the_next_version=0.5) == campaign(rounds=3) == campaign()
+    assert len({campaign(), campaign(setting_of_the_next_version=0.6), campaign(shots=1)}) == 3
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path):

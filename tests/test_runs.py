@@ -1,12 +1,14 @@
 """A run from prompts to preference pairs, and what it measures: accounted for, shown, and kept as it was begun."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
 import pytest
 from scripted_run import CONSTITUTION, changed, run_to_preferences, serve, write_profile
 
+from cai import __version__
 from cai.cli.run import _show
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
@@ -14,9 +16,11 @@ from cai.records import Comparison, Prompt, Reject, Revision, Rollout, Run, dige
 from cai.training.rollouts import Sample, as_row, write_parquet
 from flows import accounts
 from flows.import_step import import_prompts
+from flows.planning import earlier_run
+from flows.prompt_stats import of_home
 from flows.recording import failure_recorded
 from flows.registering import left_by_training
-from flows.runs import create_run, open_run
+from flows.runs import create_run, open_run, readable_runs
 from flows.session import Session
 from storage.store import Store
 
@@ -167,3 +171,19 @@ def test_an_unknown_run_names_those_there_are(tmp_path, profile):
     run = create_run(load_profile(profile()), tmp_path / "home")
     with pytest.raises(ConfigError, match=run.run_id):
         open_run(tmp_path / "home", "other")
+
+
+def test_a_run_of_a_version_with_other_settings_is_named_and_the_others_go_on(tmp_path, profile, caplog):
+    """One such run, and every plan and every look at the prompts of the home ended in a traceback."""
+    home = tmp_path / "home"
+    run = create_run(load_profile(profile()), home)
+    for old, name, key in (("a", "run.json", '"seed"'), ("b", "constitution.yaml", "principles")):
+        shutil.copytree(run.path, home / "runs" / old)
+        file = home / "runs" / old / name
+        file.write_text(file.read_text().replace(key, key.replace("s", "s_of_then", 1)))
+        with pytest.raises(ConfigError, match=f"(?s)run '{old}' under .*cai-flows {__version__}.*Go on with it"):
+            open_run(home, old)
+    assert [each.run_id for each in readable_runs(home)] == [run.run_id]
+    assert "run a is passed over" in caplog.text and "run b is passed over" in caplog.text
+    assert earlier_run(run) is None
+    assert of_home(home, Store(home)).n == 0

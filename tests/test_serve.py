@@ -10,6 +10,7 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.schemas.filters import (
@@ -245,6 +246,14 @@ def test_an_engine_that_dies_is_started_again_so_often_and_no_more(api, folder):
     assert Store(home).find_all(Run, [run.run_id])[run.run_id].status == "completed"
     of_run = [a for a in api.read_artifacts() if a.key == "chains"]
     assert of_run and "### Chain 1" in of_run[-1].data
+
+
+def test_a_page_of_another_site_cannot_ask_the_server(served, api):
+    ui = served.url.removesuffix("/api")
+    assert httpx.get(f"{ui}/runs", headers={"Origin": ui}).status_code == 200
+    assert httpx.get(f"{served.url}/health", headers={"Origin": ui.replace("127.0.0.1", "localhost")}).text == "true"
+    for headers in ({"Origin": "https://evil.example"}, {"Host": "evil.example"}):
+        assert httpx.get(f"{served.url}/health", headers=headers).status_code == 403
 
 
 def test_progress_is_shown_every_five_seconds_and_no_oftener(api, caplog):

@@ -291,6 +291,7 @@ def test_tables_shows_rows_versions_and_rejects_and_compacts(store):
     summary = json.loads(run(cli.tables, "--home", store.home, "--format", "json").stdout)
     stored = summary["tables"]["prompts"]
     assert (stored["rows"], stored["version"], stored["files"]) == (8, 2, 2) and stored["bytes"] > 0
+    assert stored["bytes_on_disk"] == stored["bytes"]
     assert summary["rejects"] == [{"stage": "chains", "reason": "prompt_too_long", "n": 1}]
     assert "prompt_too_long" in run(cli.tables, "--home", store.home).stdout
     assert "prompts: 2 files -> 1" in run(cli.tables, "--home", store.home, "compact").stdout

@@ -1,6 +1,7 @@
 """The tables: what is appended comes back, once, whatever happens to the process, the disk or the neighbours."""
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -17,9 +18,11 @@ from deltalake import DeltaTable, write_deltalake
 
 from cai.errors import StorageError
 from cai.records import Annotation, Evaluation, Message, Model, Prompt, Recalibration, Record, Response, Run
+from storage.delta import LARGE, mergeable
 from storage.leftovers import prune
 from storage.schemas import TABLES, row_id, table_of
 from storage.store import Store
+from storage.verification import live_files
 
 
 @pytest.fixture
@@ -131,6 +134,40 @@ def test_compaction_keeps_the_rows_and_leaves_one_file_sorted_by_prompt(store):
     assert store.verify() == []
 
 
+def test_merging_small_files_as_rows_come_leaves_few_and_copies_each_row_a_few_times(store):
+    """A run merges after each shard. All of a table was rewritten each time, so that after 20 shards ten copies of it
+    lay on the disk, and after 40 twenty.
+    """
+
+    def files() -> dict[str, int]:
+        return {file.name: file.n_rows for file in live_files(DeltaTable(str(store.root / "responses")))}
+
+    made = [replace(rows.response(n), text=random.Random(n).randbytes(10_000).hex()) for n in range(80)]
+    n_copied = 0
+    for n, row in enumerate(made):
+        store.append([row])
+        if n % 4 == 3:
+            before = files()
+            store.merge_small(4)
+            n_copied += sum(n_rows for name, n_rows in files().items() if name not in before)
+    assert len(files()) < 10
+    assert n_copied < 4 * len(made), "840 of 80 where each merge takes them all"
+    assert store.read(Response) == sorted(made, key=row_id)
+    assert store.append(made[:40]) == {"responses": 0} and store.verify() == []
+    assert store.bytes_on_disk()["responses"] > store.files()["responses"][1]
+    store.compact()
+    store.vacuum(timedelta(0))
+    assert store.bytes_on_disk()["responses"] == store.files()["responses"][1]
+
+
+def test_only_files_that_come_into_one_of_four_times_their_size_are_merged():
+    assert mergeable([]) == mergeable([5]) == mergeable([5, 5, 5]) == 0
+    assert mergeable([5] * 4) == 21
+    assert mergeable([5, 5, 5, 5, 7, 8, 100]) == 36, "100 stays as it is"
+    assert mergeable([LARGE, 1, LARGE + 1, 1, 1, 1]) == 5
+    assert mergeable([LARGE // 2] * 9) == LARGE
+
+
 def test_vacuum_spares_the_versions_that_models_were_trained_on(store):
     for n in range(4):
         store.append([rows.prompt(n), rows.response(n)])
@@ -163,6 +200,8 @@ def test_of_what_killed_runs_left_only_what_nobody_has_touched_for_long_is_prune
         "models/tmp-sft-2/weights": True,
         "runs/r/ids/.prompts.parquet.77.tmp": True,
         "spill/duckdb_temp_0": True,
+        "imports/0123456789abcdef/state.json": True,
+        "imports/0123456789abcdef.lock": False,
         "models/sft-3/model.safetensors": False,  # finished
         "runs/r/steps/prompts.json": False,
         "runs/r/steps/.locked": False,
@@ -176,7 +215,7 @@ def test_of_what_killed_runs_left_only_what_nobody_has_touched_for_long_is_prune
     for path in [*tmp_path.rglob("*"), tmp_path]:
         os.utime(path, (old, old))
     os.utime(young / "weights", (now - 86_400, now - 86_400))
-    assert len(prune(tmp_path, now)) == 4
+    assert len(prune(tmp_path, now)) == 5
     assert {name: not (tmp_path / name).exists() for name in paths} == paths
     assert (young / "weights").exists(), "somebody has worked on it yesterday"
     assert prune(tmp_path, now) == []

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import storage_rows as rows
 
 from cai.errors import StorageError
-from cai.records import Evaluation, Ledger, Prompt, Reject, Response, Revision
+from cai.records import Comparison, Evaluation, Ledger, Prompt, Reject, Response, Revision
 from storage.ledger import TableLedger
 from storage.store import Store
 
@@ -52,6 +53,26 @@ def test_only_rows_of_the_named_prompts_are_found(store):
     assert ledger.n_found == {"responses": 1}, "found twice, counted once"
     with TableLedger(store, None) as ledger:
         assert all(ledger.find(Response, rows.response(n).response_id) for n in range(3))
+
+
+def test_of_labels_only_those_of_the_named_responses_are_read(store):
+    """All that was ever said of a prompt was held in memory, more with every run of the home."""
+    mine, other = rows.comparison(1), replace(rows.comparison(2), prompt_id=rows.prompt(1).prompt_id)
+    refused = [
+        Reject.make(
+            "comparison", "prompt_too_long", prompt_id=row.prompt_id, parents=(row.comparison_id, *pair, "here")
+        )
+        for row in (mine, other)
+        for pair in [(row.response_a, row.response_b)]
+    ]
+    store.append([mine, other, *refused, rows.reject(1)])
+    with TableLedger(store, (), (Comparison, Reject), response_ids=[mine.response_a, mine.response_b]) as ledger:
+        assert ledger.find(Comparison, mine.comparison_id) == mine
+        assert ledger.find(Reject, refused[0].reject_id) == refused[0]
+        assert ledger.find(Comparison, other.comparison_id) is None
+        assert ledger.find(Reject, refused[1].reject_id) is ledger.find(Reject, rows.reject(1).reject_id) is None
+    with TableLedger(store, (), (Comparison,), response_ids=[]) as ledger:
+        assert ledger.find(Comparison, mine.comparison_id) is None
 
 
 def test_a_row_added_twice_or_stored_before_is_one_row(store):

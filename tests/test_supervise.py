@@ -76,6 +76,16 @@ def test_marks_reach_the_parent_and_other_lines_the_log(module, tmp_path):
     assert "hello" in (tmp_path / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("said", ["result 5", 'progress "50"', "result", "failed {}", 'failed {"error": "no message"}'])
+def test_what_a_library_prints_is_no_mark_even_where_it_begins_like_one(module, tmp_path, said):
+    """`print("result", 5)` ended the step with a TypeError in its parent."""
+    name = module(f"from flows.supervise import mark\nprint({said!r})\nmark('result', {{'n_rows': 3}})")
+    assert run(name, tmp_path) == ({"n_rows": 3}, [said])
+    with pytest.raises(StepFailed, match="exited with code 1") as error:
+        run(module(f"import sys\nprint({said!r})\nsys.exit(1)"), tmp_path)
+    assert said in str(error.value)
+
+
 def test_an_error_of_ours_keeps_its_name_and_message(module, tmp_path):
     name = module(
         """

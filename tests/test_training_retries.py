@@ -171,6 +171,9 @@ def test_the_job_file_remembers_what_was_tried_and_only_for_the_same_job(made, t
     assert as_last_tried(job, path).micro_batch == 2
     other = sft_job(made, tmp_path / "out", config={"epochs": 3})
     assert as_last_tried(other, path).micro_batch is None
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps(written | {"config": written["config"] | {"a_setting_that_is_gone": 1}}))
+    assert as_last_tried(job, path) == job
 
 
 def test_a_supervised_command_names_its_error_and_any_other_says_it_in_one_line(capsys, monkeypatch):

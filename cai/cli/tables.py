@@ -53,7 +53,7 @@ def checked_home(home: Path) -> Path:
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_context
 def tables(ctx: click.Context, home: Path, style: Literal["text", "json"]) -> None:
-    """What is stored: rows, versions, files and bytes by table, and what was rejected and why."""
+    """What is stored: rows, versions, files and bytes by table, bytes on the disk with old versions, and rejects."""
     ctx.obj = home
     if ctx.invoked_subcommand is not None:
         return
@@ -62,7 +62,7 @@ def tables(ctx: click.Context, home: Path, style: Literal["text", "json"]) -> No
         click.echo(json.dumps(summary, indent=2, allow_nan=False))
         return
     stored = [[name, *row.values()] for name, row in summary["tables"].items()]
-    click.echo(format_table(["table", "rows", "version", "files", "bytes"], stored))
+    click.echo(format_table(["table", "rows", "version", "files", "bytes", "on disk"], stored))
     if summary["rejects"]:
         click.echo("\n" + format_table(["rejected in", "reason", "n"], [list(r.values()) for r in summary["rejects"]]))
 
@@ -71,9 +71,15 @@ def _summary(home: Path) -> dict[str, Any]:
     from storage.store import Store
 
     store = Store(home)
-    counts, versions, files = store.counts(), store.versions(), store.files()
+    counts, versions, files, on_disk = store.counts(), store.versions(), store.files(), store.bytes_on_disk()
     rows = {
-        name: {"rows": n, "version": versions.get(name), "files": files[name][0], "bytes": files[name][1]}
+        name: {
+            "rows": n,
+            "version": versions.get(name),
+            "files": files[name][0],
+            "bytes": files[name][1],
+            "bytes_on_disk": on_disk[name],
+        }
         for name, n in counts.items()
     }
     rejects = store.query(

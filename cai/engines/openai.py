@@ -105,12 +105,8 @@ class OpenAIEngine:
         `options.NEVER`. From text: the option that the whole reply says has 0 and the others `options.NEVER`; a reply
         that says no option, or says more, gives all of them `options.NEVER` and a mass outside of 1.
         """
-        if self._sees_logprobs:
-            seen = await self._top(messages)
-            if seen is not None:
-                return seen.choice(options)
-            logger.warning("%s returns no log-probabilities: verdicts are read from text", self._url)
-            self._sees_logprobs = False
+        if self._sees_logprobs and (seen := await self._top(messages)) is not None:
+            return seen.choice(options)
         body = await self._chat(messages, VERDICT_TOKENS, {"temperature": 0.0, "seed": 0})
         said = said_option(_text(_first(body)), options)
         logps = [[0.0] if i == said else [] for i in range(len(options))]
@@ -170,19 +166,30 @@ class OpenAIEngine:
         return Served(name, str(entry.get("root") or ""), entry.get("max_model_len"))
 
     async def _top(self, messages: Sequence[Message]) -> "_Top | None":
-        """The most probable first tokens, or None where the server gives no log-probabilities."""
+        """The most probable first tokens, or None where the server gives no log-probabilities: with this reply, or as
+        one with text shows, or its refusal, with none from now on. A reply that has neither says nothing of others.
+        """
         wish = {"temperature": 0.0, "seed": 0, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
         try:
             body = await self._chat(messages, 1, wish)
         except Refused as error:
-            if "logprobs" in error.text:
-                return None
-            raise
-        content = (_first(body).get("logprobs") or {}).get("content") or []
-        if not content or not content[0].get("top_logprobs"):
+            if "logprobs" not in error.text:
+                raise
+            self._go_without_logprobs()
             return None
-        tokens = [(str(t["token"]), float(t["logprob"])) for t in content[0]["top_logprobs"]]
-        return _Top(tokens, int((body.get("usage") or {}).get("prompt_tokens", 0)))
+        first, n_prompt_tokens = _first(body), int((body.get("usage") or {}).get("prompt_tokens", 0))
+        content = (first.get("logprobs") or {}).get("content") or []
+        if content and content[0].get("top_logprobs"):
+            tokens = [(str(t["token"]), float(t["logprob"])) for t in content[0]["top_logprobs"]]
+            return _Top(tokens, n_prompt_tokens)
+        if _text(first):
+            self._go_without_logprobs()
+            return None
+        return None if first.get("logprobs") is None else _Top([], n_prompt_tokens)
+
+    def _go_without_logprobs(self) -> None:
+        logger.warning("%s returns no log-probabilities: verdicts are read from text", self._url)
+        self._sees_logprobs = False
 
     async def _chat(self, messages: Sequence[Message], max_tokens: int, wish: Mapping[str, Any]) -> dict[str, Any]:
         body = {
