@@ -61,6 +61,16 @@ def build_model(folder: Path) -> Path:
     return folder
 
 
+def build_model_without_padding(folder: Path) -> Path:
+    """As Llama 3 and Mistral come: no padding token, and a turn ends with the end-of-text token and nothing after."""
+    build_model(folder)
+    for name, key in (("tokenizer_config.json", "pad_token"), ("config.json", "pad_token_id")):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**settings, key: None}))
+    (folder / "chat_template.jinja").write_text(TEMPLATE.replace("<|end|> '", "<|end|>'"))
+    return folder
+
+
 def train_models(folder: Path) -> tuple[Path, Path]:
     """A policy, and a reward model that likes "sorry"."""
     from cai.config import RewardModelConfig
