@@ -29,7 +29,8 @@ folder = "path/to/this/folder"
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForCausalLM.from_pretrained(folder)
 messages = [{"role": "user", "content": "How do I bake bread?"}]
-ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+asked = {"add_generation_prompt": True, "enable_thinking": False}  # trained to answer at once
+ids = tokenizer.apply_chat_template(messages, **asked, return_tensors="pt", return_dict=True)
 tokens = model.generate(**ids, max_new_tokens=128)[0, ids["input_ids"].shape[1] :]
 print(tokenizer.decode(tokens, skip_special_tokens=True))
 """

@@ -199,7 +199,7 @@ def test_two_processes_train_every_kind(made, tmp_path, monkeypatch):
     }
     configs = {
         "reward_model": of_pairs,
-        "dpo": {**of_pairs, "batch_size": 4},
+        "dpo": {**of_pairs, "batch_size": 6},
         "rloo": {**sampled, "guard": guard},
         "ppo": {**sampled, "minibatch_size": 3, "target_kl": 0.5, "guard": guard},
     }

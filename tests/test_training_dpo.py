@@ -1,11 +1,13 @@
 import json
 import math
+import random
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from launch_jobs import assert_same_training, curve
 from safetensors.torch import load_file
 from training_fixtures import assistant, build_model, user, write_pairs
 
@@ -73,7 +75,7 @@ ROWS = [
 
 
 def test_the_loss_and_its_numbers_are_those_of_the_equation_in_float64(tmp_path, model):
-    job = job_for(tmp_path, model, ROWS, beta=0.2)
+    job = job_for(tmp_path, model, ROWS, beta=0.2, batch_size=3)
     trainer = trainer_for(job, tmp_path / "work")
     torch.manual_seed(5)
     with torch.no_grad():
@@ -94,7 +96,7 @@ def test_the_loss_and_its_numbers_are_those_of_the_equation_in_float64(tmp_path,
     expected = np.average(-p * np.log(sigma) - (1 - p) * np.log(1 - sigma), weights=[2.5, 0.5, 1.0])
     assert loss.item() == pytest.approx(expected, abs=1e-6)
 
-    found = {name: values[0] for name, values in trainer._metrics["train"].items()}
+    found = {name: np.mean(values) for name, values in trainer._metrics["train"].items()}
     assert found["rewards/chosen"] == pytest.approx(rewards[:, 0].mean(), abs=1e-5)
     assert found["rewards/rejected"] == pytest.approx(rewards[:, 1].mean(), abs=1e-5)
     assert found["rewards/margins"] == pytest.approx(margins.mean(), abs=1e-5)
@@ -169,8 +171,44 @@ def test_pairs_that_do_not_fit_or_cannot_be_used_are_listed_and_counted(tmp_path
         dpo.prepare_pairs(job_for(tmp_path, model, rows, max_length=5))
 
 
-def test_agreement_is_with_the_labels_and_leaves_ties_out():
-    logps, reference = Halves(torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3)), Halves(torch.zeros(3), torch.zeros(3))
-    labels, ties = torch.tensor([0.9, 0.2, 0.505]), torch.tensor([False, False, True])
-    assert pair_metrics(logps, reference, labels, ties, 0.5)["rewards/accuracies"] == 0.5
-    assert math.isnan(pair_metrics(logps, reference, labels, torch.tensor([True] * 3), 0.5)["rewards/accuracies"])
+def test_agreement_is_with_the_labels_and_leaves_ties_and_what_teaches_nothing_out():
+    logps, reference = (
+        Halves(torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.zeros(4)),
+        Halves(torch.zeros(4), torch.zeros(4)),
+    )
+    labels, ties = torch.tensor([0.9, 0.2, 0.505, 0.9]), torch.tensor([False, False, True, False])
+    taught = torch.tensor([True, True, True, False])
+    found = pair_metrics(logps, reference, labels, ties, taught, 0.5)
+    assert found["rewards/accuracies"] == [1, 0] and found["rewards/margins"] == [0.5, 1.0, 1.5]
+    assert pair_metrics(logps, reference, labels, torch.tensor([True] * 4), taught, 0.5)["rewards/accuracies"] == []
+
+
+def test_micro_batches_train_dpo_as_the_whole_batch_does(tmp_path, model):
+    """37 pairs of several weights in batches of 16 leave a part of a batch, of which a part-batch of 4 made twice too
+    much: the same job, by its digest, ended in other weights.
+    """
+    rng = random.Random(4)
+    words = ("sorry no", "sure", "fine tea please", "no that would hurt people")
+    rows = [
+        (f"make {i}", *rng.sample(words, 2), rng.choice([0.9, 0.3, 0.5]), rng.choice([1.0, 2.5])) for i in range(37)
+    ]
+    whole = job_for(tmp_path, model, rows, batch_size=16, epochs=2)
+    parts = whole.model_copy(update={"out": tmp_path / "parts", "micro_batch": 4})
+    metas = [run(dpo.STAGE, job) for job in (whole, parts)]
+    assert metas[0]["job_digest"] == metas[1]["job_digest"] and metas[0]["n_steps"] == metas[1]["n_steps"] == 6
+    assert_same_training(whole.out, parts.out, 2e-5)
+    for name in dpo.NAMES:
+        assert curve(whole.out, name) == pytest.approx(curve(parts.out, name), abs=2e-5, rel=1e-4)
+    assert curve(whole.out)[0] == pytest.approx(math.log(2), abs=0.2)
+
+
+def test_pairs_that_make_a_batch_whole_weigh_nothing_and_the_others_1_on_average(tmp_path, model):
+    job = job_for(tmp_path, model, ROWS)
+    dataset = dpo.as_dataset(dpo.prepare_pairs(job).pairs)
+    evened = dpo.evened(dataset, 1, job.step_rows)
+    assert len(evened) == 8 and evened["chosen_ids"][:3] == dataset["chosen_ids"][:]
+    assert np.mean(evened["weight"]) == pytest.approx(1) and evened["weight"][3:] == [0] * 5
+    assert np.divide(evened["weight"][:3], dataset["weight"][:]) == pytest.approx(2)  # 8 / (2.5 + 0.5 + 1)
+    # So a set smaller than a batch has the loss of its pairs, not a share of it; five of its eight parts have no pair.
+    parts = job.model_copy(update={"micro_batch": 1})
+    assert run(dpo.STAGE, parts)["metrics"]["loss/first"] == pytest.approx(math.log(2), abs=1e-6)

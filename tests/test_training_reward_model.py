@@ -1,13 +1,15 @@
 """A reward model: what it learns, what it says of itself, and several as one reward."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from training_fixtures import build_model, write_pairs
+from training_fixtures import build_model, build_model_without_padding, write_pairs
+from transformers import BertConfig, BertForSequenceClassification
 
 from cai.config import RewardModelConfig, RewardModelTerm
 from cai.errors import ConfigError, TrainingError
@@ -80,6 +82,39 @@ def test_the_score_is_read_at_the_last_token_whatever_the_padding(trained):
         padded = forward(judge.model, [ids, ids + ids], judge.tokenizer.pad_token_id)[0]
         alone = judge.model(input_ids=torch.tensor([ids])).logits[0, 0]
     assert padded.item() == pytest.approx(alone.item(), abs=1e-5)
+
+
+def test_a_model_without_a_padding_token_is_scored_at_the_end_of_its_turn(tmp_path):
+    """Padding is then the token that ends a turn, and transformers' own forward reads the score one token too early:
+    `shared_prefix`, which is on, refused every such model, and without it training read the wrong place.
+    """
+    job = job_for(tmp_path, build_model_without_padding(tmp_path / "bare"), epochs=2)
+    meta = run(reward_model.STAGE, job)
+    judge = RewardModel.load(job.out)
+    assert judge.tokenizer.pad_token_id == judge.tokenizer.eos_token_id
+
+    pairs = prepare_rows(job).held_out
+    assert all(ids[-1] == judge.tokenizer.eos_token_id for ids in pairs.chosen)
+    with torch.no_grad():
+        hidden = [judge.model.model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1] for ids in pairs.chosen]
+        by_hand = [judge.model.score(each).item() for each in hidden]
+        alone = [judge.model(input_ids=torch.tensor([ids])).logits.item() for ids in pairs.chosen]
+    served = judge.score([row.prompt + row.chosen for row in pairs.rows])
+    assert by_hand == pytest.approx(served, abs=1e-5) and alone == pytest.approx(served, abs=1e-5)
+    rejected = judge.score([row.prompt + row.rejected for row in pairs.rows])
+    margin = float(np.mean(served) - np.mean(rejected))
+    assert meta["metrics"]["held_out/margin"] == pytest.approx(margin, abs=1e-4)
+    assert meta["mean_score"] == pytest.approx(np.mean([served, rejected]), abs=1e-4)
+    with pytest.raises(ValueError, match="no padding token"):  # rather than another number
+        judge.model(input_ids=torch.tensor([pairs.chosen[0]] * 2))
+
+
+def test_a_model_that_pools_its_score_in_its_own_way_is_refused(tmp_path, model):
+    shutil.copytree(model, tmp_path / "bert")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForSequenceClassification(BertConfig(vocab_size=24, num_labels=1, **sizes)).save_pretrained(tmp_path / "bert")
+    with pytest.raises(ConfigError, match="named `score`; BertForSequenceClassification of .* has .*'classifier'"):
+        RewardModel.load(tmp_path / "bert")
 
 
 def test_long_conversations_lose_their_beginning_and_are_counted(tmp_path, model):
@@ -197,7 +232,8 @@ def test_two_objectives_make_one_reward_with_the_stated_weights(trained, second_
 
 def test_an_ensemble_is_measured_as_the_reward_combines_it(tmp_path, trained, second_objective):
     paths = [trained[0].out, second_objective.out]
-    scores = np.array([RewardModel.load(path).score([t.conversation for t in TALKS]) for path in paths])
+    members = [RewardModel.load(path) for path in paths]
+    scores = np.array([[s - m.mean_score for s in m.score([t.conversation for t in TALKS])] for m in members])
     assert conservative(scores, 0.5) == pytest.approx(RewardModels.load(paths, 0.5).score(TALKS), abs=1e-4)
 
     found = measure_ensemble([paths[0], paths[0]], trained[0].data, 0.5)
@@ -206,6 +242,35 @@ def test_an_ensemble_is_measured_as_the_reward_combines_it(tmp_path, trained, se
     assert found["ensemble"]["accuracy"] == trained[1]["metrics"]["held_out/accuracy"]
     apart = measure_ensemble(paths, trained[0].data, 0.5)
     assert apart["ensemble"]["disagreement"] > 0.1
+
+
+def test_an_offset_between_members_is_no_disagreement(tmp_path, trained, second_objective):
+    """A member whose every score, and so its mean, is 30 higher is the same reward model: labels fix only differences.
+    The penalty was then 15 on everything, and hid which responses the two disagree on.
+    """
+    one, other = (RewardModel.load(job.out) for job in (trained[0], second_objective))
+    assert one.mean_score != 0 and abs(one.mean_score - other.mean_score) > 1e-3
+
+    class Higher:
+        mean_score = other.mean_score + 30
+
+        def score(self, conversations):
+            return [value + 30 for value in other.score(conversations)]
+
+    for conservatism in (0.0, 2.0):
+        expected = RewardModels([one, other], conservatism).score(TALKS)
+        assert RewardModels([one, Higher()], conservatism).score(TALKS) == pytest.approx(expected, abs=1e-4)
+    alone = RewardModels([one], 2.0).score(TALKS)
+    assert alone == pytest.approx(one.score([talk.conversation for talk in TALKS]), abs=1e-5), "one model's is raw"
+
+
+def test_where_nothing_is_held_out_the_mean_score_is_of_training_pairs(tmp_path, model):
+    job = job_for(tmp_path, model, epochs=1, held_out=0.0)
+    mean_score = run(reward_model.STAGE, job)["mean_score"]
+    rows = prepare_rows(job).training.rows
+    judge = RewardModel.load(job.out)
+    scores = judge.score([row.prompt + side for row in rows for side in (row.chosen, row.rejected)])
+    assert mean_score == judge.mean_score == pytest.approx(np.mean(scores), abs=1e-4)
 
 
 def test_an_ensemble_that_held_out_different_prompts_cannot_be_measured(tmp_path, trained, model):

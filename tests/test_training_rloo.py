@@ -107,7 +107,7 @@ def test_every_sample_and_step_is_recorded_under_the_names_that_grpo_uses(tmp_pa
     job = job_for(tmp_path, models)
     other = job_for(tmp_path / "grpo", models, GRPOJob, GRPOConfig, steps=1)
     meta = run(rloo.STAGE, job)
-    run(grpo.STAGE, other)
+    assert meta["trl"] == rloo.SETTINGS and run(grpo.STAGE, other)["trl"] == grpo.SETTINGS
     rows = pq.read_table(job.out / "rollouts.parquet").to_pylist()
     steps, theirs = (
         [json.loads(line) for line in (j.out / "metrics.jsonl").read_text().splitlines()] for j in (job, other)
@@ -119,6 +119,16 @@ def test_every_sample_and_step_is_recorded_under_the_names_that_grpo_uses(tmp_pa
         assert sum(row["reward"] for row in mine) / 12 == pytest.approx(step["reward/mean"], abs=1e-5)
         assert all(row["kl"] >= 0 for row in mine)
     assert steps[-1]["kl/k3"] > 0
+
+
+@pytest.mark.parametrize(("stage", "kind", "settings"), [(grpo, GRPOJob, GRPOConfig), (rloo, RLOOJob, RLOOConfig)])
+def test_what_decides_the_algorithm_does_not_hang_on_trls_defaults(tmp_path, models, stage, kind, settings):
+    """Those of GRPO make its loss another one than the paper's, and another version of TRL may have others."""
+    job = job_for(tmp_path, models, kind, settings, beta=0.2)
+    trainer = stage.build_trainer(job, prepare_prompts(job), tmp_path / "work")
+    assert {name: getattr(trainer.args, name) for name in stage.SETTINGS} == stage.SETTINGS
+    assert (trainer.args.beta, trainer.args.top_p, trainer.args.top_k) == (0.2, 1.0, 0)
+    trainer.rewards.close()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what a GPU has")

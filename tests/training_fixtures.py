@@ -61,6 +61,53 @@ def build_model(folder: Path) -> Path:
     return folder
 
 
+def build_model_without_padding(folder: Path) -> Path:
+    """As Llama 3 and Mistral come: no padding token, and a turn ends with the end-of-text token and nothing after."""
+    build_model(folder)
+    for name, key in (("tokenizer_config.json", "pad_token"), ("config.json", "pad_token_id")):
+        settings = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**settings, key: None}))
+    (folder / "chat_template.jinja").write_text(TEMPLATE.replace("<|end|> '", "<|end|>'"))
+    return folder
+
+
+THINKING_TEMPLATE = """\
+{%- set ns = namespace(last=-1) %}
+{%- for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{%- for m in messages %}
+    {{- '<|im_start|>' + m.role + '\n' }}
+    {%- if m.role == 'assistant' and loop.index0 > ns.last %}{{- '<think>\n\n</think>\n\n' }}{% endif %}
+    {{- m.content + '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}{% endif %}
+{%- endif %}"""
+"""Of the form of Qwen3's: it thinks unless told otherwise, and writes an empty thought for the last answer alone."""
+
+
+def build_thinking_model(folder: Path) -> Path:
+    """A byte a token, one layer, random weights, and a template that thinks."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = THINKING_TEMPLATE
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    config = LlamaConfig(vocab_size=len(tokenizer), **sizes, eos_token_id=end, pad_token_id=pad, bos_token_id=None)
+    LlamaForCausalLM(config).save_pretrained(str(folder))
+    tokenizer.save_pretrained(str(folder))
+    return folder
+
+
 def train_models(folder: Path) -> tuple[Path, Path]:
     """A policy, and a reward model that likes "sorry"."""
     from cai.config import RewardModelConfig

@@ -17,7 +17,9 @@ class RewardTerm(Config):
 
 
 class RewardModelTerm(RewardTerm):
-    """Reward models' scores: of one, or of an ensemble, mean − `conservatism` · standard deviation."""
+    """Reward models' scores: of one, or of an ensemble, each less its `mean_score`, mean − `conservatism` · standard
+    deviation.
+    """
 
     kind: Literal["reward_model"] = "reward_model"
     name: str = "reward_model"

@@ -33,7 +33,9 @@ class GroupConfig(PolicyConfig):
 
 
 class GRPOConfig(GroupConfig):
-    """Shao et al. 2024."""
+    """Shao et al. 2024, but for the loss: one mean over all tokens of the step, as in DAPO (Yu et al. 2025, arXiv
+    2503.14476), not a mean of each reply's own.
+    """
 
     algorithm: Literal["grpo"] = "grpo"
     samples_per_prompt: Annotated[int, Field(ge=2)] = 8

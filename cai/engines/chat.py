@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cai.chat_template import conversation_text
 from cai.engines.base import check_fits
 from cai.engines.options import spellings
 from cai.errors import ModelNotFound
@@ -59,9 +60,10 @@ class ChatTokenizer:
 
         Raises:
             PromptTooLong: they leave no room for one token of reply.
+            DataError: the chat template refuses them.
         """
-        turns = [{"role": m.role, "content": self._defused(m.content)} for m in messages]
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        turns = [Message(m.role, self._defused(m.content)) for m in messages]
+        text = conversation_text(self._tokenizer, turns, ask=True)
         ids: list[int] = self._core.encode(text, add_special_tokens=False).ids
         check_fits(len(ids), context_length)
         return ids

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from cai.chat_template import VARIABLES, as_dicts
 from cai.config import EngineConfig
 from cai.engines.base import Choice, FinishReason, Generation
 from cai.engines.options import begun_option, choice_from, said_option
@@ -43,6 +44,7 @@ class Served(NamedTuple):
     name: str
     root: str
     context_length: int | None
+    is_vllm: bool = False
 
     @property
     def digest(self) -> str:
@@ -65,7 +67,8 @@ class Refused(EngineError):
 class OpenAIEngine:
     """See `Engine`. `seed` is passed on; whether it is honoured is up to the server.
 
-    A reply that the server cut off for any reason (its content filter too) has finish reason "length".
+    A reply that the server cut off for any reason (its content filter too) has finish reason "length". A vLLM server is
+    told `cai.chat_template.VARIABLES`; others are not, for some refuse what they do not know.
     """
 
     def __init__(self, config: EngineConfig, *clients: httpx.AsyncClient, backoff_s: float = 0.5) -> None:
@@ -76,6 +79,7 @@ class OpenAIEngine:
         self._served = Served(config.model, "", None)
         self._sees_logprobs = True
         self._length_key = "max_tokens"
+        self._takes_variables = True
 
     @property
     def model_digest(self) -> str:
@@ -147,7 +151,7 @@ class OpenAIEngine:
                     f"{_address(client)} serves {name!r} from {served.root!r} and {self._url} from {found[0].root!r}; "
                     "`engine.replicas` must all serve one model"
                 )
-        return found[0]
+        return found[0]._replace(is_vllm=all(served.is_vllm for served in found))
 
     async def _listed_by(self, client: httpx.AsyncClient, name: str, must: bool) -> Served:
         try:
@@ -163,7 +167,8 @@ class OpenAIEngine:
                 f"{_address(client)} does not serve {name!r}; it serves {some}. Set `engine.model` to one of them"
             )
         entry = entries[name]
-        return Served(name, str(entry.get("root") or ""), entry.get("max_model_len"))
+        is_vllm = entry.get("owned_by") == "vllm"
+        return Served(name, str(entry.get("root") or ""), entry.get("max_model_len"), is_vllm)
 
     async def _top(self, messages: Sequence[Message]) -> "_Top | None":
         """The most probable first tokens, or None where the server gives no log-probabilities: with this reply, or as
@@ -194,9 +199,11 @@ class OpenAIEngine:
     async def _chat(self, messages: Sequence[Message], max_tokens: int, wish: Mapping[str, Any]) -> dict[str, Any]:
         body = {
             "model": self._served.name,
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "messages": as_dicts(messages),
             **wish,
         }
+        if self._served.is_vllm and self._takes_variables:
+            body["chat_template_kwargs"] = VARIABLES
         try:
             return await self._request("POST", "chat/completions", body | {self._length_key: max_tokens})
         except Refused as error:
@@ -207,6 +214,9 @@ class OpenAIEngine:
                 return await self._request("POST", "chat/completions", body | {self._length_key: room})
             if self._length_key == "max_tokens" and "max_completion_tokens" in error.text:
                 self._length_key = "max_completion_tokens"  # the newer name, which some hosted models insist on
+                return await self._chat(messages, max_tokens, wish)
+            if "chat_template_kwargs" in body and "chat_template" in error.text:
+                self._takes_variables = False  # vLLM with Mistral's own tokenizer has no template to tell
                 return await self._chat(messages, max_tokens, wish)
             raise
 

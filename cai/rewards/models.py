@@ -10,11 +10,15 @@ from cai.verdict import Unscored
 
 
 class RewardModels:
-    """mean − `conservatism` · standard deviation over the ensemble; raw scores."""
+    """One model's raw score; of several, mean − `conservatism` · standard deviation of their scores, each less its own
+    `mean_score`. Labels fix only differences of scores: without that an offset between two models, which says nothing,
+    would pass for disagreement. A model that does not know its own (it is older, or another's) keeps its offset.
+    """
 
     def __init__(self, models: Sequence[RewardModel], conservatism: float) -> None:
         self._models = tuple(models)
         self._conservatism = conservatism
+        self._offsets = tuple(model.mean_score for model in models) if len(models) > 1 else (0.0,)
 
     @staticmethod
     def load(paths: Sequence[Path], conservatism: float = 0.0) -> "RewardModels":
@@ -29,4 +33,5 @@ class RewardModels:
         return None
 
     def _combine(self, scores: Sequence[float]) -> float:
-        return statistics.fmean(scores) - self._conservatism * statistics.pstdev(scores)
+        centred = [score - offset for score, offset in zip(scores, self._offsets, strict=True)]
+        return statistics.fmean(centred) - self._conservatism * statistics.pstdev(centred)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai.chat_template import conversation_text
 from cai.errors import ConfigError, DataError
 from cai.models import resolve_model
 from cai.training.rows import Messages
@@ -62,15 +63,18 @@ def save_tokenizer(tokenizer: Any, parent: Path, out: Path) -> None:
             name.write_bytes(source.read_bytes())
 
 
-def as_dicts(messages: Messages) -> list[dict[str, str]]:
-    return [{"role": m.role, "content": m.content} for m in messages]
-
-
 def render(tokenizer: Any, conversations: Sequence[Messages], ask: bool = False) -> list[str]:
-    """Conversations as the model's own text; `ask` ends each with the opening of the assistant's turn."""
-    rendered: list[str] = tokenizer.apply_chat_template(
-        [as_dicts(c) for c in conversations], tokenize=False, add_generation_prompt=ask
-    )
+    """Conversations as the model's own text; `ask` ends each with the opening of the assistant's turn.
+
+    Raises:
+        DataError: the chat template refuses one; says which.
+    """
+    rendered = []
+    for number, messages in enumerate(conversations):
+        try:
+            rendered.append(conversation_text(tokenizer, messages, ask))
+        except DataError as error:
+            raise DataError(f"conversation {number} of {len(conversations)}, counted from 0: {error}") from error
     return rendered
 
 
@@ -127,7 +131,7 @@ def _spans(tokenizer: Any, texts: Sequence[str], replies: Sequence[_Reply]) -> l
             raise DataError(
                 "the chat template writes a prompt differently once it is answered, so the reply's tokens cannot be "
                 f"found: expected a text that starts with {opening[-80:]!r}, came {text[:160]!r}; use a template that "
-                "only appends"
+                "only appends, or give each reply a row of its own"
             )
         spans[reply.row].append((len(opening), len(ending)))
     return spans

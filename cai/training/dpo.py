@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from cai.errors import TrainingError
 from cai.records import Reject
-from cai.training import processes
 from cai.training.batches import n_steps
 from cai.training.chat import IGNORED, Example, check_end_of_turn, context_length, encode_replies, load_tokenizer
 from cai.training.command import Stage, Trained, run_command
@@ -132,13 +131,9 @@ def plan(job: DPOJob) -> dict[str, Any]:
 
 
 def as_dataset(pairs: list[Pair]) -> Any:
-    """What `Collator` reads: tokens and labels of both responses, and what the loss wants to know of the pair.
-
-    Weights are scaled to a mean of 1 over the set, so that a batch, whole or in parts, needs to know of no other.
-    """
+    """What `Collator` reads: tokens and labels of both responses, and what the loss wants to know of the pair."""
     from datasets import Dataset
 
-    mean_weight = math.fsum(p.row.weight for p in pairs) / len(pairs)
     return Dataset.from_dict(
         {
             "chosen_ids": [p.chosen.input_ids for p in pairs],
@@ -147,14 +142,16 @@ def as_dataset(pairs: list[Pair]) -> Any:
             "rejected_labels": [p.rejected.labels for p in pairs],
             "soft_label": [p.row.soft_label for p in pairs],
             "is_tie": [p.row.is_tie for p in pairs],
-            "weight": [p.row.weight / mean_weight for p in pairs],
+            "weight": [p.row.weight for p in pairs],
         }
     )
 
 
 def evened(dataset: Any, pad_token_id: int, rows: int) -> Any:
-    """`dataset` with pairs of weight 0 at its end, up to a multiple of `rows`, so that each of several processes has as
-    many; accelerate would train on some pairs twice.
+    """`dataset` with pairs of weight 0 at its end, up to a multiple of `rows`, so that every batch is whole, in however
+    many parts and processes it is done; accelerate would train on some pairs twice.
+
+    Weights are scaled to a mean of 1 over all of it, so that a batch, whole or in parts, needs to know of no other.
     """
     from datasets import Dataset, concatenate_datasets
 
@@ -162,7 +159,10 @@ def evened(dataset: Any, pad_token_id: int, rows: int) -> Any:
     empty |= {"rejected_ids": [pad_token_id] * 2, "rejected_labels": [IGNORED] * 2, "weight": 0.0}
     missing = -len(dataset) % rows
     columns = {name: [empty[name]] * missing for name in dataset.column_names}
-    return concatenate_datasets([dataset, Dataset.from_dict(columns, features=dataset.features)])
+    whole = concatenate_datasets([dataset, Dataset.from_dict(columns, features=dataset.features)])
+    mean_weight = math.fsum(whole["weight"]) / len(whole)
+    scaled = [weight / mean_weight for weight in whole["weight"]]
+    return whole.remove_columns("weight").add_column("weight", scaled)
 
 
 def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
@@ -173,9 +173,7 @@ def build_trainer(job: DPOJob, prepared: Prepared, folder: Path) -> Any:
     from cai.training.trainer import arguments, batching, load_policy, sealed
 
     config = job.config
-    dataset = as_dataset(prepared.pairs)
-    if processes.count() > 1:
-        dataset = evened(dataset, prepared.tokenizer.pad_token_id, job.step_rows)
+    dataset = evened(as_dataset(prepared.pairs), prepared.tokenizer.pad_token_id, job.step_rows)
     return sealed(SoftDPOTrainer)(
         model=load_policy(job.model),
         ref_model=load_policy(job.model).requires_grad_(False),

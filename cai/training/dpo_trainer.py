@@ -2,7 +2,6 @@
 Import it under `without_vllm()`.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -67,14 +66,19 @@ class SoftDPOTrainer(DPOTrainer):
         logps, ref_logps = Halves.of(per_token.sum(1)), Halves.of(ref_per_token.sum(1))
         losses = soft_dpo_loss(*logps, *ref_logps, inputs["soft_label"], self.beta)
         with torch.no_grad():
-            numbers = pair_metrics(logps, ref_logps, inputs["soft_label"], inputs["is_tie"], self.beta)
-            mask = inputs["labels"][:, 1:] != IGNORED
-            numbers["drift/k3"] = float((k3(ref_per_token, per_token) * mask).sum() / mask.sum())
-        of_all = processes.gathered([numbers])
-        for name in numbers:
-            known = [each[name] for each in of_all if math.isfinite(each[name])]
-            self._metrics["train"][name].append(math.fsum(known) / len(known) if known else math.nan)
+            taught = inputs["weight"] > 0
+            numbers = pair_metrics(logps, ref_logps, inputs["soft_label"], inputs["is_tie"], taught, self.beta)
+            numbers["drift/k3"] = k3(ref_per_token, per_token)[inputs["labels"][:, 1:] != IGNORED].tolist()
+        # TRL takes the mean over the list when it logs a step, and knows no mean of an empty one.
+        for of_one in processes.gathered([numbers]):
+            for name, found in of_one.items():
+                self._metrics["train"][name] += found
         return (inputs["weight"] * losses).mean()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        for name in [name for name, found in self._metrics["train"].items() if not found]:
+            del self._metrics["train"][name]
+        super().log(logs, start_time)
 
 
 def _per_token_logps(model: Any, inputs: dict[str, Tensor]) -> Tensor:
@@ -90,20 +94,23 @@ def _per_token_logps(model: Any, inputs: dict[str, Tensor]) -> Tensor:
     return logps
 
 
-def pair_metrics(logps: Halves, ref_logps: Halves, soft_label: Tensor, is_tie: Tensor, beta: float) -> dict[str, float]:
-    """What a batch says of the policy: its implicit rewards β·log π/π_ref, and how often they agree with the labels.
+def pair_metrics(
+    logps: Halves, ref_logps: Halves, soft_label: Tensor, is_tie: Tensor, taught: Tensor, beta: float
+) -> dict[str, list[float]]:
+    """What the pairs say of the policy, one by one, those not `taught` left out: its implicit rewards β·log π/π_ref,
+    and how often they agree with the labels.
 
-    `rewards/accuracies` is over the pairs that are no ties; it is NaN where all are. A label below 0.5 prefers the
-    rejected response, and agreeing with it means a negative margin.
+    `rewards/accuracies` is of the pairs that are no ties. A label below 0.5 prefers the rejected response, and agreeing
+    with it means a negative margin.
     """
     rewards = Halves(beta * (logps.chosen - ref_logps.chosen), beta * (logps.rejected - ref_logps.rejected))
     margins = rewards.chosen - rewards.rejected
-    agrees = (margins * (soft_label - 0.5) > 0)[~is_tie]
+    agrees = margins * (soft_label - 0.5) > 0
     return {
-        "rewards/chosen": float(rewards.chosen.mean()),
-        "rewards/rejected": float(rewards.rejected.mean()),
-        "rewards/margins": float(margins.mean()),
-        "rewards/accuracies": float(agrees.float().mean()),
-        "logps/chosen": float(logps.chosen.mean()),
-        "logps/rejected": float(logps.rejected.mean()),
+        "rewards/chosen": rewards.chosen[taught].tolist(),
+        "rewards/rejected": rewards.rejected[taught].tolist(),
+        "rewards/margins": margins[taught].tolist(),
+        "rewards/accuracies": agrees[taught & ~is_tie].float().tolist(),
+        "logps/chosen": logps.chosen[taught].tolist(),
+        "logps/rejected": logps.rejected[taught].tolist(),
     }

@@ -1,5 +1,5 @@
-"""Reinforcement learning from AI feedback with GRPO (Shao et al. 2024), on TRL: the policy against the reward model,
-held to the SL-CAI model by a KL term.
+"""Reinforcement learning from AI feedback with GRPO (Shao et al. 2024) and DAPO's mean over tokens (Yu et al. 2025), on
+TRL: the policy against the reward model, held to the SL-CAI model by a KL term.
 
 Alone: `python -m cai.training.grpo --job job.json`
 """
@@ -41,11 +41,32 @@ metrics.jsonl, and measure with something else than the reward model.
 """
 
 
+SETTINGS = {
+    "loss_type": "dapo",
+    "scale_rewards": "group",
+    "num_iterations": 1,
+    "epsilon": 0.2,
+    "importance_sampling_level": "token",
+    "mask_truncated_completions": False,
+    "use_bias_correction_kl": True,
+    "vllm_importance_sampling_correction": True,
+    "vllm_importance_sampling_mode": "sequence_mask",
+    "vllm_importance_sampling_clip_max": 3.0,
+}
+"""What decides the algorithm beside the config. Advantages are Shao et al.'s: less the group's mean, over its standard
+deviation. Their loss is a mean over each reply's tokens and then over replies, in which a token of a long reply weighs
+less; this one is one mean over all tokens of the step (DAPO: Yu et al. 2025, arXiv 2503.14476, section 3.3), and the
+rest of DAPO is not in it. A step's replies are learnt from once, so the ratio π/π_old is 1 and nothing is clipped; the
+KL is multiplied by it, for its gradient's sake (DeepSeek-V3.2, arXiv 2512.02556). A reply that was cut off counts. With
+`use_vllm` a reply that the policy finds over three times likelier than vLLM did is not learnt from.
+"""
+
+
 def build_trainer(job: GRPOJob, prepared: Prepared, folder: Path) -> Any:
     with without_vllm(unless=job.config.use_vllm):
         from trl.trainer.grpo_config import GRPOConfig
         from trl.trainer.grpo_trainer import GRPOTrainer
-    return trl_policy.build_trainer(job, prepared, folder, Library(GRPOTrainer, GRPOConfig))
+    return trl_policy.build_trainer(job, prepared, folder, Library(GRPOTrainer, GRPOConfig, SETTINGS))
 
 
 def train(job: GRPOJob, workspace: Workspace, progress: Progress) -> Trained:

@@ -2,11 +2,12 @@
 
 from typing import Any, NamedTuple
 
+from cai.chat_template import as_dicts
 from cai.errors import TrainingError
 from cai.models import resolve_model
 from cai.records import Reject
 from cai.training.batches import prompt_order
-from cai.training.chat import as_dicts, context_length, load_tokenizer, render
+from cai.training.chat import context_length, load_tokenizer, render
 from cai.training.guard import hold_aside
 from cai.training.jobs import PolicyJob
 from cai.training.rows import PromptRow, read_prompts

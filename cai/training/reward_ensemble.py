@@ -20,9 +20,10 @@ from cai.training.rows import read_pairs
 
 
 def measure_ensemble(models: Sequence[Path], data: Path, conservatism: float) -> dict[str, Any]:
-    """Held-out loss, Brier score, calibration error and accuracy of each model and of mean − c·std of their scores.
+    """Held-out loss, Brier score, calibration error and accuracy of each model and of mean − c·std of their scores,
+    each less its model's `mean_score`, as the reward has it.
 
-    `disagreement` is the standard deviation of the models' scores of one response, mean over responses.
+    `disagreement` is the standard deviation of these scores of one response, mean over responses.
 
     Raises:
         ConfigError: the models held out different prompts, so that none is new to all of them.
@@ -37,6 +38,8 @@ def measure_ensemble(models: Sequence[Path], data: Path, conservatism: float) ->
     chosen = np.array([model.score([row.prompt + row.chosen for row in rows]) for model in members])
     rejected = np.array([model.score([row.prompt + row.rejected for row in rows]) for model in members])
     each = {str(path): quality(scored(rows, a, b)) for path, a, b in zip(models, chosen, rejected, strict=True)}
+    offsets = np.array([[model.mean_score] for model in members])
+    chosen, rejected = chosen - offsets, rejected - offsets
     combined = scored(rows, conservative(chosen, conservatism), conservative(rejected, conservatism))
     disagreement = float(np.concatenate([chosen, rejected], axis=1).std(axis=0).mean())
     return {

@@ -59,6 +59,10 @@ each. The reward of RL combines them, in its job or profile:
 """
 
 
+N_FOR_MEAN = 256
+"""Training pairs whose scores give `mean_score` where none is held out; the file's first, so the same for all seeds."""
+
+
 def plan(job: RewardModelJob) -> dict[str, Any]:
     facts = prepare_rows(job).facts
     return {**facts, "n_steps": n_steps(facts["n_rows"], job.config.batch_size, job.config.epochs)}
@@ -86,6 +90,7 @@ def train(job: RewardModelJob, workspace: Workspace, progress: Progress) -> Trai
     bins = reliability(held_out.probability, held_out.soft_label) if prepared.held_out.rows else []
     facts = {
         **prepared.facts,
+        "mean_score": run.mean_score(held_out),
         "intervals": {name: asdict(found) for name, found in intervals(held_out).items()},
         "reliability": [b._asdict() for b in bins],
     }
@@ -109,7 +114,7 @@ class Run:
             cpu=not torch.cuda.is_available(), mixed_precision="bf16" if torch.cuda.is_available() else "no"
         )
         torch.manual_seed(job.seed)  # the head is new, and random
-        scorer = PairScorer(new_reward_model(job.model, self._pad), self._pad)
+        scorer = PairScorer(new_reward_model(job.model, published_pad(prepared.tokenizer)), self._pad)
         # Not wrapped for several processes: their gradients are added up by `processes.add_gradients`.
         self._scorer = self._accelerator.prepare_model(scorer, evaluation_mode=True)
         self._optimizer = torch.optim.AdamW(scorer.parameters(), lr=job.config.learning_rate, weight_decay=0.0)
@@ -213,6 +218,19 @@ class Run:
         lengths = [[len(ids) for ids in side] for side in (held.chosen, held.rejected)]
         return scored(held.rows, chosen, rejected, lengths)
 
+    def mean_score(self, held_out: HeldOut) -> float:
+        """Where the model's scores lie: the mean over both sides of the held-out pairs, or of the first training pairs
+        where none is held out. The labels fix only differences, so each model of an ensemble lies elsewhere.
+        """
+        from cai.training.scoring import score_ids
+
+        scores = [*held_out.chosen, *held_out.rejected]
+        if not scores:
+            some = [*self._pairs.chosen[:N_FOR_MEAN], *self._pairs.rejected[:N_FOR_MEAN]]
+            with self._accelerator.autocast():
+                scores = score_ids(self.unwrapped(), some, self._pad)
+        return math.fsum(scores) / len(scores)
+
 
 def check_shared_prefix(scorer: Any, pairs: Pairs) -> None:
     """Score the longest pairs both ways.
@@ -237,22 +255,28 @@ def check_shared_prefix(scorer: Any, pairs: Pairs) -> None:
         )
 
 
-def new_reward_model(model: Path, pad_token_id: int) -> Any:
-    """The body of a causal model with a fresh scalar head, in float32, that knows which token is padding."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
+def new_reward_model(model: Path, pad_token_id: int | None) -> Any:
+    """The body of a causal model with a fresh scalar head, in float32. `pad_token_id` is what its config will say."""
     from transformers.utils.logging import disable_progress_bar
 
     from cai.models import resolve_model
+    from cai.training.scoring import read_scorer
 
     disable_progress_bar()
-
-    made = AutoModelForSequenceClassification.from_pretrained(
-        str(resolve_model(model)), num_labels=1, dtype=torch.float32, local_files_only=True, use_safetensors=True
-    )
+    made = read_scorer(resolve_model(model))
     made.config._name_or_path = ""
     made.config.pad_token_id = pad_token_id
     return made
+
+
+def published_pad(tokenizer: Any) -> int | None:
+    """The padding token for others to read in config.json: None where it also ends a turn.
+
+    With it transformers would read the score before that end. Without it, it reads at the last token of one
+    conversation, and refuses a batch of several.
+    """
+    pad: int = tokenizer.pad_token_id
+    return None if pad == tokenizer.eos_token_id else pad
 
 
 STAGE = Stage(RewardModelJob, plan, train)

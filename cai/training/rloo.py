@@ -42,11 +42,23 @@ of it, and a `beta` for GRPO, which is per token, means something else.
 """
 
 
+SETTINGS = {
+    "num_iterations": 1,
+    "epsilon": 0.2,
+    "normalize_advantages": False,
+    "reward_clip_range": None,
+    "mask_truncated_completions": False,
+}
+"""What decides the algorithm beside the config: Ahmadian et al.'s, with neither rewards nor advantages scaled. A step's
+replies are learnt from once, so the ratio π/π_old is 1 and nothing is clipped. A reply that was cut off counts.
+"""
+
+
 def build_trainer(job: RLOOJob, prepared: Prepared, folder: Path) -> Any:
     with without_vllm(unless=job.config.use_vllm):
         from trl.trainer.rloo_config import RLOOConfig
         from trl.trainer.rloo_trainer import RLOOTrainer
-    return trl_policy.build_trainer(job, prepared, folder, Library(RLOOTrainer, RLOOConfig))
+    return trl_policy.build_trainer(job, prepared, folder, Library(RLOOTrainer, RLOOConfig, SETTINGS))
 
 
 def train(job: RLOOJob, workspace: Workspace, progress: Progress) -> Trained:

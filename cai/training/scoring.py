@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from cai.errors import ConfigError
 from cai.models import read_meta, resolve_model
 from cai.training.chat import encode_texts, load_tokenizer, render
 from cai.training.rows import Messages
@@ -21,6 +22,8 @@ class RewardModel:
     model: Any
     tokenizer: Any
     max_length: int
+    mean_score: float = 0.0
+    """Of the pairs it was measured on, by meta.json; 0 where that does not say (an older model, or from elsewhere)."""
 
     @staticmethod
     def load(path: Path) -> "RewardModel":
@@ -28,21 +31,43 @@ class RewardModel:
 
         Raises:
             ModelNotFound: there is none.
+            ConfigError: it does not read its score where ours do.
         """
-        from transformers import AutoModelForSequenceClassification
-
         folder = resolve_model(path)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(folder), num_labels=1, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
+        model, meta = read_scorer(folder), read_meta(folder) or {}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        trained_with = (read_meta(folder) or {}).get("config", {}).get("max_length")
+        trained_with = meta.get("config", {}).get("max_length")
         limit = model.config.max_position_embeddings
-        return RewardModel(model.to(device).eval(), load_tokenizer(folder), min(trained_with or limit, limit))
+        return RewardModel(
+            model.to(device).eval(),
+            load_tokenizer(folder),
+            min(trained_with or limit, limit),
+            float(meta.get("mean_score", 0.0)),
+        )
 
     def score(self, conversations: Sequence[Messages]) -> list[float]:
         """One raw score a conversation that ends with the assistant's reply; NaN stays NaN."""
         return score(self.model, self.tokenizer, render(self.tokenizer, conversations), self.max_length)
+
+
+def read_scorer(folder: Path) -> Any:
+    """A body with a scalar head, in float32; the head is new, and random, where the model has none.
+
+    Raises:
+        ConfigError: the architecture has no head `score` to read at one token. All that write text have it but two
+            (CTRL, ModernBERT's decoder); those that only read text pool it in ways of their own.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        str(folder), num_labels=1, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    )
+    if "score" not in dict(model.named_children()):
+        raise ConfigError(
+            f"a reward model reads its score at the last token, by a head named `score`; {type(model).__name__} of "
+            f"{folder} has {[name for name, _ in model.named_children()]}; use a decoder such as Llama, Mistral or Qwen"
+        )
+    return model
 
 
 def score(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int) -> list[float]:
@@ -67,7 +92,11 @@ def score_ids(model: Any, ids: Sequence[Sequence[int]], pad_token_id: int) -> li
 
 
 def forward(model: Any, ids: Sequence[Sequence[int]], pad_token_id: int) -> torch.Tensor:
-    """Scores of token lists, `(batch,)`, float32; read at each row's last token."""
+    """Scores of token lists, `(batch,)`, float32; read at each row's last token.
+
+    transformers' own forward reads them at the last token that is not the padding token: one too early where a model
+    without one pads with its end of turn (Llama 3, Mistral).
+    """
     width = max(len(row) for row in ids)
     padded = torch.full((len(ids), width), pad_token_id, dtype=torch.long)
     mask = torch.zeros((len(ids), width), dtype=torch.long)
@@ -75,8 +104,10 @@ def forward(model: Any, ids: Sequence[Sequence[int]], pad_token_id: int) -> torc
         padded[i, : len(row)] = torch.tensor(row, dtype=torch.long)
         mask[i, : len(row)] = 1
     device = next(model.parameters()).device
-    logits = model(input_ids=padded.to(device), attention_mask=mask.to(device)).logits
-    return logits[:, 0].float()
+    hidden = model.base_model(input_ids=padded.to(device), attention_mask=mask.to(device)).last_hidden_state
+    ends = torch.tensor([len(row) - 1 for row in ids], device=device)
+    scores: torch.Tensor = model.score(hidden)[torch.arange(len(ids), device=device), ends, 0]
+    return scores.float()
 
 
 class PairScorer(torch.nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from cai.chat_template import VARIABLES
 from cai.errors import ConfigError
 from cai.training import processes, prompts
 from cai.training.chat import end_tokens
@@ -23,10 +24,13 @@ J = TypeVar("J", GRPOJob, RLOOJob)
 
 
 class Library(NamedTuple):
-    """TRL's trainer of an algorithm, and its arguments."""
+    """TRL's trainer of an algorithm, its arguments, and the values of those that decide the algorithm: TRL changes its
+    defaults.
+    """
 
     trainer: type[Any]
     arguments: type[Any]
+    settings: dict[str, Any]
 
 
 def plan(job: GRPOJob | RLOOJob) -> dict[str, Any]:
@@ -63,9 +67,13 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
             **arguments(folder, job.seed, config.learning_rate, config.save_steps),
             max_steps=config.steps,
             **batching(job),
+            **library.settings,
             num_generations=config.samples_per_prompt,
             max_completion_length=config.max_tokens,
             temperature=config.temperature,
+            top_p=1.0,
+            top_k=0,
+            chat_template_kwargs=VARIABLES,
             beta=config.beta,
             disable_dropout=True,
             shuffle_dataset=False,
@@ -77,7 +85,7 @@ def build_trainer(job: GRPOJob | RLOOJob, prepared: Prepared, folder: Path, libr
         train_dataset=as_dataset(job, prepared.prompts),
         processing_class=prepared.tokenizer,
     )
-    trainer.samples, trainer.rewards = samples, rewards
+    trainer.samples, trainer.rewards, trainer.settings = samples, rewards, library.settings
     return trainer
 
 
@@ -132,4 +140,5 @@ def train(job: J, workspace: Workspace, progress: Progress, build: Callable[[J, 
         append(out / METRICS, numbers)
 
     facts = {"n_steps": steps, "n_unscored": sum(row["reward"] is None for row in samples), **guard.facts()}
+    facts["trl"] = trainer.settings
     return Trained(fill, {**prepared.facts, **facts, "metrics": summary(numbers)})
