@@ -31,7 +31,7 @@ from cai.engines.base import Choice, Engine, Generation
 from cai.feedback import Labelling, ResponsePair, label
 from cai.intervals import Rate, bootstrap_mean, rate
 from cai.ledger import MemoryLedger
-from cai.preferences import derive
+from cai.preferences import derive_sides
 from cai.records import Comparison, Message, PreferencePair, Prompt, Reject, Response, Sampling
 from cai.smallworld.check import concept_of, questions
 from cai.smallworld.lessons import JudgeQuestion
@@ -186,7 +186,7 @@ async def labelled(
     for each in known:
         rows = of_pair[each.pair.a.response_id, each.pair.b.response_id]
         first = [row for row in rows if row.order == "ab"]
-        both = p_a(derive([each.pair], rows, labelling=labelling, config=PREFERENCES), each.pair)
+        both = p_a(derive_sides([each.pair], rows, labelling=labelling, config=PREFERENCES), each.pair)
         said = (one_order(first, weights), both, cost(first), cost(rows))
         items.append(Item(each.pair.prompt.prompt_id, each.p_a, each.p_a, *said))
     return items

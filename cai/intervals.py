@@ -18,6 +18,7 @@ N_RESAMPLES = 2_000
 MOST_CLUSTERS = 1_000
 """More clusters than this are dealt at random into so many groups, and groups are resampled: as wide, and quick."""
 _CHUNK = 2_000_000  # numbers held at once: 16 MB
+_SAME = 1e-9  # means of clusters that differ by a smaller share of the whole mean differ by rounding: 0.1 + 0.1 + 0.1
 
 Floats = NDArray[np.float64]
 
@@ -108,7 +109,7 @@ def share_of(totals: Floats, level: float = LEVEL) -> Rate:
     sums, counts = totals[:, 0], totals[:, 1]
     n, n_clusters = float(counts.sum()), len(totals)
     mean = min(max(float(sums.sum()) / n, 0.0), 1.0)
-    if n_clusters == 1 or mean in (0.0, 1.0) or not np.ptp(sums / counts):
+    if n_clusters == 1 or mean in (0.0, 1.0) or np.ptp(sums / counts) <= _SAME * mean:
         return Rate(mean, *wilson(mean, n_clusters, level), round(n))
     variance = n_clusters / (n_clusters - 1) * float(((sums - counts * mean) ** 2).sum()) / n**2
     low, high = _wilson(mean, mean * (1 - mean) / variance, t_quantile(n_clusters - 1, level))

@@ -64,7 +64,7 @@ def derive(
     *,
     labelling: Labelling | Committee,
     config: PreferencesConfig,
-    recalibration: Recalibration | None = None,
+    recalibration: Recalibration | None,
 ) -> Iterator[PreferencePair | Reject]:
     """For each pair one `PreferencePair`, or a reject of the stage `preference`; for each ask that could not count
     one reject of the stage `verdict`, before its pair.
@@ -74,7 +74,7 @@ def derive(
     All comparisons given are held in memory: go shard by shard of prompts.
     Derive once labelling has ended: an ask that is still to come would be missing from its pair for good.
     A constitution's own `feedback.clamp` goes before the profile's. `recalibration` is the record that the config
-    names.
+    names; whoever only wants to know which response is better needs none, see `derive_sides`.
 
     Raises:
         ConfigError: the record is not the one that the config names, or was fitted on a judge that is not asked.
@@ -91,6 +91,41 @@ def derive(
         for *rejects, last in outcomes:
             yield from (reject for reject in rejects if isinstance(reject, Reject))
             yield last if isinstance(last, Reject) else _decided(last, ranked, committee.judge_digest, config)
+
+
+def derive_sides(
+    pairs: Iterable[ResponsePair],
+    comparisons: Iterable[Comparison],
+    *,
+    labelling: Labelling | Committee,
+    config: PreferencesConfig,
+) -> Iterator[PreferencePair | Reject]:
+    """`derive` for what measures and labels nothing (win rates, a judge's self-test, its weight): each pair by itself,
+    as the judge itself says it. A recalibration says how sure to be, and belongs to one judge; no record is read here.
+    """
+    alone = config.model_copy(update={"ranking": None, "recalibration": None})
+    return derive(pairs, comparisons, labelling=labelling, config=alone, recalibration=None)
+
+
+def raw_means(
+    pairs: Iterable[ResponsePair],
+    comparisons: Iterable[Comparison],
+    *,
+    labelling: Labelling,
+    config: PreferencesConfig,
+) -> dict[tuple[str, str], float]:
+    """P(a better) of each pair that becomes a label, by its responses' ids, as `derive` has it before the clamp and
+    before any map: what a recalibration is fitted on is what it will be applied to.
+    """
+    config = config.model_copy(update={"ranking": None, "recalibration": None, "clamp": None})
+    committee = Committee.of(labelling)
+    by_id = {comparison.comparison_id: comparison for comparison in comparisons}
+    means: dict[tuple[str, str], float] = {}
+    for pair in pairs:
+        last = _read_pair(pair, by_id, committee, config, None)[-1]
+        if isinstance(last, Reading) and _won_by_nothing(pair, _preference(last, None, "", config)) is None:
+            means[pair.a.response_id, pair.b.response_id] = last.p_a
+    return means
 
 
 class Ranked(NamedTuple):

@@ -72,6 +72,12 @@ def step_results(run: RunFolder, step: str) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in names]
 
 
+def trained_revisions(run: RunFolder) -> str:
+    """The name of the ids of the revisions that SFT learns from, or would."""
+    sft = run.profile.sft
+    return "last-revisions" if sft is None or sft.rounds == "last" else "revisions"
+
+
 def _number(path: Path) -> int:
     return int(path.stem.rpartition("-")[2])
 

@@ -20,7 +20,7 @@ from cai.evaluation import Matches, match, open_prompts, win_rate
 from cai.feedback import Labelling
 from cai.intervals import Rate
 from cai.models import read_meta
-from cai.preferences import derive
+from cai.preferences import derive_sides
 from cai.records import Comparison as Asked
 from cai.records import Evaluation, EvaluationItem, PreferencePair, Prompt, Response
 from cai.registry import flat
@@ -256,7 +256,7 @@ def _head_to_head(one: Read, other: Read, answers: Answers) -> HeadToHead:
         )
         known = _asked_first(answers, labelling, read.store)
         if known.matches.pairs:
-            made = derive(known.matches.pairs, known.rows, labelling=labelling, config=run.profile.preferences)
+            made = derive_sides(known.matches.pairs, known.rows, labelling=labelling, config=run.profile.preferences)
             ids = [row.response_id for row in answers.b.values()]
             won = win_rate(known.matches, ids, made).win_rate
             return HeadToHead(won, f"by {whose}'s judge under {whose}'s constitution, as far as it was asked")

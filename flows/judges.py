@@ -6,37 +6,42 @@ from typing import Any, NamedTuple
 from cai.errors import DataError
 from cai.feedback import Labelling, ResponsePair
 from cai.labels.committee import Committee, GoldCount, count_right, gold_sides, gold_weight
-from cai.preferences import derive
+from cai.preferences import derive_sides
 from cai.records import Annotation, Comparison, PreferencePair, Prompt, Response
 from flows.runs import RunFolder
 from storage.store import Store
 
 
 class Gold(NamedTuple):
-    """Pairs whose better response is known: P(a better) of each, by the ids of its responses."""
+    """Pairs whose better response is known: P(a better) of each, by the ids of its responses; and who says so."""
 
     sides: dict[tuple[str, str], float]
     pairs: list[ResponsePair]
+    sources: list[str]
 
 
-def read_gold(store: Store) -> Gold:
-    """Every gold pair of the home that takes a side.
+def read_gold(store: Store, objective: str | None = None) -> Gold:
+    """Every gold pair of the home that takes a side; of one objective, where it is given.
 
     Raises:
         DataError: there is none, or one's texts are not stored.
     """
-    rows = store.read(Annotation, "is_gold")
+    rows = [row for row in store.read(Annotation, "is_gold") if objective in (None, row.objective)]
     sides = gold_sides(rows)
     prompt_of = {(row.response_a, row.response_b): row.prompt_id for row in rows}
     if not sides:
-        raise DataError("`feedback.weights: gold` needs gold annotations, and the home has none; state the weights")
+        of = "" if objective is None else f" of the objective {objective!r}"
+        raise DataError(
+            f"{store.home} has no gold annotations{of} that take a side; import some with `cai gold import` (or, for "
+            "`feedback.weights: gold`, state the weights)"
+        )
     prompts = store.find_all(Prompt, [prompt_of[pair] for pair in sides])
     responses = store.find_all(Response, [response for pair in sides for response in pair])
     try:
         pairs = [ResponsePair.of(prompts[prompt_of[a, b]], responses[a], responses[b]) for a, b in sides]
     except KeyError as error:
         raise DataError(f"a gold annotation is about {error}, which is not stored; import the gold set again") from None
-    return Gold(sides, pairs)
+    return Gold(sides, pairs, sorted({row.source for row in rows}))
 
 
 class Judges(NamedTuple):
@@ -73,10 +78,9 @@ def judges_of(run: RunFolder, store: Store, judge_digests: Sequence[str]) -> Jud
     gold = read_gold(store)
     asks = [ask.comparison_id for labelling in labellings for pair in gold.pairs for ask in labelling.asks(pair)]
     asked = store.find_all(Comparison, asks).values()
-    config = run.profile.preferences.model_copy(update={"ranking": None, "recalibration": None})
     counts = []
     for labelling in labellings:
-        rows = derive(gold.pairs, asked, labelling=labelling, config=config)
+        rows = derive_sides(gold.pairs, asked, labelling=labelling, config=run.profile.preferences)
         counts.append(count_right((row for row in rows if isinstance(row, PreferencePair)), gold.sides))
     weights = [gold_weight(count, digest) for count, digest in zip(counts, judge_digests, strict=True)]
     return Judges(Committee(labellings, weights), tuple(counts))

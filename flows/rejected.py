@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from cai.feedback import make_pairs
 from cai.records import PreferencePair, Prompt, Reject, Response, Revision
-from flows.accounts import ids_of, step_results
+from flows.accounts import ids_of, step_results, trained_revisions
 from flows.judges import labellings_of
 from flows.rounds import at_round
 from flows.runs import RunFolder
@@ -28,12 +28,15 @@ class Made(NamedTuple):
     """The candidates."""
     short: set[str]
     """Prompts that have fewer candidates than they should."""
+    revisions: set[str]
+    """Those that it derives its SFT set from."""
 
 
 def made_by(run: RunFolder, store: Store) -> Made:
     judges = _judges(run)
     labellings = labellings_of(run, judges)
-    made = Made(judges, set(), set(), [], _whole_chains(run, store), set(), set())
+    made = Made(judges, set(), set(), [], _whole_chains(run, store), set(), set(), set())
+    made.revisions.update(ids_of(run, trained_revisions(run)))
     prompts = list(store.find_all(Prompt, run.ids("prompts")).values()) if run.result("prompts") else []
     for number in range(run.profile.rounds):
         responses = store.find_all(Response, ids_of(run, at_round("candidates", number)))
@@ -86,6 +89,8 @@ def _is_own(row: Reject, made: Made, decided: set[tuple[str, ...]]) -> bool:
         return row.parent_ids[0] in made.asks
     if row.stage == "preference":
         return row.parent_ids[:2] in made.pairs and row.parent_ids[:2] not in decided
+    if row.stage == "sft_set":
+        return made.revisions.issuperset(row.parent_ids)
     if row.reason in ("identical_responses", "too_few_responses"):
         return row.prompt_id in made.short or made.responses.issuperset(row.parent_ids)
     if row.stage in _OF_CHAINS:

@@ -183,6 +183,14 @@ def _pair_ids(run: RunFolder) -> list[str]:
 
 def _facts(run: RunFolder) -> dict[str, str]:
     facts = {"engine": run.profile.engine.kind, "model": run.profile.engine.model, "seed": str(run.profile.seed)}
+    if (result := run.result("sft_set")) and (n := result.get("n_cut_off")):
+        n_revisions = result["n_in"] - result["n_helpful"]
+        facts["revisions cut off"] = f"{n / n_revisions:.1%} of {n_revisions:,}, {n:,}, not trained on"
+    for number in range(run.profile.rounds):
+        sampled = step_results(run, at_round("candidates", number))
+        if n := sum(result.get("n_cut_off", 0) for result in sampled):
+            n_candidates = sum(result["n_out"] for result in sampled)
+            facts[titled("candidates cut off", number)] = f"{n / n_candidates:.1%} of {n_candidates:,}, {n:,}"
     if (result := run.result("sft_set")) and result.get("n_helpful"):
         share = result["n_helpful"] / result["n_out"]
         facts["helpful share"] = f"{share:.1%} of {result['n_out']:,} SFT rows, {result['n_helpful']:,}"

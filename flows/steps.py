@@ -28,6 +28,7 @@ from cai.records import (
 from cai.report.build import build_report
 from cai.report.text import metric_names, results_text
 from flows import accounts, gating, probing, reporting, shown
+from flows.cut_off import candidate_warnings, cut_off_revisions, is_cut_off, revision_warnings
 from flows.held_out import guard_of, refused_prompts, refused_revisions, untrained
 from flows.helpful import helpful
 from flows.import_step import import_prompts
@@ -66,31 +67,33 @@ async def chains(session: Session, shard: int) -> dict[str, Any]:
 
 def sft_set(session: Session) -> dict[str, Any]:
     """The revisions of this run, and helpful replies in the stated share, as the Parquet file that SFT reads."""
-    run = session.run
-    sft, config = run.profile.sft, run.profile.helpful
-    which = "last-revisions" if sft is None or sft.rounds == "last" else "revisions"
-    revisions = session.store.find_all(Revision, run.ids_of(which))
+    run, config = session.run, session.run.profile.helpful
+    revisions = session.store.find_all(Revision, run.ids_of(accounts.trained_revisions(run)))
     replies = session.store.find_all(Response, run.ids("helpful") if config is not None else [])
     asked = [*(row.prompt_id for row in revisions.values()), *(row.prompt_id for row in replies.values())]
     refused = refused_prompts(session.store, guard_of(session.store, run.profile), asked, "sft")
+    kept = {key: row for key, row in revisions.items() if row.prompt_id not in refused}
+    cut_off = cut_off_revisions(kept.values())
+    rejects = [*refused_revisions(revisions.values(), refused), *cut_off]
+    session.store.append(rejects)
     made = export_sft(
         session.store,
         run.path / "sft.parquet",
         rounds="all",
-        revision_ids=[key for key, row in revisions.items() if row.prompt_id not in refused],
+        revision_ids=list(kept),
         response_ids=[key for key, row in replies.items() if row.prompt_id not in refused],
         share=None if config is None else config.share,
     )
     n_helpful = made.by_source.get("helpful", 0)
-    rejects = refused_revisions(revisions.values(), refused)
-    session.store.append(rejects)
     some = reporting.some_chains(run, session.store, shown.N_CHAINS)
     return {
         "n_in": len(revisions) + n_helpful,
         "n_out": made.n_rows,
         "n_rejected": len(rejects),
+        "n_cut_off": len(cut_off),
         "n_helpful": n_helpful,
         "n_helpful_spare": len(replies) - n_helpful,
+        "warnings": revision_warnings(len(cut_off), len(revisions)),
         "digest": made.digest,
         "versions": made.versions,
         "shown": [shown.Shown("chains", "Sampled chains", shown.chains(some))],
@@ -115,8 +118,14 @@ async def candidates(session: Session, shard: int, model: str, round: int = 0) -
             progress=report_progress,
         )
     run.save_ids(f"{at_round('candidates', round)}-{shard}", [r.response_id for r in responses])
-    n_in = len(prompts) * config.k
-    return {"n_in": n_in, "n_out": len(responses), "n_rejected": n_in - len(responses)}
+    n_in, n_cut_off = len(prompts) * config.k, sum(map(is_cut_off, responses))
+    return {
+        "n_in": n_in,
+        "n_out": len(responses),
+        "n_rejected": n_in - len(responses),
+        "n_cut_off": n_cut_off,
+        "warnings": candidate_warnings(n_cut_off, len(responses)),
+    }
 
 
 async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -59,6 +59,8 @@ class ExportResult:
     """Table versions the rows were read from; `cai.records.Model.inputs` keeps them as `tables/NAME`."""
     by_source: dict[str, int]
     """Rows by their column `source`."""
+    n_cut_off: int = 0
+    """Revisions left out: they were cut off before their end."""
 
 
 class _Filter(NamedTuple):
@@ -81,6 +83,9 @@ def export_sft(
     versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
     """Revisions as prompt and completion, ordered by id; `source` is `revision` or `helpful`.
+
+    A revision that was cut off is left out, and no earlier one takes its place: training puts the end of a turn behind
+    every completion.
 
     Args:
         store: where rows are.
@@ -106,9 +111,10 @@ def export_sft(
     newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
     rows = f"""
         WITH chosen AS (FROM revisions WHERE {revisions} AND {_NO_GOLD}),
+        newest AS (FROM chosen {newest if rounds == "last" else ""}),
         revised AS (
-            SELECT prompt_id, response_id, revision_id, principle_id, "round", 'revision' AS source, text FROM chosen
-            {newest if rounds == "last" else ""}
+            SELECT prompt_id, response_id, revision_id, principle_id, "round", 'revision' AS source, text FROM newest
+            WHERE finish_reason <> 'length'
         ),
         replies AS (
             SELECT prompt_id, response_id, '' AS revision_id, '' AS principle_id, 0 AS "round",
@@ -118,28 +124,45 @@ def export_sft(
     """
     read = dict(store.versions() if versions is None else versions)
     values = [*params, *more]
-    n_helpful = None if share is None else _n_helpful(store, rows, values, share, read)
+    counts = _counts(store, rows, values, read)
+    n_helpful = None if share is None else _n_helpful(counts, share)
     sql = f"""
         {rows}, mixed AS (FROM revised UNION ALL (FROM replies ORDER BY response_id LIMIT {_sql_limit(n_helpful)}))
         SELECT messages, mixed.* FROM mixed LEFT JOIN prompts USING (prompt_id)
         ORDER BY if(revision_id = '', response_id, revision_id), response_id
     """
-    return _export(store, out, SFT_SCHEMA, sql, values, _sft_row, read, "revisions")
+    cut_off = f"; {counts.cut_off} were cut off: raise `chains.revision.max_tokens`" if counts.cut_off else ""
+    done = _export(store, out, SFT_SCHEMA, sql, values, _sft_row, read, "revisions", hint=cut_off)
+    return replace(done, n_cut_off=counts.cut_off)
 
 
 def _sql_limit(n: int | None) -> str:
     return "ALL" if n is None else str(n)
 
 
-def _n_helpful(store: Store, rows: str, values: list[list[str]], share: float, versions: Mapping[str, int]) -> int:
+class _Counts(NamedTuple):
+    """How many rows there are to write, and how many revisions are not because they were cut off."""
+
+    revisions: int
+    cut_off: int
+    replies: int
+
+
+def _counts(store: Store, rows: str, values: list[list[str]], versions: Mapping[str, int]) -> _Counts:
+    tables = ("revised", "newest", "replies")
+    sql = f"{rows} SELECT {', '.join(f'(SELECT count(*) FROM {name})' for name in tables)}"
+    with _reading(store, versions) as connection:
+        (n_revised, n_newest, n_replies), *_ = connection.execute(sql, values).fetchall()
+    return _Counts(n_revised, n_newest - n_revised, n_replies)
+
+
+def _n_helpful(counts: _Counts, share: float) -> int:
     """How many replies make `share` of all rows.
 
     Raises:
         DataError: there are fewer.
     """
-    sql = f"{rows} SELECT (SELECT count(*) FROM revised), (SELECT count(*) FROM replies)"
-    with _reading(store, versions) as connection:
-        (n_revisions, n_replies), *_ = connection.execute(sql, values).fetchall()
+    n_revisions, n_replies = counts.revisions, counts.replies
     n_helpful = round(n_revisions * share / (1 - share))
     if n_replies < n_helpful:
         raise DataError(
@@ -216,10 +239,12 @@ def _export(
     row: Callable[[dict[str, Any]], dict[str, Any]],
     versions: Mapping[str, int] | None,
     what: str,
+    *,
+    hint: str = "",
 ) -> ExportResult:
     read = dict(store.versions() if versions is None else versions)
     with _reading(store, read) as connection:
-        return _write(out, schema, map(row, _rows(connection, sql, params)), read, what)
+        return _write(out, schema, map(row, _rows(connection, sql, params)), read, what, hint)
 
 
 @contextmanager
@@ -269,7 +294,7 @@ def _prompt_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(
-    out: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], versions: dict[str, int], what: str
+    out: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], versions: dict[str, int], what: str, hint: str
 ) -> ExportResult:
     if out.suffix not in {".parquet", ".jsonl"}:
         raise DataError(f"{out} has the suffix {out.suffix!r}; expected .parquet or .jsonl")
@@ -285,7 +310,8 @@ def _write(
                 by_source.update(row["source"] for row in group)
                 write(group, lines)
         if n_rows == 0:
-            raise DataError(f"no {what} to export to {out}: the table holds none that pass the filters; `cai tables`")
+            none = "the table holds none that pass the filters; `cai tables`"
+            raise DataError(f"no {what} to export to {out}: {none}{hint}")
     return ExportResult(out, n_rows, hasher.hexdigest()[:32], versions, dict(by_source))
 
 

@@ -1,25 +1,17 @@
 """Calibration: errors by hand, their noise floor and intervals, and maps fitted on gold that make them smaller."""
 
-import json
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from test_preferences import PAIR, comparisons, constitution, labelling
-from verdicts_by_row import annotated, verdicts_of
 
-from cai.cli import door
 from cai.config import PreferencesConfig
 from cai.errors import ConfigError, DataError
 from cai.labels.calibration import calibration, ece, ece_floor, ece_interval, entropy, reliability
-from cai.labels.opinions import opinions_of
-from cai.labels.recalibration import Curve, fit
+from cai.labels.recalibration import Curve, Sample, fit
 from cai.preferences import derive
-from cai.records import Annotation, Comparison, Recalibration
-from flows.label_quality import stored_recalibration
-from storage.store import Store
+from cai.records import Recalibration
 
 
 def test_entropy_is_in_nats_and_zero_where_nothing_is_open():
@@ -96,21 +88,11 @@ def too_sure(n=600, factor=2.5, seed=0):
     rng = np.random.default_rng(seed)
     logit = rng.normal(0, 1.2, n)
     gold = rng.random(n) < 1 / (1 + np.exp(-logit))
-    rows = []
-    for i in range(n):
-        ids = (f"prompt{i // 2}", f"a{i}", f"b{i}")
-        rows.append(Annotation(f"g{i}", *ids, float(gold[i]), "gold.csv", is_gold=True))
-        for order in ("ab", "ba"):
-            logps = (-np.logaddexp(0, -factor * logit[i]), -np.logaddexp(0, factor * logit[i]))
-            key = (f"{order}{i}", *ids, order, "kind", "d", "d", "d", "judge")
-            rows.append(Comparison(*key, *map(float, logps), 0.0, True))
-    return rows
+    return Sample(1 / (1 + np.exp(-factor * logit)), gold.astype(float), np.arange(n) // 2)
 
 
-def fitted(rows, method):
-    said = annotated(row for row in rows if isinstance(row, Annotation))
-    verdicts = verdicts_of(row for row in rows if isinstance(row, Comparison))
-    return fit(opinions_of(verdicts, said), "judge", method, gold_sources=["gold.csv"], gold_version=0)
+def fitted(sample, method):
+    return fit(sample, "judge", method, gold_sources=["gold.csv"], gold_version=0)
 
 
 def test_the_temperature_of_a_judge_that_is_too_sure_is_found():
@@ -142,7 +124,7 @@ def test_a_judge_that_is_calibrated_already_keeps_its_probabilities():
 
 
 def test_too_few_gold_pairs_are_refused():
-    with pytest.raises(DataError, match="labelled 40 gold pairs, 50 are needed"):
+    with pytest.raises(DataError, match="labelled 40 gold pairs as the profile asks, 50"):
         fitted(too_sure(n=40), "isotonic")
 
 
@@ -172,19 +154,3 @@ def test_a_map_of_another_judge_or_one_that_was_not_asked_for_is_refused():
         derived(RECORD)
     with pytest.raises(ConfigError, match="fitted on judge 'other'"):
         derived(replace(RECORD, judge_digest="other"), recalibration="r1")
-
-
-def test_the_command_stores_the_record_that_a_profile_can_name(tmp_path):
-    store = Store(tmp_path)
-    store.append(too_sure())
-    command = ["labels", "calibrate", "--home", str(tmp_path), "--method", "isotonic"]
-    printed = CliRunner().invoke(door, command, catch_exceptions=False).stdout
-    (record,) = store.read(Recalibration)
-    assert f"recalibration: {record.recalibration_id}" in printed and "600 gold pairs" in printed
-    assert stored_recalibration(store, record.recalibration_id) == record
-    assert stored_recalibration(store, None) is None
-    with pytest.raises(ConfigError, match="`cai labels calibrate` makes one"):
-        stored_recalibration(store, "nothing")
-    CliRunner().invoke(door, command, catch_exceptions=False)
-    assert len(store.read(Recalibration)) == 1
-    assert json.loads(json.dumps(record.xs)) == list(record.xs) and not math.isnan(record.ece_after)

@@ -42,7 +42,7 @@ def said(judge: str, p: float, outside: float = 0.0) -> list[Comparison]:
 
 
 def derived(committee: Committee | Labelling, rows: Sequence[Comparison], **config: object) -> list:
-    return list(derive([PAIR], rows, labelling=committee, config=PreferencesConfig(**config)))
+    return list(derive([PAIR], rows, labelling=committee, config=PreferencesConfig(**config), recalibration=None))
 
 
 def committee(**weights: float) -> Committee:

@@ -167,3 +167,13 @@ def test_the_command_asks_a_judge_about_a_file_and_then_explains_from_what_is_st
     (kind, brief) = json.loads(sql.stdout)
     assert (kind["principle_id"], kind["coverage"], kind["agreement"]) == ("kind", 0.75, 1.0)
     assert (brief["principle_id"], brief["coverage"], brief["agreement"]) == ("brief", 0.0, None)
+
+
+def test_the_profile_says_how_much_may_be_said_beside_the_letters(tmp_path, profile):
+    """A judge that puts 0.6 on neither letter: its asks count where the profile lets them, as they do in a run."""
+    (tmp_path / "script.yaml").write_text(yaml.safe_dump({"rules": [{"when": ".", "choose": [0.3, 0.1]}]}))
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": "q", "chosen": "one", "rejected": "two"}) + "\n")
+    asked = (tmp_path / "pairs.jsonl", "--home", tmp_path / "home", "--profile", profile)
+    assert "was asked about none of the 1 pairs" in str(run(*asked).exception)
+    profile.write_text(profile.read_text() + "preferences: {max_mass_outside: 0.7}\n")
+    assert "1 pairs, compared by judge" in run(*asked).stdout

@@ -97,6 +97,25 @@ def test_only_the_rows_of_one_run_are_exported(store, tmp_path):
         export_sft(store, tmp_path / "q.jsonl", rounds="all", model_digest="another")
 
 
+def test_a_revision_that_was_cut_off_is_left_out_and_nothing_stands_in_for_it(tmp_path):
+    """The first chain was cut off in its last round, the second in its first one; the third came to its end."""
+    store, rounds = Store(tmp_path / "home"), [(0, 1, "stop"), (0, 2, "length"), (1, 1, "length"), (1, 2, "stop")]
+    made = [replace(rows.revision(n, k), finish_reason=why) for n, k, why in [*rounds, (2, 1, "stop"), (2, 2, "stop")]]
+    store.append([*(row for n in range(3) for row in (rows.prompt(n), rows.response(n))), *made])
+    last = export_sft(store, tmp_path / "last.parquet", rounds="last")
+    assert {r["prompt_id"] for r in read(last.path)} == {rows.prompt(n).prompt_id for n in (1, 2)}
+    assert (last.n_rows, last.n_cut_off) == (2, 1)
+    every = export_sft(store, tmp_path / "all.parquet", rounds="all")
+    assert (every.n_rows, every.n_cut_off) == (4, 2)
+    replies = [rows.response(n).response_id for n in range(3)]
+    mixed = export_sft(store, tmp_path / "mixed.parquet", rounds="last", response_ids=replies, share=0.5)
+    assert mixed.by_source == {"revision": 2, "helpful": 2}, "the share is of the rows that are there"
+    with pytest.raises(DataError, match=r"no revisions .* 1 were cut off: raise `chains.revision.max_tokens`"):
+        export_sft(store, tmp_path / "none.parquet", rounds="last", revision_ids=[made[1].revision_id])
+    said = CliRunner().invoke(cli.export, ["sft", str(tmp_path / "x.jsonl"), "--home", str(store.home)])
+    assert "1 revision left out: cut_off" in said.stderr and "2 rows" in said.stdout
+
+
 def test_responses_can_be_mixed_in_as_they_are(store, tmp_path):
     helpful = [rows.response(1).response_id, rows.response(2).response_id]
     done = export_sft(store, tmp_path / "x.jsonl", rounds="last", response_ids=helpful, revision_ids=[])

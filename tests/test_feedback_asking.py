@@ -118,7 +118,7 @@ def test_labels_follow_the_winner_whichever_way_the_judge_is_asked(way: str) -> 
     assert len(rows) == 4 * 2 * (3 if way == "sampled" else 1)
     assert {round(p_good(row), 6) for row in rows} == {1.0 if certain else 0.9}
     labelling = Labelling(CONSTITUTION, WAYS[way], seed=3, judge_digest=engine.model_digest)
-    made = list(derive(PAIRS, rows, labelling=labelling, config=PreferencesConfig()))
+    made = list(derive(PAIRS, rows, labelling=labelling, config=PreferencesConfig(), recalibration=None))
     assert [row.chosen[:4] for row in made if isinstance(row, PreferencePair)] == ["GOOD"] * 4
     assert {round(row.soft_label, 6) for row in made} == {1.0 if certain else 0.9}
     assert sum(row.n_asks for row in made) == len(rows) == 4 * labelling.n_asks

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from cai.intervals import bootstrap_mean, paired_difference, rate, wilson
+from cai.intervals import bootstrap_mean, paired_difference, rate, share, wilson
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,23 @@ def test_outcomes_that_repeat_within_a_prompt_count_once():
 def test_unanimous_clusters_count_each_prompt_once():
     measured = rate([False] * 40, [i // 4 for i in range(40)])
     assert (measured.low, measured.high) == wilson(0.0, 10)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 39 + [3], [3] * 40, [1, 2, 3, 7, 500], [10_000, 1]])
+@pytest.mark.parametrize("value", [0.1, 0.7, 1 / 3, 1e-7, 1 - 1e-9])
+def test_clusters_that_say_the_same_but_for_rounding_count_each_as_one(value, sizes):
+    """0.1 + 0.1 + 0.1 is not 3 times 0.1: the difference was taken for all the noise there is, or for none to divide
+    by.
+    """
+    clusters = [place for place, size in enumerate(sizes) for _ in range(size)]
+    found = share([value] * len(clusters), clusters)
+    assert found.value == pytest.approx(value) and found.n == len(clusters)
+    assert (found.low, found.high) == pytest.approx(wilson(value, len(sizes)))
+
+
+def test_clusters_that_differ_by_little_have_the_interval_of_their_own_noise():
+    found = share([0.5, 0.500001, 0.5, 0.499999], range(4))
+    assert 1e-6 < found.high - found.low < 1e-5
 
 
 def test_nothing_measured_is_unknown_and_not_zero():

@@ -49,7 +49,7 @@ def comparisons(of: Labelling, said: dict[str, tuple[float | None, float | None]
 
 
 def derived(of: Labelling, rows: Sequence[Comparison], **config: object) -> tuple[list[PreferencePair], list[Reject]]:
-    outcomes = list(derive([PAIR], rows, labelling=of, config=PreferencesConfig(**config)))
+    outcomes = list(derive([PAIR], rows, labelling=of, config=PreferencesConfig(**config), recalibration=None))
     return (
         [o for o in outcomes if isinstance(o, PreferencePair)],
         [o for o in outcomes if isinstance(o, Reject)],
@@ -154,14 +154,16 @@ def test_a_response_that_says_nothing_may_lose_and_neither_wins_nor_ties(key: st
     of = labelling(constitution(kind=1.0))
     for p, outcome in ((0.9, "key_only_response"), (0.5, "key_only_response"), (0.2, "an honest try")):
         rows = comparisons(of, {"kind": (p, p)})
-        (made,) = derive([pair], rows, labelling=of, config=PreferencesConfig())
+        (made,) = derive([pair], rows, labelling=of, config=PreferencesConfig(), recalibration=None)
         assert outcome == (made.reason if isinstance(made, Reject) else made.chosen)
 
 
 def test_between_two_letters_the_judge_decides() -> None:
     pair = ResponsePair.of(PROMPT, response("1", "A"), response("2", "B"))
     of = labelling(constitution(kind=1.0))
-    (made,) = derive([pair], comparisons(of, {"kind": (0.9, 0.9)}), labelling=of, config=PreferencesConfig())
+    (made,) = derive(
+        [pair], comparisons(of, {"kind": (0.9, 0.9)}), labelling=of, config=PreferencesConfig(), recalibration=None
+    )
     assert isinstance(made, PreferencePair) and made.chosen == "A"
 
 

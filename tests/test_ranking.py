@@ -123,7 +123,7 @@ def ranked(
     pairs: Sequence[ResponsePair], rows: Sequence[Comparison], **settings: object
 ) -> list[PreferencePair | Reject]:
     config = PreferencesConfig(**({"ranking": RankingConfig(prior=0.02)} | settings))
-    return list(derive(pairs, rows, labelling=LABELLING, config=config))
+    return list(derive(pairs, rows, labelling=LABELLING, config=config, recalibration=None))
 
 
 def test_a_ranking_mends_the_pair_that_contradicts_the_others() -> None:

@@ -319,16 +319,17 @@ def export_sft(
     ids: Path | None,
     run_id: str | None,
 ) -> None:
-    """Revisions as `prompt` and `completion`, both lists of messages."""
+    """Revisions as `prompt` and `completion`, both lists of messages; those that were cut off are left out."""
     from storage import exports
     from storage.store import Store
 
     store = Store(checked_home(home))
     chosen = _chosen(home, ids, run_id, "revisions")
     gone = _held_out(store, home, run_id, "revisions")
-    _report(
-        exports.export_sft(store, out, rounds=rounds, revision_ids=chosen, model_digest=model_digest, held_out=gone)
-    )
+    done = exports.export_sft(store, out, rounds=rounds, revision_ids=chosen, model_digest=model_digest, held_out=gone)
+    if done.n_cut_off:
+        click.echo(f"{done.n_cut_off:,} revision{'s' * (done.n_cut_off > 1)} left out: cut_off", err=True)
+    _report(done)
 
 
 @export.command(

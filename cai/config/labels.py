@@ -83,7 +83,8 @@ class PreferencesConfig(Config):
     """An ask that puts more probability than this outside the options is unscored."""
     recalibration: str | None = None
     """The id of a record made by `cai labels calibrate`: what maps a pair's P(a better) to what gold says it means. The
-    clamp then bounds the mapped probability of the pair, and no longer each ask.
+    clamp then bounds the mapped probability of the pair, and no longer each ask. Of labels alone, as `ranking`: win
+    rates and the self-test are what the judge itself says of each pair.
     """
 
 

@@ -10,7 +10,7 @@ from cai.engines.base import Engine
 from cai.feedback import Labelling, ResponsePair, label
 from cai.intervals import WinRate
 from cai.metrics.length_controlled import Match, length_controlled
-from cai.preferences import derive
+from cai.preferences import derive_sides
 from cai.records import Comparison, Ledger, PreferencePair, Prompt, Reject, Response
 
 
@@ -48,7 +48,7 @@ class Judged(NamedTuple):
 def win_rate(matches: Matches, first: Collection[str], outcomes: Iterable[PreferencePair | Reject]) -> Judged:
     """Win rate of the model whose response ids are `first`, as it is and at equal length in characters.
 
-    `outcomes` is what `preferences.derive` made of the matched pairs: both orders averaged, ties within the band.
+    `outcomes` is what `preferences.derive_sides` made of the matched pairs: both orders averaged, ties within the band.
     """
     ids = frozenset(first)
     played = [Match(prompt_id, 0.5, 0.0, 0.0) for prompt_id in matches.identical]
@@ -94,5 +94,5 @@ async def judge_matches(
     )
     labelling = Labelling(constitution, feedback, seed=seed, judge_digest=engine.model_digest)
     asked = [ledger.find(Comparison, ask.comparison_id) for pair in matches.pairs for ask in labelling.asks(pair)]
-    outcomes = derive(matches.pairs, [row for row in asked if row], labelling=labelling, config=preferences)
+    outcomes = derive_sides(matches.pairs, [row for row in asked if row], labelling=labelling, config=preferences)
     return win_rate(matches, [response.response_id for response in first], outcomes)

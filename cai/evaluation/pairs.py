@@ -14,7 +14,7 @@ from cai.engines.base import Engine
 from cai.evaluation.smallworld import Rates
 from cai.feedback import Labelling, ResponsePair, label
 from cai.intervals import Rate, rate, share
-from cai.preferences import derive
+from cai.preferences import derive_sides
 from cai.records import Comparison, EvaluationItem, Ledger, Message, PreferencePair, Prompt, Response, Score
 from cai.verdict import Unscored
 
@@ -65,7 +65,7 @@ async def judge_pairs(
     )
     labelling = Labelling(constitution, feedback, seed=seed, judge_digest=engine.model_digest)
     asked = [ledger.find(Comparison, ask.comparison_id) for pair in pairs for ask in labelling.asks(pair)]
-    made = derive(pairs, [row for row in asked if row], labelling=labelling, config=profile.preferences)
+    made = derive_sides(pairs, [row for row in asked if row], labelling=labelling, config=profile.preferences)
     said = {frozenset((row.chosen_id, row.rejected_id)): row for row in made if isinstance(row, PreferencePair)}
     return {
         item.item_id: _preferred(item, said.get(frozenset((pair.a.response_id, pair.b.response_id))))

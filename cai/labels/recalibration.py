@@ -1,22 +1,22 @@
 """A map from a judge's probabilities to what gold says they mean: a temperature, or an isotonic curve. Pure.
 
-    cai labels calibrate --method isotonic
+    cai labels calibrate my.yaml --method isotonic
 
 It is fitted on pairs, the position and the principles averaged out, and applied where pairs are derived. Each pair
 counts as (P, y) and (1 - P, 1 - y): which response is called a is no information, so f(1 - P) = 1 - f(P).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cai.errors import ConfigError, DataError
+from cai.feedback import ResponsePair
 from cai.intervals import Floats
 from cai.labels.calibration import Calibration, calibration
-from cai.labels.opinions import Opinions
-from cai.labels.verdicts import Codes, lean
+from cai.labels.verdicts import Codes, encoded, groups_of
 from cai.records import Recalibration
 
 Method = Literal["temperature", "isotonic"]
@@ -62,23 +62,56 @@ def check_recalibration(record: Recalibration | None, wanted: str | None, judges
     if record is not None and record.judge_digest not in judges:
         raise ConfigError(
             f"recalibration {given!r} was fitted on judge {record.judge_digest!r}, these labels are by "
-            f"{', '.join(map(repr, judges))}; fit one with `cai labels calibrate --judge {judges[0]}`"
+            f"{', '.join(map(repr, judges))}; fit one with `cai labels calibrate PROFILE --judge {judges[0]}`"
         )
 
 
+class Sample(NamedTuple):
+    """What a judge says of gold pairs and what gold does, 1 or 0, `(n,)` each; `group` is resampled as one."""
+
+    p: Floats
+    y: Floats
+    group: Codes
+
+
+def sample_of(
+    pairs: Iterable[ResponsePair],
+    means: Mapping[tuple[str, str], float],
+    gold: Mapping[tuple[str, str], float],
+    *,
+    seed: int = 0,
+) -> Sample:
+    """The pairs that gold decides and the judge was read on.
+
+    Args:
+        pairs: with gold.
+        means: P(a better), by the responses' ids, as `cai.preferences.raw_means` has it.
+        gold: P(a better) by gold, never 0.5.
+        seed: of how many prompts are dealt into groups.
+    """
+    known = {(pair.a.response_id, pair.b.response_id): pair.prompt.prompt_id for pair in pairs}
+    read = [key for key in known if key in means and key in gold]
+    prompts = encoded([known[key] for key in read])
+    return Sample(
+        np.array([means[key] for key in read], dtype=np.float64),
+        np.array([float(gold[key] > 0.5) for key in read], dtype=np.float64),
+        groups_of(prompts.names, prompts.codes, seed),
+    )
+
+
 def fit(
-    opinions: Opinions, judge: str, method: Method, *, gold_sources: Sequence[str], gold_version: int, seed: int = 0
+    sample: Sample, judge: str, method: Method, *, gold_sources: Sequence[str], gold_version: int, seed: int = 0
 ) -> Fitted:
-    """A map for this judge, on the pairs that gold decides.
+    """A map for this judge.
 
     Raises:
         DataError: the judge has labelled too few gold pairs.
     """
-    sample = _sample(opinions, judge)
     if len(sample.p) < FEWEST:
         raise DataError(
-            f"judge {judge!r} has labelled {len(sample.p)} gold pairs, {FEWEST} are needed to fit a map; import gold "
-            "(`cai gold import`) and label its pairs"
+            f"judge {judge!r} has labelled {len(sample.p)} gold pairs as the profile asks, {FEWEST} are needed to fit "
+            "a map; import gold (`cai gold import`) and have its pairs labelled (`cai labels explain gold --profile "
+            "PROFILE`)"
         )
     curve = _curve(sample.p, sample.y, method)
     unseen = _cross_validated(sample, method, seed)
@@ -100,22 +133,7 @@ def fit(
     return Fitted(record, before, after)
 
 
-class _Sample(NamedTuple):
-    p: Floats
-    y: Floats
-    group: Codes
-
-
-def _sample(opinions: Opinions, judge: str) -> _Sample:
-    codes = [code for code in opinions.of(("judge",)) if opinions.sources[code].name == judge]
-    rows = np.isin(opinions.source, codes)
-    pair = opinions.pair[rows]
-    gold = lean(opinions.gold, 0.0)[pair]
-    decided = np.abs(gold) == 1
-    return _Sample(opinions.p_a[rows][decided], (gold[decided] + 1) / 2, opinions.group[pair][decided])
-
-
-def _cross_validated(sample: _Sample, method: Method, seed: int) -> Floats:
+def _cross_validated(sample: Sample, method: Method, seed: int) -> Floats:
     """Each pair mapped by a curve fitted on the other folds; a prompt's pairs are in one fold."""
     _, group = np.unique(sample.group, return_inverse=True)
     fold = (np.random.default_rng(seed).permutation(int(group.max()) + 1) % FOLDS)[group]

@@ -18,7 +18,7 @@ from cai.feedback import Labelling, ResponsePair, label
 from cai.labels import known_pairs
 from cai.labels.injections import ATTACKS, Attack
 from cai.ledger import MemoryLedger
-from cai.preferences import derive
+from cai.preferences import derive_sides
 from cai.records import Comparison, Message, PreferencePair, Prompt, Response, digest
 from cai.verdict import Unscored, soft_verdict
 
@@ -137,7 +137,6 @@ async def self_test(
         EngineDied, EngineUnreachable: at once.
     """
     config = feedback.model_copy(update={"principles": "all"})
-    preferences = preferences.model_copy(update={"ranking": None})  # each pair stands alone
 
     async def one(case: Case) -> tuple[Outcome, int]:
         ledger = MemoryLedger()
@@ -152,7 +151,7 @@ async def self_test(
         )
         labelling = Labelling(case.constitution, config, seed=seed, judge_digest=engine.model_digest)
         rows = ledger.rows(Comparison)
-        outcomes = list(derive([case.pair], rows, labelling=labelling, config=preferences))
+        outcomes = list(derive_sides([case.pair], rows, labelling=labelling, config=preferences))
         return _outcome(case, outcomes[-1], rows, preferences), made.n_asks
 
     done = await in_window(cases(constitution), one, max_concurrency)

@@ -12,29 +12,45 @@ if TYPE_CHECKING:
     from cai.labels.recalibration import Fitted
 
 
-@click.command(epilog="\b\nExample:\n  cai labels calibrate --method isotonic")
+@click.command(epilog="\b\nExample:\n  cai labels calibrate my.yaml --method isotonic")
+@click.argument("profile", type=click.Path(path_type=Path))
 @home_option()
 @click.option("--judge", help="Digest of the judge, or how it begins; needed where several have labelled gold pairs.")
 @click.option("--method", type=click.Choice(["temperature", "isotonic"]), default="temperature", show_default=True)
 @click.option("--objective", help="Only gold of this objective, such as harmlessness.")
-def calibrate(home: Path, judge: str | None, method: Literal["temperature", "isotonic"], objective: str | None) -> None:
-    """Fit what a judge's probabilities mean on gold pairs; a profile then names the record."""
-    from cai.labels.opinions import opinions_of
-    from cai.labels.recalibration import fit
-    from cai.records import Annotation
-    from storage.store import Store
-    from storage.verdicts import read_labels
+def calibrate(
+    profile: Path, home: Path, judge: str | None, method: Literal["temperature", "isotonic"], objective: str | None
+) -> None:
+    """Fit what a judge's probabilities mean on gold pairs; a profile then names the record.
 
+    What is fitted is what labels are made of: the mean over the principles that PROFILE asks about, by their weight in
+    its constitution. Nothing is asked: gold pairs that were never compared are left out, and `cai labels explain gold
+    --profile PROFILE` compares them. Fit again when the principles, their weights or the way they are asked change.
+    """
+    from cai.config import load_profile
+    from cai.constitution import load_constitution
+    from cai.feedback import Labelling
+    from cai.labels.recalibration import fit, sample_of
+    from cai.preferences import raw_means
+    from cai.records import Annotation, Comparison
+    from flows.judges import read_gold
+    from storage.store import Store
+
+    settings = load_profile(profile)
     store = Store(checked_home(home))
     version = store.version(Annotation)
-    labels = read_labels(store, objective=objective)
-    said = labels.annotated
-    sources = {source for source, is_gold in zip(said.source, said.is_gold, strict=True) if is_gold}
+    gold = read_gold(store, objective)
+    rows = store.of_prompts(Comparison, {pair.prompt.prompt_id for pair in gold.pairs})
+    about_gold = [row for row in rows if (row.response_a, row.response_b) in gold.sides]
+    digest = chosen_judge(sorted({row.judge_digest for row in about_gold}), judge)
+    constitution = load_constitution(settings.constitution)
+    labelling = Labelling(constitution, settings.feedback, seed=settings.seed, judge_digest=digest)
+    means = raw_means(gold.pairs, about_gold, labelling=labelling, config=settings.preferences)
     fitted = fit(
-        opinions_of(labels.verdicts, said),
-        chosen_judge(labels.verdicts.judges, judge),
+        sample_of(gold.pairs, means, gold.sides),
+        digest,
         method,
-        gold_sources=sorted(sources),
+        gold_sources=gold.sources,
         gold_version=-1 if version is None else version,
     )
     store.append([fitted.record])

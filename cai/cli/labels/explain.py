@@ -75,14 +75,17 @@ def explain(
     """
     from cai.cli.labels.calibrate import chosen_judge
     from cai.cli.labels.report import as_json
+    from cai.config import PreferencesConfig, load_profile
     from cai.labels.explain import explain as explained
     from storage.store import Store
     from storage.verdicts import read_labels
 
-    store = Store(home if profile is not None else checked_home(home))
+    settings = None if profile is None else load_profile(profile)
+    store = Store(home if settings is not None else checked_home(home))
     said = _of_file(Path(pairs), objective) if Path(pairs).is_file() else _of_source(store, pairs, objective)
-    asked = None if profile is None else asyncio.run(_ask(store, profile, said))
-    verdicts = read_labels(store, prompts=list(said.prompts)).verdicts
+    asked = None if settings is None else asyncio.run(_ask(store, settings, said))
+    preferences = PreferencesConfig() if settings is None else settings.preferences
+    verdicts = read_labels(store, prompts=list(said.prompts), max_mass_outside=preferences.max_mass_outside).verdicts
     found = explained(verdicts, said.labels, asked or chosen_judge(verdicts.judges, judge), n_examples=n_examples)
     click.echo(json.dumps(as_json(found), indent=1, allow_nan=False) if style == "json" else _text(found, said))
 
@@ -134,16 +137,14 @@ def _pairs(
     return Pairs({pair: sum(p) / len(p) for pair, p in said.items()}, prompts, responses, prompt_of)
 
 
-async def _ask(store: "Store", path: Path, said: Pairs) -> str:
+async def _ask(store: "Store", profile: "Profile", said: Pairs) -> str:
     """Have the profile's judge compare the pairs under every principle, but for what is stored; its digest."""
-    from cai.config import load_profile
     from cai.constitution import load_constitution
     from cai.engines import open_engine
     from cai.feedback import label
     from cai.records import Comparison, Reject
     from storage.ledger import TableLedger
 
-    profile: Profile = load_profile(path)
     every = profile.feedback.model_copy(update={"principles": "all"})
     store.append([*said.prompts.values(), *said.responses.values()])
     engine = await open_engine(profile.judge)
