@@ -140,6 +140,21 @@ def test_what_is_mastered_is_drawn_less_and_never_never():
     assert draw(ids, {}, floor=0.2, seed=0, round=0).prompt_ids == ids
 
 
+def test_the_stated_share_is_that_of_what_is_drawn():
+    """And among the helpful prompts what is mastered is still drawn less: a fifth as often."""
+    ids = [f"{i:04}" for i in range(4000)]
+    mastered = {i: Mastery(2, 2) for i in ids[1000:3000]}
+    drawn = draw(ids, mastered, floor=0.2, seed=0, round=0, helpful=ids[2000:], helpful_share=0.4)
+    n = Counter("others" if i < "2000" else "mastered" if i < "3000" else "new" for i in drawn.prompt_ids)
+    alone = draw(ids[:2000], mastered, floor=0.2, seed=0, round=0)
+    assert drawn.prompt_ids[: n["others"]] == alone.prompt_ids and drawn.n_mastered_drawn > n["mastered"]
+    assert n["mastered"] + n["new"] == round(n["others"] * 0.4 / 0.6)
+    assert n["mastered"] / n["new"] == pytest.approx(0.2, abs=0.04)
+    known = {i: Mastery(1, 1) for i in ids}
+    few = draw(ids[:20], known, floor=0.01, seed=0, round=0, helpful=ids[1:20], helpful_share=0.9)
+    assert len(few.prompt_ids) == 10, "of the others one is left, and beside it what the share wants"
+
+
 def test_a_run_knows_which_principles_fire_and_what_is_mastered(run):
     store = Store(run.home)
     found = prompt_stats.of_run(run, store)
