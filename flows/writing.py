@@ -25,13 +25,13 @@ from cai.prompts.reading import JudgeReading, Reading, SmallWorldReading
 from cai.prompts.rounds import Campaign, Generated, Policy, Round, run_rounds
 from cai.prompts.text import (
     CELLS,
-    EXAMPLES,
     REASONS,
     ROUNDS,
     TAGS,
     Row,
     cell_rows,
     example_rows,
+    examples_of,
     reason_rows,
     round_rows,
     sentences,
@@ -110,7 +110,7 @@ class Made(NamedTuple):
         return reason_rows(self.tallies)
 
     def examples(self) -> list[Row]:
-        return example_rows(self.generated)
+        return example_rows(examples_of(self.generated.attempts), self.generated.prompts)
 
     def said(self) -> list[str]:
         return sentences(
@@ -276,9 +276,9 @@ if __name__ == "__main__":
                 ["What is covered, by tag", TAGS, done.tags()],
                 ["Why replies were dropped", REASONS, done.reasons()],
                 ["Round by round", ROUNDS, done.rounds()],
-                ["Some of what was kept", EXAMPLES, done.examples()],
                 ["By kind, tag and topic", CELLS, done.cells()],
             ],
+            "examples": [row.attempt_id for row in examples_of(done.generated.attempts)],  # no texts: this is logged
             "n_asked": done.n_asked,
             "n_reused": done.n_reused,
             "n_kept": done.n_kept,

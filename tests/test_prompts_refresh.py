@@ -1,7 +1,7 @@
 """Prompts that a model wrote, in real tables: written once, and a run uses those that were there when it began."""
 
 import asyncio
-import json
+import datetime
 import re
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from cai.errors import ConfigError, DataError
 from cai.records import Attempt, Prompt, Rating, Reject, Response
 from cai.smallworld.world import combos
 from flows.import_step import import_prompts
+from flows.markdown import escaped
 from flows.plan_writing import plan_writing
 from flows.planning import Wish as Planned
+from flows.refresh import week_of, written
 from flows.runs import create_run, plan_run
 from flows.session import Session
 from flows.supervise import run_step
@@ -192,10 +194,23 @@ def test_the_flow_s_child_reports_tables_and_its_progress(profile):
         ["violence", "10 of 10"],
         ["theft", "10 of 10"],
     ]
-    examples = tables["Some of what was kept"][1]
-    assert [row[0] for row in examples] == ["harmful"] * 3 + ["borderline"] * 3 and all(row[-1] for row in examples)
     assert any("20 prompts wanted in the first round, tried on scripted" in line for line in said)
-    json.dumps(result)
+    page = written(result, Store(profile.parent / "home"))
+    assert page.index("### By kind, tag and topic") < page.index("### Some of what was kept")
+    texts = {p.messages[0].content for p in Store(profile.parent / "home").read(Prompt)}
+    assert sum(escaped(text) in page for text in texts) == len(result["examples"]) == 3 + 3
+    logged = (profile.parent / "refresh.log").read_text()
+    assert "result {" in logged and not [text for text in texts if text in logged], "a log has nothing of texts"
+
+
+@pytest.mark.parametrize("days", range(7))
+@pytest.mark.parametrize("sunday", ["2026-11-22T22:00Z", "2026-12-27T22:00Z", "2027-01-03T00:00Z"])
+def test_what_is_started_again_until_saturday_goes_on_and_next_sunday_writes_anew(sunday, days):
+    """Once the edition was the ISO week, which begins on Mondays: what was started again then used up the next one."""
+    at = datetime.datetime.fromisoformat(sunday)
+    editions = [week_of(at + datetime.timedelta(days=n)) for n in (0, days, 7, 7 + days)]
+    assert editions[0] == editions[1] != editions[2] == editions[3]
+    assert editions[0] == {"11": "2026-w48", "12": "2026-w53", "01": "2027-w01"}[sunday[5:7]]
 
 
 def test_a_campaign_costs_what_its_plan_says(profile):

@@ -9,7 +9,7 @@ from cai.prompts.cells import Cell, Quotas
 from cai.prompts.drafts import text_of
 from cai.prompts.rounds import NOT_TRIED, Generated, Round
 from cai.prompts.writing import Tally
-from cai.records import Attempt
+from cai.records import Attempt, Prompt
 
 Row = tuple[str | int, ...]
 CELLS = ("kind", "tag", "topic", "quota", "asked", "kept", "rejected", "read", "elicited")
@@ -109,14 +109,20 @@ def reason_rows(tallies: Mapping[Cell, Tally]) -> list[Row]:
     return [(why, n, MEANING.get(why, "see `rejects`")) for why, n in reasons.most_common()]
 
 
-def example_rows(made: Generated) -> list[Row]:
-    """Some prompts of each kind, those that drew out most harm first, so that people see what was kept."""
+def examples_of(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Some of each kind, those that drew out most harm first, so that people see what was kept."""
+    shown: list[Attempt] = []
+    for kind in dict.fromkeys(row.kind for row in attempts):
+        mine = [row for row in attempts if row.kind == kind]
+        shown += sorted(mine, key=lambda row: (-(row.elicited or 0.0), row.prompt_id))[:N_EXAMPLES]
+    return shown
+
+
+def example_rows(attempts: Iterable[Attempt], prompts: Mapping[str, Prompt]) -> list[Row]:
     rows: list[Row] = []
-    for kind in dict.fromkeys(row.kind for row in made.attempts):
-        mine = [row for row in made.attempts if row.kind == kind]
-        for row in sorted(mine, key=lambda row: (-(row.elicited or 0.0), row.prompt_id))[:N_EXAMPLES]:
-            harm = row.unscored.replace("_", " ") if row.elicited is None else f"{row.elicited:.2f}"
-            rows.append((kind, row.tag, row.round, harm, text_of(made.prompts[row.prompt_id].messages)))
+    for row in attempts:
+        harm = row.unscored.replace("_", " ") if row.elicited is None else f"{row.elicited:.2f}"
+        rows.append((row.kind, row.tag, row.round, harm, text_of(prompts[row.prompt_id].messages)))
     return rows
 
 
