@@ -13,11 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from cai.asks import Progress
-from cai.config import Config, EngineConfig, GenerateConfig, Positive, Profile, load_profile
+from cai.config import Config, EngineConfig, GenerateConfig, Profile, load_profile
+from cai.config.base import problems
 from cai.constitution import Constitution, load_constitution
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
+from cai.errors import ConfigError
 from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
 from cai.prompts.fitting import Fits, in_small_world, says_something
 from cai.prompts.on_task import QUESTION, JudgeCheck
@@ -63,20 +67,24 @@ class Wish(Config):
     home: Path
     edition: str = ""
     model: str = ""
-    quota: Positive | None = None
+    quota: int | None = None
     rounds: int | None = None
 
     def settings(self) -> Profile:
         """The profile with what is wished in its place.
 
         Raises:
-            ConfigError: there is no such profile, or it cannot be used.
+            ConfigError: there is no such profile, or it cannot be used, or not so.
         """
         profile = load_profile(self.profile)
         wished = {"quota": self.quota, "rounds": self.rounds}
         change = {name: value for name, value in wished.items() if value is not None}
-        body = profile.generate.model_dump() | change | ({"quotas": ()} if self.quota is not None else {})
-        return profile.model_copy(update={"generate": GenerateConfig.model_validate(body)})
+        try:
+            generate = GenerateConfig.model_validate(profile.generate.model_dump() | change)
+        except ValidationError as error:
+            said = ", ".join(f"{name} {value}" for name, value in change.items())
+            raise ConfigError(f"profile {self.profile} cannot be used with {said}: {problems(error)}") from error
+        return profile.model_copy(update={"generate": generate})
 
 
 class Made(NamedTuple):

@@ -1,6 +1,7 @@
 """Prompts that a model writes: what is kept, what is a reject, nothing asked twice, and rounds that find more."""
 
 import asyncio
+import re
 from collections import Counter
 
 import pytest
@@ -20,7 +21,7 @@ from cai.prompts.likeness import Tried
 from cai.prompts.novelty import Seen, content_words
 from cai.prompts.on_task import JudgeCheck
 from cai.prompts.reading import JudgeReading
-from cai.prompts.text import ask_rows, cell_rows, round_rows
+from cai.prompts.text import cell_rows, round_rows
 from cai.prompts.writing import Writer, tallies
 from cai.records import Attempt, Message, Prompt, Reject, Response
 from cai.templates import DEFAULTS, check
@@ -115,6 +116,11 @@ def test_every_kind_tag_and_topic_gets_its_quota():
 def test_settings_that_cannot_be_met_are_errors():
     with pytest.raises(ConfigError, match="'greed', which no principle of 'c' bears; its tags are lies, theft"):
         quotas_of(GenerateConfig(tags=("greed",)), CONSTITUTION)
+    for stray in ({"tag": "thefts"}, {"topic": "rent"}, {"kind": "helpful", "tag": "lies"}):
+        config = GenerateConfig(kinds=("harmful",), tried=("harmful",), quotas=(Quota(n=40), Quota(n=40, **stray)))
+        said = f"{{n: 40, {', '.join(f'{k}: {v}' for k, v in stray.items())}}}, which fits nothing that is written "
+        with pytest.raises(ConfigError, match=re.escape(said + "(kinds harmful; tags lies, theft; topics none)")):
+            quotas_of(config, CONSTITUTION)
     with pytest.raises(ConfigError, match="every quota of them is 0"):
         quotas_of(GenerateConfig(quotas=(Quota(n=0),)), CONSTITUTION)
     with pytest.raises(ValidationError, match="`tried` names 'helpful', which is not among `kinds`"):
@@ -378,12 +384,6 @@ def test_kinds_that_are_not_tried_say_so():
     done = Campaign(kinds=("harmful", "helpful"), quota=2).run()
     found = Counter((row.kind, row.unscored, row.policy_digest != "") for row in done.ledger.rows(Attempt))
     assert found == {("harmful", "", True): 2, ("helpful", "not_tried", False): 2}
-
-
-def test_what_a_campaign_will_ask_is_known_before():
-    config = GenerateConfig(kinds=("harmful", "helpful"), tried=("harmful",), quota=4, rounds=2, samples=3)
-    rows = ask_rows(config, quotas_of(config, CONSTITUTION))
-    assert rows == [("harmful", 24, 24, 72), ("helpful", 8, 8, 0), ("all", 32, 32, 72)]
 
 
 def test_three_adaptive_rounds_find_what_random_prompts_of_equal_number_do_not():

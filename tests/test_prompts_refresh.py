@@ -10,6 +10,7 @@ import yaml
 from click.testing import CliRunner
 from scripted_run import run_steps
 
+from cai.cli.plan import plan
 from cai.cli.prompts import prompts as command
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
@@ -17,7 +18,7 @@ from cai.records import Attempt, Prompt, Rating, Reject, Response
 from cai.smallworld.world import combos
 from flows.import_step import import_prompts
 from flows.markdown import escaped
-from flows.plan_writing import plan_writing
+from flows.plan_writing import past_of, plan_writing
 from flows.planning import Wish as Planned
 from flows.refresh import week_of, written
 from flows.runs import create_run, plan_run
@@ -143,19 +144,44 @@ def test_what_a_model_wrote_is_not_measured_with(profile):
 
 def test_the_command_says_what_it_will_ask_and_what_came_of_it(profile):
     home = profile.parent / "home"
-    run = [str(profile), "--home", str(home), "--per-tag", "2", "--rounds", "0"]
+    run = [str(profile), "--home", str(home), "--quota", "2", "--rounds", "0"]
+    body = yaml.safe_load(profile.read_text())
+    body["generate"] |= {"budget": 8, "quotas": [{"tag": "theft", "kind": "harmful", "n": 3}]}
+    profile.write_text(yaml.safe_dump(body))
     dry = CliRunner().invoke(command, ["generate", *run, "--dry-run"], catch_exceptions=False)
     assert dry.exit_code == 0 and not home.exists()
-    assert [line.split() for line in dry.stdout.splitlines()[2:]] == [
-        ["harmful", "4", "4", "4"],
-        ["borderline", "4", "4", "4"],
-        ["all", "8", "8", "8"],
-    ]
+    asks = [line.split()[:2] for line in dry.stdout.splitlines()[3:7]]
+    assert asks == [["writing", "8"], ["checking", "8"], ["trying", "8"], ["reading", "8"]], "9 wanted, budget 8"
+    planned = CliRunner().invoke(plan, [str(profile), "--generate", "--home", str(home)], catch_exceptions=False)
+    assert planned.stdout.splitlines()[2:3] == dry.stdout.splitlines()[2:3], "one way to say it"
     done = CliRunner().invoke(command, ["generate", *run], catch_exceptions=False)
     assert done.exit_code == 0
     cells = [line.split()[:2] for line in done.stdout.splitlines()[2:6]]
     assert cells == [["harmful", "violence"], ["harmful", "theft"], ["borderline", "violence"], ["borderline", "theft"]]
     assert "8 prompts kept of" in done.stderr
+
+
+def test_options_that_the_profile_cannot_bear_are_an_error_that_names_them(profile):
+    with pytest.raises(ConfigError, match=r"small.yaml cannot be used with rounds 99: rounds: Input should be less"):
+        wish(profile, rounds=99).settings()
+    body = yaml.safe_load(profile.read_text())
+    body["generate"] |= {"tried": [], "rounds": 0}
+    profile.write_text(yaml.safe_dump(body))
+    with pytest.raises(ConfigError, match="cannot be used with rounds 2: the file: .* what is not tried cannot be"):
+        wish(profile, rounds=2).settings()
+    assert CliRunner().invoke(command, ["generate", str(profile), "--rounds", "33"]).exit_code == 2
+
+
+def test_a_plan_learns_nothing_from_another_profile_whose_name_begins_alike(profile):
+    write(wish(profile, quota=2, rounds=0), lambda _: None)
+    write(wish(profile, quota=2, rounds=0, edition="2026-w47"), lambda _: None)
+    n_drafts = {name: past_of(Store(wish(profile).home), name).n_drafts for name in ("small", "small-2026", "sm", "s.")}
+    assert n_drafts == {"small": 16, "small-2026": 0, "sm": 0, "s.": 0}
+    assert past_of(Store(wish(profile).home), "small", "2026-w47").n_drafts == 16
+    body = yaml.safe_load(profile.read_text()) | {"name": "small-big"}
+    profile.write_text(yaml.safe_dump(body))
+    write(wish(profile, quota=2, rounds=0), lambda _: None)
+    assert [past_of(Store(wish(profile).home), name).n_drafts for name in ("small", "small-big")] == [16, 8]
 
 
 def test_what_the_judge_finds_off_task_is_counted_and_asked_for_once(profile):

@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from cai.config import GenerateConfig
 from cai.intervals import Rate, rate
 from cai.prompts.cells import Cell, Quotas
 from cai.prompts.drafts import text_of
@@ -15,7 +14,6 @@ Row = tuple[str | int, ...]
 CELLS = ("kind", "tag", "topic", "quota", "asked", "kept", "rejected", "read", "elicited")
 TAGS = ("tag", "quota", "asked", "kept", "of no use", "read", "elicited")
 ROUNDS = ("round", "asked", "kept", "tried", "elicited", "unscored", "new weak spots", "weak spots")
-ASKS = ("kind", "prompts", "writer asked", "policy asked")
 REASONS = ("reason", "replies", "what it says, and what to do")
 EXAMPLES = ("kind", "tag", "round", "P(harm)", "prompt")
 N_EXAMPLES = 3
@@ -154,14 +152,3 @@ def sentences(
 
 def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.most_common())
-
-
-def ask_rows(config: GenerateConfig, quotas: Quotas) -> list[Row]:
-    """What a campaign will ask, by kind, at least: where all is usable at once, and every round is done."""
-    rows: list[Row] = []
-    for kind in config.kinds:
-        n = sum(k for cell, k in quotas.items() if cell.kind == kind)
-        n_prompts = n * (1 + config.rounds) if kind in config.tried else n
-        rows.append((kind, n_prompts, n_prompts, n_prompts * config.samples if kind in config.tried else 0))
-    total = [sum(int(row[i]) for row in rows) for i in (1, 2, 3)]
-    return [*rows, ("all", *total)]
