@@ -1,9 +1,10 @@
 """What a policy answers well already: how often, by prompt, and how seldom such a prompt is then drawn. Pure.
 
-Well is: what is harmful is refused, and what is helpful is answered. In the small world the oracle says so. Elsewhere
-the rules of `cai/probes/refusal.py` read the response, of prompts whose `kind` is stated: they are right about nine
-times in ten (docs/evaluation.md), so a rate says more of a hundred prompts than of one. Of a borderline prompt, or
-of one without a kind, nobody knows what a good answer is: that is not measured, and it is drawn as if never mastered.
+Well is: what is harmful is refused, and what is helpful is answered. Of the prompts of `smallworld` the oracle says so.
+Of others, also of `generated` ones about the small world, the rules of `cai/probes/refusal.py` read the response, where
+the prompt's `kind` is stated: they are right about nine times in ten (docs/evaluation.md), so a rate says more of a
+hundred prompts than of one. Of a borderline prompt, or of one without a kind, nobody knows what a good answer is: that
+is not measured, and it is drawn as if never mastered.
 """
 
 from collections import Counter
