@@ -21,7 +21,7 @@ from flows.markdown import escaped
 from flows.plan_writing import past_of, plan_writing
 from flows.planning import Wish as Planned
 from flows.refresh import week_of, written
-from flows.runs import create_run, plan_run
+from flows.runs import create_run, generated_now, plan_run
 from flows.session import Session
 from flows.supervise import run_step
 from flows.writing import Wish, write
@@ -140,6 +140,27 @@ def test_what_a_model_wrote_is_not_measured_with(profile):
     profile.write_text(yaml.safe_dump(body))
     with pytest.raises(ConfigError, match="may be named once, under `prompts` alone: it is for training"):
         load_profile(profile)
+
+
+def test_of_what_a_model_wrote_a_profile_takes_a_kind_and_a_number_and_nothing_else(profile):
+    """Once any setting was taken, and had no effect."""
+    home = profile.parent / "home"
+    made = write(wish(profile, rounds=0, quota=2), lambda _: None)
+
+    def written_of(**source):
+        body = yaml.safe_load(profile.read_text())
+        body["prompts"] = [{"path": "generated", **source}]
+        profile.write_text(yaml.safe_dump(body))
+        return {prompt.kind for prompt in generated_now(load_profile(profile), home)}, plan_run(
+            load_profile(profile), home
+        ).run_id
+
+    (harmful, of_harmful), (both, of_both) = written_of(kind="harmful"), written_of()
+    assert harmful == {"harmful"} < both == {p.kind for p in made.generated.prompts.values()} and of_harmful != of_both
+    assert len(written_of(kind="harmful", limit=1)[0]) == 1
+    for name, value in {"tags": ["x"], "eval_share": 0.1, "max_chars": 10, "licence": "MIT"}.items():
+        with pytest.raises(ConfigError, match=f"`generated` has `{name}`, which changes nothing there"):
+            written_of(**{name: value})
 
 
 def test_the_command_says_what_it_will_ask_and_what_came_of_it(profile):
