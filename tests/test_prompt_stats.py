@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -178,6 +180,21 @@ def test_a_run_knows_which_principles_fire_and_what_is_mastered(run):
     assert run.run_id in found.policy and sum(found.mastered) == 40
 
 
+def test_a_run_knows_nothing_of_the_principles_that_another_run_asked_about_its_prompts(run, tmp_path):
+    """Once it was told by prompt, and a report showed principles that its constitution does not have."""
+    home = shutil.copytree(run.home, tmp_path / "home")
+    store = Store(home)
+    theirs = {"principle_id": "theirs"}
+    store.append([replace(row, revision_id=f"r{i}", **theirs) for i, row in enumerate(store.read(Revision)[:5])])
+    store.append([replace(row, comparison_id=f"c{i}", **theirs) for i, row in enumerate(store.read(Comparison)[:5])])
+    assert (
+        prompt_stats.of_run(replace(run, home=home), store).principles
+        == prompt_stats.of_run(run, Store(run.home)).principles
+    )
+    (of_home,) = [fired for fired in prompt_stats.of_home(home, store).principles if fired.principle_id == "theirs"]
+    assert (of_home.changed.n, of_home.leaned.n) == (5, 5)
+
+
 def test_the_report_has_a_section_of_prompts(run):
     page = (run.path / "report.html").read_text(encoding="utf-8")
     section = page.partition('<section id="prompts">')[2].partition("</section>")[0]
@@ -212,6 +229,8 @@ def test_files_can_be_counted_and_cleaned_from_the_command_line(tmp_path):
     assert ran.exit_code == 0, ran.output
     assert "exact duplicates: 1; near duplicates: 2 (1 of the same words, 0 of words moved, 1 near" in ran.output
     assert json.loads((tmp_path / "p.json").read_text())["near_duplicates"] == {"near": 1, "same_words": 1}
+    of_run = CliRunner().invoke(stats_command, [files["in.jsonl"], "--run", "laptop-0123456789"])
+    assert "give files, or --run" in str(of_run.exception)
     again = CliRunner().invoke(dedup, [files["kept.jsonl"]])
     assert again.exit_code == 0 and again.output.split()[-1] == "3"
 
