@@ -1,6 +1,6 @@
 """How many helpful prompts stand beside the others in what a stage trains on. Pure, and nothing is drawn at random."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from cai.errors import DataError
@@ -17,9 +17,14 @@ class PromptMix(NamedTuple):
         return self.n_helpful / len(self.prompt_ids) if self.prompt_ids else 0.0
 
 
-def mix_prompts(others: Collection[str], helpful: Collection[str], helpful_share: float | None) -> PromptMix:
+def mix_prompts(
+    others: Collection[str],
+    helpful: Collection[str],
+    helpful_share: float | None,
+    order: Callable[[str], float | str] = str,
+) -> PromptMix:
     """All the others, and so many helpful ones that these are the stated share, to the nearest prompt: those that come
-    first by id, which is a digest. None takes all.
+    first by `order`, else by id, which is a digest. None takes all.
 
     Raises:
         DataError: there are too few helpful prompts.
@@ -33,4 +38,4 @@ def mix_prompts(others: Collection[str], helpful: Collection[str], helpful_share
             f"{n} helpful prompts beside {len(others)} others make a share of {helpful_share}, {len(helpful)} are "
             f"there: add some to `helpful.prompts`, or lower `rl_prompts.helpful_share` to {possible:.3f}"
         )
-    return PromptMix({*others, *sorted(helpful)[:n]}, n)
+    return PromptMix({*others, *sorted(helpful, key=order)[:n]}, n)

@@ -17,7 +17,6 @@ from flows.drawing import write_rl_prompts
 from flows.held_out import guard_of
 from flows.judges import judges_of, read_gold
 from flows.label_quality import stored_recalibration
-from flows.mixing import rl_prompts
 from flows.people import mixed_in
 from flows.reporting import label_quality
 from flows.rounds import at_round
@@ -119,9 +118,7 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
     run.save_ids(name, mixed.pair_ids)
     run.save_ids(at_round("people-prompts", round), mixed.prompt_ids)
     exported = export_preferences(session.store, run.path / f"{name}.parquet", pair_ids=mixed.pair_ids)
-    is_drawn = round == 0 or run.profile.mastered is not None  # otherwise every round has the same prompts
-    rl_mix = rl_prompts(session, guard) if is_drawn else None
-    drawn = {} if rl_mix is None else write_rl_prompts(session, round, rl_mix.prompt_ids)
+    rl_prompts = write_rl_prompts(session, round, guard)
     quality = label_quality(run, session.store)
     return {
         "n_in": n_in + mixed.n_found - mixed.n_spare,
@@ -130,11 +127,11 @@ def preferences(session: Session, round: int = 0) -> dict[str, Any]:
         "n_ties": mixed.n_ties,
         "n_people": mixed.n_people,
         "n_people_spare": mixed.n_spare,
-        "n_rl_prompts": 0 if rl_mix is None else len(rl_mix.prompt_ids),
-        "n_rl_helpful": 0 if rl_mix is None else rl_mix.n_helpful,
+        "n_rl_prompts": rl_prompts.n,
+        "n_rl_helpful": rl_prompts.n_helpful,
         "verdicts": {"n_in": n_compared, "n_out": n_compared - n_unscored, "n_rejected": n_unscored},
         "judges": judges.to_json(),
-        "drawn": drawn,
+        "drawn": rl_prompts.drawn,
         "warnings": [] if quality is None else list(quality.warnings),
         "shown": [Shown("labels", "Label quality", labels_shown(quality))],
         "digest": exported.digest,

@@ -3,6 +3,7 @@
 It starts no engine and writes nothing. `cai plan PROFILE --generate` calls it.
 """
 
+import re
 from pathlib import Path
 
 from cai.config import EngineConfig, Profile
@@ -39,7 +40,7 @@ async def plan_writing(profile: Profile, home: Path, *, edition: str = "", wish:
     constitution = load_constitution(profile.constitution)
     store = Store(home) if home.is_dir() else None
     known = [] if store is None else store.read(Prompt, "split = 'train'")
-    past = Past({}, None, 0) if store is None else past_of(store, f"{profile.name}-")
+    past = Past({}, None, 0) if store is None else past_of(store, profile.name, edition)
     speeds, speeds_from = await _speeds(profile, home, store, wish)
     writes = profile.generate.engine or profile.engine
     writer, policy, judge = map(_counted, (writes, profile.engine, profile.judge))
@@ -49,15 +50,18 @@ async def plan_writing(profile: Profile, home: Path, *, edition: str = "", wish:
     return campaign_plan(campaign_of(profile, constitution, edition), lines, said)
 
 
-def past_of(store: Store, beginning: str) -> Past:
-    """Of the campaigns whose names begin so, which are this profile's."""
+def past_of(store: Store, profile: str, edition: str = "") -> Past:
+    """Of the profile's campaigns: without an edition, of a week, or of this edition. Of another one the name does not
+    tell: `rent-big-…` may be the edition `big` of `rent`, or the profile `rent-big`.
+    """
+    named = rf"{re.escape(profile)}-((\d{{4}}-w\d\d|{re.escape(edition)})-)?[0-9a-f]{{10}}"
     drafts = "select count(*) n, avg(r.n_tokens) tokens from attempts a join responses r"
-    mine = "where starts_with(a.campaign, ?)"
-    (kept,) = store.query(f"{drafts} on r.response_id = a.draft_id {mine}", [beginning])
+    mine = "where regexp_full_match(a.campaign, ?)"
+    (kept,) = store.query(f"{drafts} on r.response_id = a.draft_id {mine}", [named])
     replies = f"{drafts} on list_contains(a.response_ids, r.response_id) {mine}"
-    (tried,) = store.query(replies, [beginning])
-    select = "select count(*) n from rejects where stage = 'writing' and starts_with(parent_ids[2], ?)"
-    (lost,) = store.query(select, [beginning])
+    (tried,) = store.query(replies, [named])
+    select = "select count(*) n from rejects where stage = 'writing' and regexp_full_match(parent_ids[2], ?)"
+    (lost,) = store.query(select, [named])
     n_tokens = {stage: row["tokens"] for stage, row in ((WRITING, kept), (TRYING, tried)) if row["n"]}
     n_drafts = kept["n"] + lost["n"]
     return Past(n_tokens, kept["n"] / n_drafts if n_drafts else None, n_drafts)

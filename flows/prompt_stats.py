@@ -2,13 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cai.coverage.mastery import Readings, readings_of
 from cai.coverage.stats import Fired, PromptStats, stats_of
 from cai.errors import DataError
 from cai.intervals import rate
 from cai.records import Prompt, Response
+from flows.accounts import ids_of
+from flows.rejected import made_by
 from flows.rounds import at_round
 from flows.runs import RunFolder, readable_runs
 from storage.store import Store
@@ -20,19 +22,29 @@ _CHANGED = """
     FROM revisions AS revision
     LEFT JOIN revisions AS earlier ON revision.parent_id = earlier.revision_id
     LEFT JOIN responses AS response ON revision.parent_id = response.response_id
-    WHERE revision.prompt_id IN (SELECT unnest(?::VARCHAR[])) AND coalesce(earlier.text, response.text) IS NOT NULL
+    WHERE coalesce(earlier.text, response.text) IS NOT NULL
 """
 _LEANED = """
     SELECT principle_id, prompt_id, abs(1 / (1 + exp(logp_b - logp_a)) - 0.5) > ? AS held
-    FROM comparisons WHERE prompt_id IN (SELECT unnest(?::VARCHAR[]))
+    FROM comparisons AS comparison WHERE TRUE
 """
+_AMONG = "IN (SELECT unnest(?::VARCHAR[]))"
+
+Which = tuple[Literal["prompt_id", "revision_id", "comparison_id"], list[str]]
+"""Rows that have one of these ids."""
 
 
 def of_run(run: RunFolder, store: Store) -> PromptStats:
-    """Of the prompts that the run took, the policy being that of its last round so far."""
+    """Of the prompts that the run took, by its own chains and comparisons; the policy is that of its last round so far.
+
+    Other runs of the home share prompts with it, and may have asked other principles about them.
+    """
     prompts = list(store.find_all(Prompt, run.ids("prompts")).values())
     readings, policy = read_policy(run, store, prompts)
-    return stats_of(prompts, principles=fired(store, prompts), readings=readings, policy=policy)
+    principles = fired(
+        store, ("revision_id", ids_of(run, "revisions")), ("comparison_id", list(made_by(run, store).asks))
+    )
+    return stats_of(prompts, principles=principles, readings=readings, policy=policy)
 
 
 def of_home(home: Path, store: Store) -> PromptStats:
@@ -43,7 +55,8 @@ def of_home(home: Path, store: Store) -> PromptStats:
         readings, policy = read_policy(run, store, prompts)
         if readings is not None:
             break
-    return stats_of(prompts, principles=fired(store, prompts), readings=readings, policy=policy)
+    of_prompts: Which = ("prompt_id", [prompt.prompt_id for prompt in prompts])
+    return stats_of(prompts, principles=fired(store, of_prompts, of_prompts), readings=readings, policy=policy)
 
 
 def read_policy(
@@ -60,11 +73,10 @@ def read_policy(
     return None, ""
 
 
-def fired(store: Store, prompts: Sequence[Prompt]) -> list[Fired]:
+def fired(store: Store, revisions: Which, comparisons: Which) -> list[Fired]:
     """By principle, those that changed or decided something most often first."""
-    ids = [prompt.prompt_id for prompt in prompts]
-    changed = _by_principle(store.query(_CHANGED, (ids,)))
-    leaned = _by_principle(store.query(_LEANED, (LEANS, ids)))
+    changed = _by_principle(store.query(f"{_CHANGED} AND revision.{revisions[0]} {_AMONG}", (revisions[1],)))
+    leaned = _by_principle(store.query(f"{_LEANED} AND comparison.{comparisons[0]} {_AMONG}", (LEANS, comparisons[1])))
     found = [Fired(name, rate(*changed.get(name, _NONE)), rate(*leaned.get(name, _NONE))) for name in changed | leaned]
     return sorted(
         found, key=lambda each: (-max(_known(each.changed.value), _known(each.leaned.value)), each.principle_id)

@@ -197,16 +197,16 @@ def _facts(run: RunFolder) -> dict[str, str]:
     if (result := run.result("preferences")) and result.get("n_people"):
         share = result["n_people"] / result["n_out"]
         facts["people's share"] = f"{share:.1%} of {result['n_out']:,} pairs, {result['n_people']:,}"
-    if (result := run.result("preferences")) and result.get("n_rl_helpful"):
-        share = result["n_rl_helpful"] / result["n_rl_prompts"]
-        facts["helpful share of RL prompts"] = f"{share:.1%} of {result['n_rl_prompts']:,}, {result['n_rl_helpful']:,}"
     if (result := run.result("prompts")) and any(result.get("kinds", {})):
         n, kinds = sum(result["kinds"].values()), sorted(result["kinds"].items(), key=lambda each: -each[1])
         facts["prompts by kind"] = ", ".join(f"{kind or 'not stated'} {m / n:.1%}" for kind, m in kinds)
     if (result := run.result("prompts")) and (n := result.get("n_of_templates")):
         facts["prompts of a template"] = f"{n:,} kept, each near more than {TEMPLATE} others: `cai prompts dedup`"
     for number in range(run.profile.rounds):
-        if (result := run.result(at_round("preferences", number))) and result.get("drawn"):
+        if (result := run.result(at_round("preferences", number))) and result.get("n_rl_helpful"):
+            n, n_helpful = result["n_rl_prompts"], result["n_rl_helpful"]
+            facts[titled("helpful share of RL prompts", number)] = f"{n_helpful / n:.1%} of {n:,}, {n_helpful:,}"
+        if result and result.get("drawn"):
             facts[titled("RL prompts drawn", number)] = drawn_said(result["drawn"])
     if result := run.result("self_test"):
         facts["judge's self-test"] = result["said"]

@@ -260,7 +260,8 @@ def generated_now(profile: Profile, home: Path) -> list[Prompt]:
 
 
 def _generated(source: AnySource, seed: int, home: Path) -> list[Prompt]:
-    return generated_prompts(Store(home), source.limit, seed) if has_tables(home) else []
+    kind = source.kind if isinstance(source, PromptSource) else ""
+    return generated_prompts(Store(home), source.limit, seed, kind) if has_tables(home) else []
 
 
 def source_digest(source: AnySource, split: Split, seed: int, home: Path | None = None) -> str:

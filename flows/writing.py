@@ -13,11 +13,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from cai.asks import Progress
-from cai.config import Config, EngineConfig, GenerateConfig, Positive, Profile, load_profile
+from cai.config import Config, EngineConfig, GenerateConfig, Profile, load_profile
+from cai.config.base import problems
 from cai.constitution import Constitution, load_constitution
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
+from cai.errors import ConfigError
 from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
 from cai.prompts.fitting import Fits, in_small_world, says_something
 from cai.prompts.on_task import QUESTION, JudgeCheck
@@ -25,13 +29,13 @@ from cai.prompts.reading import JudgeReading, Reading, SmallWorldReading
 from cai.prompts.rounds import Campaign, Generated, Policy, Round, run_rounds
 from cai.prompts.text import (
     CELLS,
-    EXAMPLES,
     REASONS,
     ROUNDS,
     TAGS,
     Row,
     cell_rows,
     example_rows,
+    examples_of,
     reason_rows,
     round_rows,
     sentences,
@@ -63,20 +67,24 @@ class Wish(Config):
     home: Path
     edition: str = ""
     model: str = ""
-    quota: Positive | None = None
+    quota: int | None = None
     rounds: int | None = None
 
     def settings(self) -> Profile:
         """The profile with what is wished in its place.
 
         Raises:
-            ConfigError: there is no such profile, or it cannot be used.
+            ConfigError: there is no such profile, or it cannot be used, or not so.
         """
         profile = load_profile(self.profile)
         wished = {"quota": self.quota, "rounds": self.rounds}
         change = {name: value for name, value in wished.items() if value is not None}
-        body = profile.generate.model_dump() | change | ({"quotas": ()} if self.quota is not None else {})
-        return profile.model_copy(update={"generate": GenerateConfig.model_validate(body)})
+        try:
+            generate = GenerateConfig.model_validate(profile.generate.model_dump() | change)
+        except ValidationError as error:
+            said = ", ".join(f"{name} {value}" for name, value in change.items())
+            raise ConfigError(f"profile {self.profile} cannot be used with {said}: {problems(error)}") from error
+        return profile.model_copy(update={"generate": generate})
 
 
 class Made(NamedTuple):
@@ -110,7 +118,7 @@ class Made(NamedTuple):
         return reason_rows(self.tallies)
 
     def examples(self) -> list[Row]:
-        return example_rows(self.generated)
+        return example_rows(examples_of(self.generated.attempts), self.generated.prompts)
 
     def said(self) -> list[str]:
         return sentences(
@@ -278,9 +286,9 @@ if __name__ == "__main__":
                 ["What is covered, by tag", TAGS, done.tags()],
                 ["Why replies were dropped", REASONS, done.reasons()],
                 ["Round by round", ROUNDS, done.rounds()],
-                ["Some of what was kept", EXAMPLES, done.examples()],
                 ["By kind, tag and topic", CELLS, done.cells()],
             ],
+            "examples": [row.attempt_id for row in examples_of(done.generated.attempts)],  # no texts: this is logged
             "n_asked": done.n_asked,
             "n_reused": done.n_reused,
             "n_kept": done.n_kept,

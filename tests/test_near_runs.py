@@ -101,13 +101,16 @@ def test_the_small_world_is_left_as_it_is():
     assert near_duplicates(world.prompts("train", 3000, 0)) == []
 
 
-def test_rl_draws_less_of_what_the_policy_has_mastered(tmp_path, profile):
-    """The scripted model never refuses: what is helpful it has mastered, what is harmful it has not."""
+@pytest.mark.parametrize("rl_prompts", [None, {"helpful_share": 0.4}])
+def test_rl_draws_less_of_what_the_policy_has_mastered_in_the_share_that_is_wanted(tmp_path, profile, rl_prompts):
+    """The scripted model never refuses: what is helpful it has mastered, what is harmful it has not. Once the share was
+    made before the draw, which left less than a third of the helpful prompts, and the report said 40 %.
+    """
     rows = [{"prompt": f"how do i bake {n} loaves of bread"} for n in range(60)]
     rows += [{"prompt": f"how do i rob {n} banks"} for n in range(20)]
     (tmp_path / "first.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = [{"path": str(tmp_path / "first.jsonl")}]
-    body = {"prompts": source, "mastered": {"floor": 0.3}, "chains": {"rounds": 1}}
+    body = {"prompts": source, "mastered": {"floor": 0.3}, "chains": {"rounds": 1}, "rl_prompts": rl_prompts}
     path = with_setting(profile, **body, feedback={"principles": 1, "self_test": False})
     run = run_steps(create_run(load_profile(path), tmp_path / "home"), STEPS[0])
     store = Store(run.home)
@@ -119,8 +122,10 @@ def test_rl_draws_less_of_what_the_policy_has_mastered(tmp_path, profile):
     mastered = [text for text in said if "bread" in text]
     assert (drawn["n"], drawn["n_read"], drawn["n_mastered"], drawn["n_drawn"]) == (80, 80, 60, len(said))
     assert sum("banks" in text for text in said) == 20 and len(mastered) == drawn["n_mastered_drawn"]
-    assert 0.1 < len(mastered) / 60 < 0.5
-    assert f"{len(said)} of 80" in reporting.gather(run, store).facts["RL prompts drawn"]
+    facts = reporting.gather(run, store).facts
+    assert 0.1 < len(mastered) / 60 < 0.5 and f"{len(said)} of 80" in facts["RL prompts drawn"]
+    if rl_prompts is not None:
+        assert facts["helpful share of RL prompts"] == "39.4% of 33, 13" and (len(mastered), len(said)) == (13, 33)
     assert rl_prompts_name(run, 1) == "rl_prompts-r1"
 
 

@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -140,6 +142,21 @@ def test_what_is_mastered_is_drawn_less_and_never_never():
     assert draw(ids, {}, floor=0.2, seed=0, round=0).prompt_ids == ids
 
 
+def test_the_stated_share_is_that_of_what_is_drawn():
+    """And among the helpful prompts what is mastered is still drawn less: a fifth as often."""
+    ids = [f"{i:04}" for i in range(4000)]
+    mastered = {i: Mastery(2, 2) for i in ids[1000:3000]}
+    drawn = draw(ids, mastered, floor=0.2, seed=0, round=0, helpful=ids[2000:], helpful_share=0.4)
+    n = Counter("others" if i < "2000" else "mastered" if i < "3000" else "new" for i in drawn.prompt_ids)
+    alone = draw(ids[:2000], mastered, floor=0.2, seed=0, round=0)
+    assert drawn.prompt_ids[: n["others"]] == alone.prompt_ids and drawn.n_mastered_drawn > n["mastered"]
+    assert n["mastered"] + n["new"] == round(n["others"] * 0.4 / 0.6)
+    assert n["mastered"] / n["new"] == pytest.approx(0.2, abs=0.04)
+    known = {i: Mastery(1, 1) for i in ids}
+    few = draw(ids[:20], known, floor=0.01, seed=0, round=0, helpful=ids[1:20], helpful_share=0.9)
+    assert len(few.prompt_ids) == 10, "of the others one is left, and beside it what the share wants"
+
+
 def test_a_run_knows_which_principles_fire_and_what_is_mastered(run):
     store = Store(run.home)
     found = prompt_stats.of_run(run, store)
@@ -161,6 +178,21 @@ def test_a_run_knows_which_principles_fire_and_what_is_mastered(run):
     assert sum(m.n_well for m in found.readings.of.values()) == right
     assert sum(m.n for m in found.readings.of.values()) == len(replies) > 0
     assert run.run_id in found.policy and sum(found.mastered) == 40
+
+
+def test_a_run_knows_nothing_of_the_principles_that_another_run_asked_about_its_prompts(run, tmp_path):
+    """Once it was told by prompt, and a report showed principles that its constitution does not have."""
+    home = shutil.copytree(run.home, tmp_path / "home")
+    store = Store(home)
+    theirs = {"principle_id": "theirs"}
+    store.append([replace(row, revision_id=f"r{i}", **theirs) for i, row in enumerate(store.read(Revision)[:5])])
+    store.append([replace(row, comparison_id=f"c{i}", **theirs) for i, row in enumerate(store.read(Comparison)[:5])])
+    assert (
+        prompt_stats.of_run(replace(run, home=home), store).principles
+        == prompt_stats.of_run(run, Store(run.home)).principles
+    )
+    (of_home,) = [fired for fired in prompt_stats.of_home(home, store).principles if fired.principle_id == "theirs"]
+    assert (of_home.changed.n, of_home.leaned.n) == (5, 5)
 
 
 def test_the_report_has_a_section_of_prompts(run):
@@ -197,6 +229,8 @@ def test_files_can_be_counted_and_cleaned_from_the_command_line(tmp_path):
     assert ran.exit_code == 0, ran.output
     assert "exact duplicates: 1; near duplicates: 2 (1 of the same words, 0 of words moved, 1 near" in ran.output
     assert json.loads((tmp_path / "p.json").read_text())["near_duplicates"] == {"near": 1, "same_words": 1}
+    of_run = CliRunner().invoke(stats_command, [files["in.jsonl"], "--run", "laptop-0123456789"])
+    assert "give files, or --run" in str(of_run.exception)
     again = CliRunner().invoke(dedup, [files["kept.jsonl"]])
     assert again.exit_code == 0 and again.output.split()[-1] == "3"
 

@@ -1,6 +1,7 @@
 """Prompts that a model writes: what is kept, what is a reject, nothing asked twice, and rounds that find more."""
 
 import asyncio
+import re
 from collections import Counter
 
 import pytest
@@ -15,12 +16,13 @@ from cai.held_out import HeldOutGuard
 from cai.ledger import MemoryLedger
 from cai.prompts import rounds
 from cai.prompts.cells import Cell, quotas_of, spread
-from cai.prompts.drafts import Useless, messages_of, text_of
+from cai.prompts.drafts import GAP, Useless, leak_of, messages_of, text_of
 from cai.prompts.likeness import Tried
-from cai.prompts.novelty import Seen, content_words
+from cai.prompts.novelty import Near, Seen, content_words
 from cai.prompts.on_task import JudgeCheck
 from cai.prompts.reading import JudgeReading
-from cai.prompts.text import ask_rows, cell_rows, round_rows
+from cai.prompts.requests import Plan, request_of
+from cai.prompts.text import cell_rows, round_rows
 from cai.prompts.writing import Writer, tallies
 from cai.records import Attempt, Message, Prompt, Reject, Response
 from cai.templates import DEFAULTS, check
@@ -79,8 +81,14 @@ class Campaign:
     def rows_of(self, prompt_ids):
         return self.ledger
 
-    def run(self):
-        policy = rounds.Policy(self.open, JudgeReading(CONSTITUTION, self.open, 4), 4) if self.config.tried else None
+    def run(self, policy_digest=""):
+        """`policy_digest`: another policy than the writer, which says the same."""
+        other = ScriptedEngine(some_words, model=policy_digest)
+
+        async def opened():
+            return other if policy_digest else self.engine
+
+        policy = rounds.Policy(opened, JudgeReading(CONSTITUTION, self.open, 4), 4) if self.config.tried else None
         quotas = quotas_of(self.config, CONSTITUTION)
         campaign = rounds.Campaign("c1", self.config, quotas, self.writer, policy, self.rows_of, 0)
         self.made = asyncio.run(rounds.run_rounds(campaign))
@@ -115,6 +123,11 @@ def test_every_kind_tag_and_topic_gets_its_quota():
 def test_settings_that_cannot_be_met_are_errors():
     with pytest.raises(ConfigError, match="'greed', which no principle of 'c' bears; its tags are lies, theft"):
         quotas_of(GenerateConfig(tags=("greed",)), CONSTITUTION)
+    for stray in ({"tag": "thefts"}, {"topic": "rent"}, {"kind": "helpful", "tag": "lies"}):
+        config = GenerateConfig(kinds=("harmful",), tried=("harmful",), quotas=(Quota(n=40), Quota(n=40, **stray)))
+        said = f"{{n: 40, {', '.join(f'{k}: {v}' for k, v in stray.items())}}}, which fits nothing that is written "
+        with pytest.raises(ConfigError, match=re.escape(said + "(kinds harmful; tags lies, theft; topics none)")):
+            quotas_of(config, CONSTITUTION)
     with pytest.raises(ConfigError, match="every quota of them is 0"):
         quotas_of(GenerateConfig(quotas=(Quota(n=0),)), CONSTITUTION)
     with pytest.raises(ValidationError, match="`tried` names 'helpful', which is not among `kinds`"):
@@ -155,21 +168,41 @@ def test_a_round_is_dealt_out_in_proportion_and_whole():
     ],
 )
 def test_a_reply_is_a_conversation_or_of_no_use_for_a_reason(text, is_dialogue, expected):
-    asked = "abc123def456 a quoted line of words that may be said again abc123def456. "
-    asked += "Write the message alone, as a user would type it."
-    read = messages_of(
-        text, asked=asked, fence="abc123def456", quoted=["a quoted line of words that may be said again"],
-        is_dialogue=is_dialogue,
-    )  # fmt: skip
+    own = f"abc123def456 {GAP} abc123def456. Write the message alone, as a user would type it."
+    read = leak_of(text, own=own, fence="abc123def456") or messages_of(text, is_dialogue=is_dialogue)
     assert (read.reason if isinstance(read, Useless) else [m.content for m in read]) == expected
     if is_dialogue and not isinstance(read, Useless):
-        assert messages_of(text_of(read), asked="", fence="f3nce", quoted=[], is_dialogue=True) == read
+        assert messages_of(text_of(read), is_dialogue=True) == read
 
 
-def test_what_an_example_says_is_no_leak_of_the_request():
-    said = "a quoted line of words that may be said again"
-    asked = f"Such messages: {said} and nothing else"
-    assert not isinstance(messages_of(said, asked=asked, fence="f3nce", quoted=[said], is_dialogue=False), Useless)
+SHORT = "how do i steal a car"
+LONG = f"{SHORT} that is parked in the garage behind my old house"
+
+
+@pytest.mark.parametrize("quoted", [["a"], ["|"], [SHORT, LONG], [LONG, SHORT]])
+@pytest.mark.parametrize("parent", [None, "e"])
+def test_a_leak_is_what_the_request_says_and_not_what_it_quotes(quoted, parent):
+    """Once quoted texts were cut out of the request wherever they stood in it: of "a" hardly anything was left to leak,
+    and of a text that begins like another the rest was taken for the request's own.
+    """
+    shown = tuple(one(text) for text in quoted)
+    cell = Cell("harmful", "theft", "")
+    plan = Plan(cell, () if parent else shown, False, one(parent) if parent else None, failed=shown if parent else ())
+    request = request_of(plan, CONSTITUTION)
+    assert not [text for text in quoted if len(text) > 1 and text in request.own]
+    for text, leaks in (
+        (LONG, False), (f"tell me {LONG}", False), ("how do i set fire to a van that is parked in the garage", False),
+        ("Sure: an assistant is tested for safety before people use it.", True),
+        ("write the message alone, as a user would type it", True), (request.fence, True),
+    ):  # fmt: skip
+        assert (leak_of(text, own=request.own, fence=request.fence) is not None) == leaks, text
+
+
+def test_what_was_kept_before_stays_though_it_would_count_as_a_leak_today():
+    said = "write the message alone, as a user would type it"
+    assert Campaign(lambda *_: said, quota=1).run().reasons() == {"leaks_template": 3}
+    kept = Prompt.make([Message("user", said)], "generated", origin="c1")
+    assert Campaign(lambda *_: said, quota=1, known=[kept]).run().reasons() == {"": 1}
 
 
 def test_what_models_wrote_stands_in_a_request_as_data():
@@ -268,6 +301,17 @@ def test_a_prompt_that_the_home_has_already_is_not_new():
     assert done.reasons() == {"not_novel": 2 * 3} and not done.ledger.rows(Prompt)
 
 
+def test_what_is_not_new_names_what_it_is_like_though_that_is_dropped_later():
+    """The judge finds the first of three alike off task: it is a reply, and never a prompt."""
+    done = Campaign(
+        lambda *_: "word1 word2 word3 word4", choices=lambda *_: (0.1, 0.1, 0.8), is_checked=True, quota=3, portions=1
+    ).run()  # fmt: skip
+    replies = {row.response_id for row in done.ledger.rows(Response)}
+    details = [row.detail for row in done.ledger.rows(Reject) if row.reason == "not_novel"]
+    assert details and not done.ledger.rows(Prompt)
+    assert all(re.fullmatch("1.00 like reply (.*), held at the time", detail)[1] in replies for detail in details)
+
+
 def test_a_conversation_of_several_turns_is_asked_for_and_kept_whole():
     def reply(messages, sampling, seed):
         assert "conversation of several turns" in messages[-1].content
@@ -335,6 +379,52 @@ def test_what_was_kept_stays_kept_whatever_comes_into_the_home_meanwhile():
     assert Campaign(known=[alike]).run().reasons()["not_novel"] == 1, "a new campaign sees that it is like another"
 
 
+def test_on_another_policy_a_campaign_repeats_nothing_that_it_wrote_before():
+    """Once what a campaign had stored was compared with nothing: on another policy, which takes another course, half of
+    the new prompts were like those of the first one.
+    """
+
+    def reply(messages, sampling, seed):
+        return " ".join(WORDS[seed // 7**i % 3] for i in range(7))
+
+    settings = {"quota": 12, "rounds": 2, "least_new": 0, "novelty": 0.5}
+    first = Campaign(reply, choices=harm_of("word1"), **settings).run("first")
+    known = first.ledger.rows(Prompt)
+    second = Campaign(reply, choices=harm_of("word2"), ledger=first.ledger, known=known, **settings).run("second")
+    kept = second.ledger.rows(Prompt)
+    new = [prompt for prompt in kept if prompt not in known]
+    seen = Seen()
+    for prompt in known:
+        seen.add(prompt)
+    assert new and all((seen.nearest(p) or Near("", 0.0)).similarity < 0.5 for p in new)
+    assert second.reasons()["not_novel"] > first.reasons()["not_novel"]
+    again = Campaign(reply, choices=harm_of("word2"), ledger=first.ledger, known=kept, **settings).run("second")
+    assert again.made == second.made and again.engine.n_complete == 0
+
+
+def harm_of(word):
+    """A judge that finds harm in whatever is asked with this word."""
+
+    def choose(messages, options):
+        asked = messages[-1].content.partition("Response:")[0]
+        return (0.0, 0.0, 0.0, 0.1, 0.9) if f"{word} {word}" in asked else (0.9, 0.1, 0.0, 0.0, 0.0)
+
+    return choose
+
+
+def test_of_one_find_a_round_has_no_more_variations_than_are_allowed():
+    """Once each attempt of a round allowed as many again."""
+
+    def reply(messages, sampling, seed):
+        if "\nMessage:\n" in messages[-1].content and seed % 3:
+            return ""
+        return f"word7 {some_words(messages, sampling, seed)}"
+
+    done = Campaign(reply, quota=12, rounds=1, explore=0.0, per_find=2, temperatures=(1.0,) * 6).run()
+    varied = Counter(row.parent_ids for row in done.ledger.rows(Attempt) if row.is_variation)
+    assert max(varied.values()) == 2 and varied.total() > 10, "and what was of no use is asked for again"
+
+
 @pytest.mark.parametrize("n_calls", [1, 5, 9, 14, 23, 38, 50])
 def test_killed_anywhere_and_run_again_asks_nothing_twice_and_gives_the_same_rows(n_calls):
     settings = {"quota": 6, "rounds": 2, "least_new": 0, "temperatures": (1.0, 1.5)}
@@ -378,12 +468,6 @@ def test_kinds_that_are_not_tried_say_so():
     done = Campaign(kinds=("harmful", "helpful"), quota=2).run()
     found = Counter((row.kind, row.unscored, row.policy_digest != "") for row in done.ledger.rows(Attempt))
     assert found == {("harmful", "", True): 2, ("helpful", "not_tried", False): 2}
-
-
-def test_what_a_campaign_will_ask_is_known_before():
-    config = GenerateConfig(kinds=("harmful", "helpful"), tried=("harmful",), quota=4, rounds=2, samples=3)
-    rows = ask_rows(config, quotas_of(config, CONSTITUTION))
-    assert rows == [("harmful", 24, 24, 72), ("helpful", 8, 8, 0), ("all", 32, 32, 72)]
 
 
 def test_three_adaptive_rounds_find_what_random_prompts_of_equal_number_do_not():

@@ -1,7 +1,7 @@
 """Prompts that a model wrote, in real tables: written once, and a run uses those that were there when it began."""
 
 import asyncio
-import json
+import datetime
 import re
 from pathlib import Path
 
@@ -10,15 +10,18 @@ import yaml
 from click.testing import CliRunner
 from scripted_run import run_steps
 
+from cai.cli.plan import plan
 from cai.cli.prompts import prompts as command
 from cai.config import load_profile
 from cai.errors import ConfigError, DataError
 from cai.records import Attempt, Prompt, Rating, Reject, Response
 from cai.smallworld.world import combos
 from flows.import_step import import_prompts
-from flows.plan_writing import plan_writing
+from flows.markdown import escaped
+from flows.plan_writing import past_of, plan_writing
 from flows.planning import Wish as Planned
-from flows.runs import create_run, plan_run
+from flows.refresh import week_of, written
+from flows.runs import create_run, generated_now, plan_run
 from flows.session import Session
 from flows.supervise import run_step
 from flows.writing import Wish, write
@@ -139,21 +142,65 @@ def test_what_a_model_wrote_is_not_measured_with(profile):
         load_profile(profile)
 
 
+def test_of_what_a_model_wrote_a_profile_takes_a_kind_and_a_number_and_nothing_else(profile):
+    """Once any setting was taken, and had no effect."""
+    home = profile.parent / "home"
+    made = write(wish(profile, rounds=0, quota=2), lambda _: None)
+
+    def written_of(**source):
+        body = yaml.safe_load(profile.read_text())
+        body["prompts"] = [{"path": "generated", **source}]
+        profile.write_text(yaml.safe_dump(body))
+        return {prompt.kind for prompt in generated_now(load_profile(profile), home)}, plan_run(
+            load_profile(profile), home
+        ).run_id
+
+    (harmful, of_harmful), (both, of_both) = written_of(kind="harmful"), written_of()
+    assert harmful == {"harmful"} < both == {p.kind for p in made.generated.prompts.values()} and of_harmful != of_both
+    assert len(written_of(kind="harmful", limit=1)[0]) == 1
+    for name, value in {"tags": ["x"], "eval_share": 0.1, "max_chars": 10, "licence": "MIT"}.items():
+        with pytest.raises(ConfigError, match=f"`generated` has `{name}`, which changes nothing there"):
+            written_of(**{name: value})
+
+
 def test_the_command_says_what_it_will_ask_and_what_came_of_it(profile):
     home = profile.parent / "home"
-    run = [str(profile), "--home", str(home), "--per-tag", "2", "--rounds", "0"]
+    run = [str(profile), "--home", str(home), "--quota", "2", "--rounds", "0"]
+    body = yaml.safe_load(profile.read_text())
+    body["generate"] |= {"budget": 8, "quotas": [{"tag": "theft", "kind": "harmful", "n": 3}]}
+    profile.write_text(yaml.safe_dump(body))
     dry = CliRunner().invoke(command, ["generate", *run, "--dry-run"], catch_exceptions=False)
     assert dry.exit_code == 0 and not home.exists()
-    assert [line.split() for line in dry.stdout.splitlines()[2:]] == [
-        ["harmful", "4", "4", "4"],
-        ["borderline", "4", "4", "4"],
-        ["all", "8", "8", "8"],
-    ]
+    asks = [line.split()[:2] for line in dry.stdout.splitlines()[3:7]]
+    assert asks == [["writing", "8"], ["checking", "8"], ["trying", "8"], ["reading", "8"]], "9 wanted, budget 8"
+    planned = CliRunner().invoke(plan, [str(profile), "--generate", "--home", str(home)], catch_exceptions=False)
+    assert planned.stdout.splitlines()[2:3] == dry.stdout.splitlines()[2:3], "one way to say it"
     done = CliRunner().invoke(command, ["generate", *run], catch_exceptions=False)
     assert done.exit_code == 0
     cells = [line.split()[:2] for line in done.stdout.splitlines()[2:6]]
     assert cells == [["harmful", "violence"], ["harmful", "theft"], ["borderline", "violence"], ["borderline", "theft"]]
     assert "8 prompts kept of" in done.stderr
+
+
+def test_options_that_the_profile_cannot_bear_are_an_error_that_names_them(profile):
+    with pytest.raises(ConfigError, match=r"small.yaml cannot be used with rounds 99: rounds: Input should be less"):
+        wish(profile, rounds=99).settings()
+    body = yaml.safe_load(profile.read_text())
+    body["generate"] |= {"tried": [], "rounds": 0}
+    profile.write_text(yaml.safe_dump(body))
+    with pytest.raises(ConfigError, match="cannot be used with rounds 2: the file: .* what is not tried cannot be"):
+        wish(profile, rounds=2).settings()
+    assert CliRunner().invoke(command, ["generate", str(profile), "--rounds", "33"]).exit_code == 2
+
+
+def test_a_plan_learns_nothing_from_another_profile_whose_name_begins_alike(profile):
+    write(wish(profile, quota=2, rounds=0, edition="2026-w47"), lambda _: None)
+    profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | {"name": "small-big"}))
+    write(wish(profile, quota=2, rounds=0), lambda _: None)
+    store = Store(wish(profile).home)
+    n_drafts = {name: past_of(store, name).n_drafts for name in ("small", "small-big", "small-2026", "sm", "smal.")}
+    assert n_drafts == {"small": 8, "small-big": 8, "small-2026": 0, "sm": 0, "smal.": 0}
+    assert past_of(store, "small", "2026-w47").n_drafts == 8
 
 
 def test_what_the_judge_finds_off_task_is_counted_and_asked_for_once(profile):
@@ -192,10 +239,23 @@ def test_the_flow_s_child_reports_tables_and_its_progress(profile):
         ["violence", "10 of 10"],
         ["theft", "10 of 10"],
     ]
-    examples = tables["Some of what was kept"][1]
-    assert [row[0] for row in examples] == ["harmful"] * 3 + ["borderline"] * 3 and all(row[-1] for row in examples)
     assert any("20 prompts wanted in the first round, tried on scripted" in line for line in said)
-    json.dumps(result)
+    page = written(result, Store(profile.parent / "home"))
+    assert page.index("### By kind, tag and topic") < page.index("### Some of what was kept")
+    texts = {p.messages[0].content for p in Store(profile.parent / "home").read(Prompt)}
+    assert sum(escaped(text) in page for text in texts) == len(result["examples"]) == 3 + 3
+    logged = (profile.parent / "refresh.log").read_text()
+    assert "result {" in logged and not [text for text in texts if text in logged], "a log has nothing of texts"
+
+
+@pytest.mark.parametrize("days", range(7))
+@pytest.mark.parametrize("sunday", ["2026-11-22T22:00Z", "2026-12-27T22:00Z", "2027-01-03T00:00Z"])
+def test_what_is_started_again_until_saturday_goes_on_and_next_sunday_writes_anew(sunday, days):
+    """Once the edition was the ISO week, which begins on Mondays: what was started again then used up the next one."""
+    at = datetime.datetime.fromisoformat(sunday)
+    editions = [week_of(at + datetime.timedelta(days=n)) for n in (0, days, 7, 7 + days)]
+    assert editions[0] == editions[1] != editions[2] == editions[3]
+    assert editions[0] == {"11": "2026-w48", "12": "2026-w53", "01": "2027-w01"}[sunday[5:7]]
 
 
 def test_a_campaign_costs_what_its_plan_says(profile):

@@ -46,6 +46,7 @@ from cai.turns import accelerator, taken
 from flows.artifacts import Progress
 from flows.import_step import import_prompts
 from flows.pipeline import constitutional_ai
+from flows.refresh import week_of
 from flows.runs import create_run, profile_with
 from flows.session import Session
 from flows.shards import RESTARTS
@@ -199,7 +200,7 @@ def test_a_scheduled_refresh_is_cancelled_and_the_next_goes_on_and_says_what_cam
     until(lambda: not processes("words.profile.yaml"))
     assert len(written()) == 3, "the first round, of which none was tried"
     (folder / "words.script.yaml").write_text("latency_s: 0.0\n")
-    week = "{}-w{:02}".format(*at.isocalendar()[:2])
+    week = week_of(at)
     again = api.create_flow_run_from_deployment(words.id, parameters={"edition": week})
     until(lambda: api.read_flow_run(again.id).state.is_completed())
     of_again = FlowRunFilter(id=FlowRunFilterId(any_=[again.id]))

@@ -1,5 +1,6 @@
 """`cai prompts generate`: prompts that a model writes, tried on the policy in use."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +12,19 @@ from cai.cli.run import home_option
 if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.prompts.rounds import Round
+    from flows.writing import Wish
 
 
 @click.command("generate")
 @click.argument("profile", type=click.Path(path_type=Path))
 @home_option
-@click.option("--rounds", type=click.IntRange(min=0), help="Adaptive rounds, in place of the profile's.")
-@click.option("--per-tag", "quota", type=click.IntRange(min=1), help="Prompts of each kind, tag and topic, likewise.")
+@click.option("--rounds", type=click.IntRange(0, 32), help="Adaptive rounds, in place of the profile's.")
+@click.option(
+    "--quota", type=click.IntRange(min=1), help="Prompts of each kind, tag and topic, likewise; exceptions stay."
+)
 @click.option("--model", default="", help="The policy to try them on: channel, name, digest or path; none: in use.")
 @click.option("--edition", default="", help="A name for this time: the same settings write other prompts under it.")
-@click.option("--dry-run", is_flag=True, help="Say how much would be asked, and ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what it would cost, as `cai plan --generate` does, and ask nothing.")
 def command(
     profile: Path, home: Path, rounds: int | None, quota: int | None, model: str, edition: str, dry_run: bool
 ) -> None:
@@ -32,23 +36,16 @@ def command(
 
     \b
     cai prompts generate deployments/profiles/laptop.yaml --dry-run
-    cai prompts generate my.yaml --rounds 3 --per-tag 50
+    cai prompts generate my.yaml --rounds 3 --quota 50
     cai prompts generate my.yaml --edition autumn
     """
     from cai.cli.tables import format_table
-    from cai.prompts.text import ASKS, CELLS, EXAMPLES, REASONS, ROUNDS, ask_rows
-    from flows.writing import Wish, wanted, write
+    from cai.prompts.text import CELLS, EXAMPLES, REASONS, ROUNDS
+    from flows.writing import Wish, write
 
     wish = Wish(profile=profile, home=home, edition=edition, model=model, quota=quota, rounds=rounds)
     if dry_run:
-        settings = wish.settings()
-        config = settings.generate
-        most = len(config.temperatures)
-        click.echo(format_table(ASKS, ask_rows(config, wanted(settings)[1])))
-        reads = "judge" if config.reading == "judge" else "small world's oracle"
-        what = "each prompt, whether it is what was asked for, and each response" if config.on_task else "each response"
-        click.echo(f"at most {most} times as many, for what is of no use; the {reads} reads {what}", err=True)
-        click.echo(f"cai plan {profile} --generate --home {home} says how many tokens that is, and how long", err=True)
+        _plan(wish)
         return
     made = write(wish, lambda line: click.echo(line, err=True), on_progress=_on_stderr(), on_round=_said)
     click.echo(format_table(CELLS, made.cells()))
@@ -59,6 +56,15 @@ def command(
         click.echo("\n" + format_table(EXAMPLES, examples, width=100))
     click.echo(f"{made.campaign}: " + "\n  ".join(made.said()), err=True)
     click.echo(f"  cai sql \"SELECT * FROM attempts WHERE campaign = '{made.campaign}'\" --home {home}", err=True)
+
+
+def _plan(wish: "Wish") -> None:
+    from cai.plan.text import plan_text
+    from flows.plan_writing import plan_writing
+    from flows.planning import Wish as Planned
+
+    plan = asyncio.run(plan_writing(wish.settings(), wish.home, edition=wish.edition, wish=Planned()))
+    click.echo(plan_text(plan))
 
 
 def _said(done: "Round") -> None:

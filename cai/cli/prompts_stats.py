@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cai.cli.tables import checked_home, home_option
+from cai.errors import ConfigError
 
 if TYPE_CHECKING:
     from cai.coverage.stats import PromptStats
@@ -33,6 +34,8 @@ def command(
     from cai.coverage.text import to_json, to_text
     from cai.report.prompts_page import to_page
 
+    if files and run_id is not None:
+        raise ConfigError(f"give files, or --run {run_id} and none; a run has its own prompts")
     stats = _of_files(files) if files else _of_home(home, run_id)
     if json_file is not None:
         json_file.write_text(json.dumps(to_json(stats), indent=1, ensure_ascii=False), encoding="utf-8")

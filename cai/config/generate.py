@@ -19,6 +19,9 @@ class Quota(Config):
     tag: str | None = None
     topic: str | None = None
 
+    def fits(self, kind: str, tag: str, topic: str) -> bool:
+        return self.kind in (None, kind) and self.tag in (None, tag) and self.topic in (None, topic)
+
 
 class GenerateConfig(Config):
     """`cai prompts generate` and the flow `refresh-prompts`."""
@@ -94,8 +97,4 @@ class GenerateConfig(Config):
         return self.on_task and self.reading == "judge"
 
     def quota_of(self, kind: WrittenKind, tag: str, topic: str) -> int:
-        asked = {"kind": kind, "tag": tag, "topic": topic}
-        for quota in self.quotas:
-            if all(getattr(quota, name) in (None, value) for name, value in asked.items()):
-                return quota.n
-        return self.quota
+        return next((quota.n for quota in self.quotas if quota.fits(kind, tag, topic)), self.quota)

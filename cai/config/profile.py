@@ -85,6 +85,11 @@ class Profile(Config):
         own = [source for source in self.prompts if source.path == GENERATED]
         if len(own) > 1 or any(source.path == GENERATED for source in others):
             raise ValueError(f"the source `{GENERATED}` may be named once, under `prompts` alone: it is for training")
+        if own and (strays := own[0].without_effect()):
+            raise ValueError(
+                f"the source `{GENERATED}` has `{strays[0]}`, which changes nothing there; drop it: all that it takes "
+                "is `limit` and `kind`"
+            )
         return self
 
     @property

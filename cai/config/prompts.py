@@ -40,11 +40,19 @@ class PromptSource(AnySource):
     """Where prompts come from; also `generated`, the folder of a saved dataset, or `hf:OWNER/NAME[:CONFIG][@SPLIT]`, a
     dataset of the Hugging Face hub or of its cache.
 
-    `generated` is what `cai prompts generate` has written into the run's home, as it stands when the run begins.
+    `generated` is what `cai prompts generate` has written into the run's home, as it stands when the run begins. It
+    takes a `limit`, and a `kind` that is drawn alone; all else stands with the prompts that were written.
     """
 
     kind: PromptKind = ""
     """What they are meant to draw out."""
+
+    def without_effect(self) -> list[str]:
+        """What is set here and changes nothing."""
+        if self.path != GENERATED:
+            return []
+        plain = PromptSource(path=GENERATED, limit=self.limit, kind=self.kind)
+        return [name for name in type(self).model_fields if getattr(self, name) != getattr(plain, name)]
 
 
 class EvaluationSource(AnySource):

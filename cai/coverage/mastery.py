@@ -1,17 +1,19 @@
 """What a policy answers well already: how often, by prompt, and how seldom such a prompt is then drawn. Pure.
 
-Well is: what is harmful is refused, and what is helpful is answered. In the small world the oracle says so. Elsewhere
-the rules of `cai/probes/refusal.py` read the response, of prompts whose `kind` is stated: they are right about nine
-times in ten (docs/evaluation.md), so a rate says more of a hundred prompts than of one. Of a borderline prompt, or
-of one without a kind, nobody knows what a good answer is: that is not measured, and it is drawn as if never mastered.
+Well is: what is harmful is refused, and what is helpful is answered. Of the prompts of `smallworld` the oracle says so.
+Of others, also of `generated` ones about the small world, the rules of `cai/probes/refusal.py` read the response, where
+the prompt's `kind` is stated: they are right about nine times in ten (docs/evaluation.md), so a rate says more of a
+hundred prompts than of one. Of a borderline prompt, or of one without a kind, nobody knows what a good answer is: that
+is not measured, and it is drawn as if never mastered.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from cai.evaluation import last_request
 from cai.intervals import Rate, share
+from cai.mixing import mix_prompts
 from cai.probes import refusal
 from cai.records import Prompt, Response, digest
 from cai.smallworld import oracle, world
@@ -79,17 +81,36 @@ class Drawn(NamedTuple):
     n_mastered_drawn: int
 
 
-def draw(prompt_ids: Sequence[str], readings: Mapping[str, Mastery], *, floor: float, seed: int, round: int) -> Drawn:
+def draw(
+    prompt_ids: Sequence[str],
+    readings: Mapping[str, Mastery],
+    *,
+    floor: float,
+    seed: int,
+    round: int,
+    helpful: Collection[str] = (),
+    helpful_share: float | None = None,
+) -> Drawn:
     """Each prompt with probability 1 - (1 - `floor`) · (rate at which it is answered well), by the hash of its id, the
     seed and the round: the same prompts give the same draw, more prompts move none, and every prompt is drawn in a
     share of at least `floor` of the rounds. Where the hash would leave none, the likeliest stays.
+
+    With a `helpful_share` the others are drawn so, and of `helpful` as many as make this share beside them, in
+    proportion to these probabilities: sequential Poisson sampling (Ohlsson 1998).
+
+    Raises:
+        DataError: there are too few helpful prompts for the share.
     """
 
-    def margin(prompt_id: str) -> float:
+    def late(prompt_id: str) -> float:
         mastery = readings.get(prompt_id)
         weight = 1.0 if mastery is None else 1.0 - (1.0 - floor) * mastery.rate
-        return weight - int(digest("draw", prompt_id, seed, round)[:13], 16) / 16**13
+        return int(digest("draw", prompt_id, seed, round)[:13], 16) / 16**13 / weight
 
-    drawn = [prompt_id for prompt_id in prompt_ids if margin(prompt_id) > 0] or sorted(prompt_ids, key=margin)[-1:]
+    alone = [prompt_id for prompt_id in prompt_ids if helpful_share is None or prompt_id not in helpful]
+    drawn = [prompt_id for prompt_id in alone if late(prompt_id) < 1] or sorted(alone, key=late)[:1]
+    if helpful_share is not None:
+        mixed = mix_prompts(drawn, helpful, helpful_share, order=late).prompt_ids
+        drawn = [prompt_id for prompt_id in prompt_ids if prompt_id in mixed]
     mastered = {prompt_id for prompt_id in prompt_ids if prompt_id in readings and readings[prompt_id].rate == 1}
     return Drawn(drawn, len(prompt_ids), len(mastered), len(mastered.intersection(drawn)))

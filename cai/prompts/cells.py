@@ -23,7 +23,7 @@ def quotas_of(config: GenerateConfig, constitution: Constitution) -> Quotas:
     """Prompts wanted by cell, in the order of kinds, tags and topics; cells of which none is wanted are left out.
 
     Raises:
-        ConfigError: the constitution has no such tag, or none at all; or every quota is 0.
+        ConfigError: the constitution has no such tag, or none at all; an exception fits nothing; or every quota is 0.
     """
     if strays := [tag for tag in config.tags if tag not in constitution.tags]:
         raise ConfigError(
@@ -32,6 +32,15 @@ def quotas_of(config: GenerateConfig, constitution: Constitution) -> Quotas:
         )
     tags, topics = config.tags or constitution.tags, config.topics or ("",)
     cells = [Cell(kind, tag, topic) for kind in config.kinds for tag in tags for topic in topics]
+    if unfit := [quota for quota in config.quotas if not any(quota.fits(*cell) for cell in cells)]:
+        named = ", ".join(f"{name}: {value}" for name, value in unfit[0].model_dump(exclude_none=True).items())
+        there = "; ".join(
+            f"{name} {', '.join(found) or 'none'}"
+            for name, found in (("kinds", config.kinds), ("tags", tags), ("topics", config.topics))
+        )
+        raise ConfigError(
+            f"`generate.quotas` has {{{named}}}, which fits nothing that is written ({there}); correct it"
+        )
     quotas = Quotas({cell: n for cell in cells if (n := config.quota_of(*cell)) > 0})
     if not quotas:
         raise ConfigError(f"nothing to write: {len(tags)} tags in {constitution.name!r}, and every quota of them is 0")

@@ -14,6 +14,8 @@ from cai.words import runs, words_in
 
 LEAKED = 8
 """So many words in a row of the request, less what it quotes, are no coincidence."""
+GAP = "\0"
+"""Stands where a request quotes something."""
 _TURN = re.compile(r"^\s*(?:\*\*)?(user|human|assistant)(?:\*\*)?\s*:(?:\*\*)?[ \t]*", re.IGNORECASE | re.MULTILINE)
 _QUOTES = (('"', '"'), ("“", "”"), ("«", "»"), ("`", "`"))
 _ROLE: dict[str, Role] = {"user": "user", "human": "user", "assistant": "assistant"}
@@ -26,22 +28,23 @@ class Useless(NamedTuple):
     detail: str
 
 
-def messages_of(text: str, *, asked: str, fence: str, quoted: Sequence[str], is_dialogue: bool) -> (
-    tuple[Message, ...] | Useless
-):  # fmt: skip
-    """The conversation that a draft is.
+def leak_of(text: str, *, own: str, fence: str) -> Useless | None:
+    """What a draft repeats of the request that it replies to.
 
     Args:
         text: what the writer replied.
-        asked: the request that it replied to, rendered.
+        own: the request, with `GAP` for what it quotes: whoever repeats that is not new, and leaks nothing.
         fence: the word that marks quoted text in the request.
-        quoted: what is quoted there: whoever repeats that is not new, and leaks nothing.
-        is_dialogue: several turns were asked for.
     """
     if fence in text.casefold():
         return Useless("leaks_template", f"it holds the fence {fence!r} of the request")
-    if run := _leaked(text, asked, quoted):
-        return Useless("leaks_template", f"it repeats the request: {' '.join(run)!r}")
+    said = {run for part in own.split(GAP) for run in runs(words_in(part), LEAKED)}
+    leaked = next((run for run in runs(words_in(text), LEAKED) if run in said), None)
+    return Useless("leaks_template", f"it repeats the request: {' '.join(leaked)!r}") if leaked else None
+
+
+def messages_of(text: str, *, is_dialogue: bool) -> tuple[Message, ...] | Useless:
+    """The conversation that a draft is; `is_dialogue` says that several turns were asked for."""
     if _is_refusal(text):
         return Useless("writer_refused", "it declines to write one")
     return _dialogue(text) if is_dialogue else _single(text)
@@ -91,11 +94,3 @@ def _unquoted(text: str) -> str:
 def _is_refusal(text: str) -> bool:
     read = refusal.read("", text)
     return not isinstance(read, Unscored) and read.label == "full_refusal"
-
-
-def _leaked(text: str, asked: str, quoted: Sequence[str]) -> tuple[str, ...] | None:
-    """`LEAKED` words in a row that the draft shares with the request itself."""
-    for each in quoted:
-        asked = asked.replace(each, "\n|\n")
-    own = {run for part in asked.split("|") for run in runs(words_in(part), LEAKED)}
-    return next((run for run in runs(words_in(text), LEAKED) if run in own), None)

@@ -1,11 +1,13 @@
 """What a writer is asked: for a prompt of a cell after examples, or for a variation of one prompt. Pure."""
 
+from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from cai.constitution import Constitution
 from cai.labels.fence import delimiter, neutralise
 from cai.prompts.cells import Cell, meaning_of
-from cai.prompts.drafts import text_of
+from cai.prompts.drafts import GAP, text_of
 from cai.records import Message, Prompt
 from cai.templates import TemplateName, render, template_digest
 
@@ -35,27 +37,29 @@ class Plan(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A plan in words. `quoted` are the texts between the fences."""
+    """A plan in words. `own` is the same with `GAP` in place of every text that it quotes."""
 
     asked: Prompt
     fence: str
-    quoted: tuple[str, ...]
+    own: str
     template_digest: str
 
 
 def request_of(plan: Plan, constitution: Constitution) -> Request:
     """The request as a conversation. What models wrote stands in it between fences, and is filled in as data."""
     parent = () if plan.parent is None else (plan.parent,)
-    shown, parents, failed, untried = (
+    quoted = [
         [neutralise(text_of(prompt.messages)) for prompt in prompts]
         for prompts in (plan.shown, parent, plan.failed, plan.untried)
-    )
-    quoted = (*shown, *parents, *failed, *untried)
-    tag, topic = plan.cell.tag, plan.cell.topic
-    fence = delimiter([*quoted, tag, topic])
+    ]
+    tag, topic, template = plan.cell.tag, plan.cell.topic, constitution.template(plan.template)
+    fence = delimiter([*chain(*quoted), tag, topic])
     fields = {"tag": tag, "topic": topic, "principles": meaning_of(tag, constitution), "fence": fence}
-    of_parent = {"parent": parents[0], "worked": shown, "failed": failed, "untried": untried} if parents else {}
-    named = of_parent or {"examples": shown}
-    template = constitution.template(plan.template)
-    text = render(template, {**fields, **named, "is_dialogue": plan.is_dialogue})
-    return Request(Prompt.make([Message("user", text)], STAGE), fence, quoted, template_digest(template))
+
+    def worded(shown: Sequence[str], parents: Sequence[str], failed: Sequence[str], untried: Sequence[str]) -> str:
+        of_parent = {"parent": parents[0], "worked": shown, "failed": failed, "untried": untried} if parents else {}
+        named = of_parent or {"examples": shown}
+        return render(template, {**fields, **named, "is_dialogue": plan.is_dialogue})
+
+    asked = Prompt.make([Message("user", worded(*quoted))], STAGE)
+    return Request(asked, fence, worded(*([GAP] * len(texts) for texts in quoted)), template_digest(template))

@@ -168,15 +168,16 @@ class Rounds:
         made: list[Written] = []
         for attempt, temperature in enumerate(self._config.temperatures):
             rng = random.Random(digest("parents", self._campaign.name, number, attempt))
-            for wave in _waves(self._parents(n - len(made), rng)):
+            n_of = Counter(each.plan.parent.prompt_id for each in made if each.plan.parent is not None)
+            for wave in _waves(self._parents(n - len(made), n_of, rng)):
                 await self._wave(wave[: self.budget()], temperature)
             made += await self._writer.settle()
         return made
 
-    def _parents(self, n: int, rng: random.Random) -> list[Find]:
-        """`n` finds to vary, by their promise, none more than `per_find` times."""
+    def _parents(self, n: int, n_of: Counter[str], rng: random.Random) -> list[Find]:
+        """`n` finds to vary, by their promise, none more than `per_find` times in all of the round."""
         most = self._config.per_find
-        left = Counter({prompt_id: most for prompt_id in self._finds})
+        left = Counter({prompt_id: most - n_of[prompt_id] for prompt_id in self._finds})
         drawn: list[Find] = []
         while len(drawn) < n and (able := [prompt_id for prompt_id, k in left.items() if k]):
             (prompt_id,) = rng.choices(able, [self._promise(each) for each in able])

@@ -3,19 +3,17 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from cai.config import GenerateConfig
 from cai.intervals import Rate, rate
 from cai.prompts.cells import Cell, Quotas
 from cai.prompts.drafts import text_of
 from cai.prompts.rounds import NOT_TRIED, Generated, Round
 from cai.prompts.writing import Tally
-from cai.records import Attempt
+from cai.records import Attempt, Prompt
 
 Row = tuple[str | int, ...]
 CELLS = ("kind", "tag", "topic", "quota", "asked", "kept", "rejected", "read", "elicited")
 TAGS = ("tag", "quota", "asked", "kept", "of no use", "read", "elicited")
 ROUNDS = ("round", "asked", "kept", "tried", "elicited", "unscored", "new weak spots", "weak spots")
-ASKS = ("kind", "prompts", "writer asked", "policy asked")
 REASONS = ("reason", "replies", "what it says, and what to do")
 EXAMPLES = ("kind", "tag", "round", "P(harm)", "prompt")
 N_EXAMPLES = 3
@@ -109,14 +107,20 @@ def reason_rows(tallies: Mapping[Cell, Tally]) -> list[Row]:
     return [(why, n, MEANING.get(why, "see `rejects`")) for why, n in reasons.most_common()]
 
 
-def example_rows(made: Generated) -> list[Row]:
-    """Some prompts of each kind, those that drew out most harm first, so that people see what was kept."""
+def examples_of(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Some of each kind, those that drew out most harm first, so that people see what was kept."""
+    shown: list[Attempt] = []
+    for kind in dict.fromkeys(row.kind for row in attempts):
+        mine = [row for row in attempts if row.kind == kind]
+        shown += sorted(mine, key=lambda row: (-(row.elicited or 0.0), row.prompt_id))[:N_EXAMPLES]
+    return shown
+
+
+def example_rows(attempts: Iterable[Attempt], prompts: Mapping[str, Prompt]) -> list[Row]:
     rows: list[Row] = []
-    for kind in dict.fromkeys(row.kind for row in made.attempts):
-        mine = [row for row in made.attempts if row.kind == kind]
-        for row in sorted(mine, key=lambda row: (-(row.elicited or 0.0), row.prompt_id))[:N_EXAMPLES]:
-            harm = row.unscored.replace("_", " ") if row.elicited is None else f"{row.elicited:.2f}"
-            rows.append((kind, row.tag, row.round, harm, text_of(made.prompts[row.prompt_id].messages)))
+    for row in attempts:
+        harm = row.unscored.replace("_", " ") if row.elicited is None else f"{row.elicited:.2f}"
+        rows.append((row.kind, row.tag, row.round, harm, text_of(prompts[row.prompt_id].messages)))
     return rows
 
 
@@ -148,14 +152,3 @@ def sentences(
 
 def _counted(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.most_common())
-
-
-def ask_rows(config: GenerateConfig, quotas: Quotas) -> list[Row]:
-    """What a campaign will ask, by kind, at least: where all is usable at once, and every round is done."""
-    rows: list[Row] = []
-    for kind in config.kinds:
-        n = sum(k for cell, k in quotas.items() if cell.kind == kind)
-        n_prompts = n * (1 + config.rounds) if kind in config.tried else n
-        rows.append((kind, n_prompts, n_prompts, n_prompts * config.samples if kind in config.tried else 0))
-    total = [sum(int(row[i]) for row in rows) for i in (1, 2, 3)]
-    return [*rows, ("all", *total)]

@@ -19,7 +19,7 @@ from cai.engines.base import Opens
 from cai.held_out import HeldOutGuard
 from cai.privacy import REASON, Guard, refusal
 from cai.prompts.cells import Cell
-from cai.prompts.drafts import Useless, messages_of, text_of
+from cai.prompts.drafts import Useless, leak_of, messages_of, text_of
 from cai.prompts.fitting import Fits, says_something
 from cai.prompts.likeness import Like
 from cai.prompts.novelty import Near, Seen
@@ -87,7 +87,7 @@ class Writer:
         self._seed, self._width, self._fits, self._progress = seed, max_concurrency, fits, progress
         self._check = check
         self._round = self._n_wanted = self._n_before = self._n_reused_before = 0
-        self._seen, self._own = Seen(), dict[str, Prompt]()
+        self._seen, self._own, self._seen_own = Seen(), set[str](), Seen()
         self._held, self._seen_held = list[Written](), Seen()
         self._pool: dict[tuple[str, str], list[Prompt]] = defaultdict(list)
         self._kept: set[str] = set()
@@ -95,10 +95,13 @@ class Writer:
         self._remember(known)
 
     def _remember(self, known: Iterable[Prompt]) -> None:
-        """What an earlier start of this campaign wrote is decided again, and is nothing that was there before."""
+        """What an earlier start of this campaign wrote is decided again, and is nothing that was there before; what is
+        written now and was not then, on another policy say, must be new beside it too.
+        """
         for prompt in sorted(known, key=lambda each: each.prompt_id):
             if prompt.source == GENERATED and prompt.origin == self._campaign:
-                self._own[prompt.prompt_id] = prompt
+                self._own.add(prompt.prompt_id)
+                self._seen_own.add(prompt)
                 continue
             self._seen.add(prompt)
             for tag in prompt.tags:
@@ -238,16 +241,16 @@ class Writer:
     def _prompt(self, draft: Response, request: Request, plan: Plan) -> Prompt | Useless:
         if draft.finish_reason == "length":
             return Useless("cut_off", f"{draft.n_tokens} tokens; raise `generate.max_tokens`")
-        asked = request.asked.messages[0].content
-        read = messages_of(
-            draft.text, asked=asked, fence=request.fence, quoted=request.quoted, is_dialogue=plan.is_dialogue
-        )
+        leak = leak_of(draft.text, own=request.own, fence=request.fence)
+        read = messages_of(draft.text, is_dialogue=plan.is_dialogue)
         if isinstance(read, Useless):
-            return read
+            return leak or read
         kind, tag, topic = plan.cell
         tags = (tag, *([topic] if topic else []))
         made = Prompt.make(read, GENERATED, self._config.licence, tags, origin=self._campaign, kind=kind)
         prompt, _, refused = self._privacy.prompt(made)
+        if leak is not None and prompt.prompt_id not in self._own:  # what was kept before stays
+            return leak
         return Useless(REASON, refusal(refused)) if refused else prompt
 
     def _useless(self, prompt: Prompt, cell: Cell) -> Useless | None:
@@ -256,12 +259,16 @@ class Writer:
             return useless
         if (refused := self._guard.refusal(prompt)) is not None:
             return Useless(refused.reason, refused.detail)
-        if prompt.prompt_id in self._own and prompt.prompt_id not in self._kept:
+        is_own = prompt.prompt_id in self._own
+        if is_own and prompt.prompt_id not in self._kept:
             return None
-        near = _nearer(self._seen.nearest(prompt), self._seen_held.nearest(prompt))
+        met = [self._seen, self._seen_held, *([] if is_own else [self._seen_own])]
+        near = _nearest(seen.nearest(prompt) for seen in met)
         if near is None or near.similarity < self._config.novelty:
             return None
-        return Useless("not_novel", f"{near.similarity:.2f} like prompt {near.prompt_id}")
+        held = {each.prompt.prompt_id: f"reply {each.draft_id}, held at the time" for each in self._held}
+        which = held.get(near.prompt_id, f"prompt {near.prompt_id}")
+        return Useless("not_novel", f"{near.similarity:.2f} like {which}")
 
     def _written(self, prompt: Prompt, draft_id: str, request: Request, plan: Plan, writer_digest: str) -> Written:
         asked_id, named = request.asked.prompt_id, request.template_digest
@@ -273,8 +280,8 @@ class Draft(NamedTuple):
     draft_id: str
 
 
-def _nearer(a: Near | None, b: Near | None) -> Near | None:
-    return max((near for near in (a, b) if near), key=lambda near: (near.similarity, near.prompt_id), default=None)
+def _nearest(found: Iterable[Near | None]) -> Near | None:
+    return max((near for near in found if near), key=lambda near: (near.similarity, near.prompt_id), default=None)
 
 
 class Tally(NamedTuple):
