@@ -7,7 +7,7 @@ and "how do i steal a scarf?" are two questions.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple, get_args
 
@@ -70,6 +70,15 @@ class HeldOutGuard:
         self._reasons = {p.prompt_id: HELD_OUT for p in measured} | dict.fromkeys(gold_ids, GOLD)
         self._repeats = Repeats([*measured, *gold])
 
+    def with_evaluation(self, prompts: Iterable[Prompt]) -> "HeldOutGuard":
+        """A guard that these prompts are held out by as well."""
+        if not (measured := list(prompts)):
+            return self
+        guard = HeldOutGuard(())
+        guard._reasons = {p.prompt_id: HELD_OUT for p in measured} | self._reasons
+        guard._repeats = Repeats(measured, self._repeats)
+        return guard
+
     def refusal(self, prompt: Prompt) -> Refusal | None:
         if (reason := self._reasons.get(prompt.prompt_id)) is not None:
             return Refusal(reason, _DETAIL[reason], (Repeat(prompt.prompt_id, "same"),))
@@ -120,15 +129,19 @@ class _Place(NamedTuple):
 class Repeats:
     """Held-out texts by a few of their rarest runs of words.
 
-    With at most d edits one of d + 1 pieces of a text is left whole, so one run of each piece finds them all.
+    With at most d edits one of d + 1 pieces of a text is left whole, so one run of each piece finds them all. Prompts
+    of the same words are known by the least of their ids: what is found depends on no order.
     """
 
-    def __init__(self, prompts: Sequence[Prompt]) -> None:
+    def __init__(self, prompts: Iterable[Prompt], more: "Repeats | None" = None) -> None:
         self._whole: dict[Words, str] = {}
         self._places: dict[Words, list[_Place]] = {}
-        texts = {words: p.prompt_id for p in prompts if (words := words_of(p))}
-        counts = Counter(gram for words in texts for gram in runs(words, GRAM))
-        for words, prompt_id in texts.items():
+        self._texts: dict[Words, str] = {} if more is None else dict(more._texts)
+        for prompt in prompts:
+            if words := words_of(prompt):
+                self._texts[words] = min(prompt.prompt_id, self._texts.get(words, prompt.prompt_id))
+        counts = Counter(gram for words in self._texts for gram in runs(words, GRAM))
+        for words, prompt_id in sorted(self._texts.items(), key=lambda text: text[1]):
             if len(words) < GRAM:
                 self._whole[words] = prompt_id
                 continue

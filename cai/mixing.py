@@ -33,9 +33,11 @@ def mix_prompts(
         return PromptMix({*others, *helpful}, len(set(helpful)))
     n = round(len(others) * helpful_share / (1 - helpful_share))
     if len(helpful) < n:
-        possible = len(helpful) / (len(others) + len(helpful))
-        raise DataError(
-            f"{n} helpful prompts beside {len(others)} others make a share of {helpful_share}, {len(helpful)} are "
-            f"there: add some to `helpful.prompts`, or lower `rl_prompts.helpful_share` to {possible:.3f}"
-        )
+        possible = 1_000 * len(helpful) // (len(others) + len(helpful)) / 1_000
+        if helpful:
+            there = f"{len(helpful)} are there: add some to `helpful.prompts`"
+            there += f", or lower `rl_prompts.helpful_share` to {possible:.3f}"
+        else:
+            there = "no prompt has `kind: helpful`: state it where prompts are, or add some to `helpful.prompts`"
+        raise DataError(f"{n} helpful prompts beside {len(others)} others make a share of {helpful_share}, and {there}")
     return PromptMix({*others, *sorted(helpful, key=order)[:n]}, n)

@@ -15,7 +15,7 @@ from cai.records import Prompt
 from flows import near_duplicates
 from flows.held_out import guard_of
 from flows.importing import BATCH_ROWS, Import, Importing, collector_at_rest, importing
-from flows.runs import RunFolder
+from flows.runs import RunFolder, source_digest
 from flows.session import Session
 from flows.supervise import mark
 from storage.seen import IdsOnDisk
@@ -25,10 +25,11 @@ from storage.store import Store
 def import_prompts(session: Session, batch_rows: int = BATCH_ROWS) -> dict[str, Any]:
     """Every source of the profile into the `prompts` table; what cannot be used, or repeats another, into `rejects`.
 
-    Killed anywhere, it goes on after the last batch that was noted. Ids are on disk meanwhile; to compare prompts with
-    each other takes memory by the prompt, see `NearDuplicates`.
+    Killed anywhere, it goes on after the last batch that was noted, in the same files. Ids are on disk meanwhile; to
+    compare prompts with each other takes memory by the prompt, see `NearDuplicates`.
     """
     run, store = session.run, session.store
+    _check_sources(run)
     session.record("running")
     finder = NearDuplicates() if run.profile.near_duplicates == "reject" else None
     with importing(store, _wish_of(session, batch_rows)) as under_way:
@@ -54,8 +55,23 @@ def import_prompts(session: Session, batch_rows: int = BATCH_ROWS) -> dict[str, 
         "n_shards": session.n_shards(),
         "n_of_templates": 0 if finder is None else finder.n_of_templates,
         "kinds": dict(kinds),
+        "otherwise": dict(under_way.report.otherwise),
         "personal": under_way.report.personal,
     }
+
+
+def _check_sources(run: RunFolder) -> None:
+    """The rows that were imported, and the run's name, are of the files as they were.
+
+    Raises:
+        DataError: a file is another one by now, or gone.
+    """
+    for source, before in zip(run.profile.prompts, run.sources, strict=bool(run.sources)):
+        if source.path != GENERATED and source_digest(source, "train", run.profile.seed) != before:
+            raise DataError(
+                f"{source.path} is not what it was when run {run.run_id} began; put it back as it was, or begin a new "
+                "run with it (`cai run PROFILE`)"
+            )
 
 
 def _wish_of(session: Session, batch_rows: int) -> Import:

@@ -18,11 +18,12 @@ from cai.records import Contamination, Prompt, Reject, digest
 from cai.smallworld import world
 from cai.splits import Split
 from flows.held_out import without_held_out
+from flows.import_home import DryHome, Home, StoredHome, compared
 from flows.import_state import ImportState
 from flows.runs import source_digest
 from storage.delta import locked
 from storage.import_report import ImportReport
-from storage.imports import Parsed, duplicate, parse, small_world
+from storage.imports import Parsed, duplicate, held_out_side, parse, small_world
 from storage.seen import IdsOnDisk, SeenIds
 from storage.store import Store
 
@@ -38,6 +39,8 @@ class Batch(NamedTuple):
     contaminations: list[Contamination]
     answers: Mapping[str, str]
     """By prompt, where a prompt came with one: the source names an `answer_column`."""
+    otherwise: Mapping[str, int] = {}
+    """How many of the prompts have another licence, origin or kind in the home."""
 
 
 class Import(NamedTuple):
@@ -82,13 +85,14 @@ class Importing:
         """
         state, wish = self._state, self._wish
         privacy = Guard(wish.privacy, state.report.personal)
+        has_answers = any(source.expected_column is not None for source in wish.sources)
+        home: Home = DryHome(self._store, has_answers) if wish.dry_run else StoredHome(self._store)
         for number in range(state.source, len(wish.sources)):
             source = wish.sources[number]
             for group in _groups(_rows(source, wish, state.row, privacy), wish.batch_rows):
-                batch = _checked(self._store, source, wish, group, state.seen, privacy)
-                if not wish.dry_run:
-                    batch = _committed(self._store, batch)
+                batch = _committed(home, source, _checked(source, wish, group, state.seen), privacy)
                 state.report.count(len(group), batch.prompts, batch.rejects, batch.contaminations)
+                state.report.otherwise.update(batch.otherwise)
                 state.report.personal = privacy.tally()
                 yield batch
                 met = dict.fromkeys(row.prompt.prompt_id for row in group if isinstance(row, Parsed))
@@ -115,7 +119,7 @@ def importing(store: Store, wish: Import) -> Iterator[Importing]:
     """
     lock = nullcontext() if wish.folder is None else locked(wish.folder.with_name(f"{wish.folder.name}.lock"))
     with lock, closing(ImportState(wish.folder, wish.before)) as state:
-        yield Importing(store, wish, state)
+        yield Importing(store, _with_own_side(store, wish), state)
         state.forget()
 
 
@@ -131,9 +135,10 @@ def run_import(
         store: the tables; a dry run only reads them.
         wish: what is imported.
         take: gets each batch.
-        progress: gets the counts after each batch.
+        progress: gets the counts before the first batch and after each.
     """
     with importing(store, wish) as under_way, collector_at_rest():
+        progress(under_way.report)
         for batch in under_way.batches():
             take(batch)
             progress(under_way.report)
@@ -172,7 +177,7 @@ def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
     n_chars = 0
     for row in rows:
         group.append(row)
-        n_chars += len(row.raw) if isinstance(row, Parsed) else 0
+        n_chars += len(row.raw if isinstance(row, Parsed) else row.text if isinstance(row, Reject) else "")
         if len(group) >= size or n_chars >= BATCH_CHARS:
             yield group
             group, n_chars = [], 0
@@ -180,31 +185,36 @@ def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
         yield group
 
 
-def _checked(
-    store: Store, source: PromptSource, wish: Import, group: Sequence[_Row], seen: SeenIds, privacy: Guard
-) -> Batch:
-    """What may be used of a batch, and why the rest may not. Writes nothing."""
+class _Checked(NamedTuple):
+    """What may be used of a batch, and why the rest may not, as far as its rows say."""
+
+    batch: Batch
+    repeated: list[Parsed]
+    """Rows of prompts that were met before."""
+
+
+def _checked(source: PromptSource, wish: Import, group: Sequence[_Row], seen: SeenIds) -> _Checked:
     parsed = [row for row in group if isinstance(row, Parsed)]
-    first: dict[str, str | None] = dict.fromkeys(seen.find([row.prompt.prompt_id for row in parsed]))
-    if any(row.prompt.expected is not None and row.prompt.prompt_id in first for row in parsed):
-        first |= {key: row.expected for key, row in store.find_all(Prompt, list(first)).items()}
+    met = seen.find([row.prompt.prompt_id for row in parsed])
     rows: list[Prompt | Reject] = []
+    repeated: list[Parsed] = []
     answers: dict[str, str] = {}
     for row in group:
         if not isinstance(row, Parsed):
             rows.append(row)
         elif (prompt := _placed(row.prompt, source, wish.split)) is None:
             continue
-        elif (repeated := duplicate(source, row, first, privacy)) is not None:
-            rows.append(repeated)
+        elif prompt.prompt_id in met:
+            repeated.append(row)
         else:
-            first[prompt.prompt_id] = prompt.expected
+            met.add(prompt.prompt_id)
             rows.append(prompt)
             if row.answer is not None:
                 answers[prompt.prompt_id] = row.answer
     checked, repeats = without_held_out(rows, wish.guard)
     prompts = [row for row in checked if isinstance(row, Prompt)]
-    return Batch(prompts, [row for row in checked if isinstance(row, Reject)], repeats, answers)
+    rejects = [row for row in checked if isinstance(row, Reject)]
+    return _Checked(Batch(prompts, rejects, repeats, answers), repeated)
 
 
 def _placed(prompt: Prompt, source: PromptSource, split: Split | None) -> Prompt | None:
@@ -214,47 +224,40 @@ def _placed(prompt: Prompt, source: PromptSource, split: Split | None) -> Prompt
     return prompt if split in (None, prompt.split) else None
 
 
-def _committed(store: Store, batch: Batch) -> Batch:
-    written = store.append([*batch.prompts, *batch.rejects, *batch.contaminations], index=False)
-    refused = {row.prompt_id: row for row in _refused_by_home(store, batch.prompts)}
-    store.append(list(refused.values()), index=False)
-    prompts = [prompt for prompt in batch.prompts if prompt.prompt_id not in refused]
-    if written.get("prompts", 0) < len(batch.prompts):
-        known = store.find_all(Prompt, [prompt.prompt_id for prompt in prompts])
-        prompts = [known[prompt.prompt_id] for prompt in prompts]
-    return batch._replace(prompts=prompts, rejects=[*batch.rejects, *refused.values()])
+def _committed(home: Home, source: PromptSource, checked: _Checked, privacy: Guard) -> Batch:
+    """The batch as the home has it. Prompts are written first: what another process wrote meanwhile is found."""
+    batch, repeated = checked
+    n_new = home.add(batch.prompts)
+    asked = [row.prompt for row in repeated if row.prompt.expected is not None]
+    if n_new < len(batch.prompts):
+        asked += batch.prompts
+    known = home.known(asked) if asked else {}
+    prompts, rejects, learnt, otherwise = compared(batch.prompts, known)
+    known |= learnt
+    for row in repeated:
+        first = known.get(row.prompt.prompt_id)
+        rejects.append(duplicate(source, row, None if first is None else first.expected, privacy))
+        if first is not None and first.expected is None and row.prompt.expected is not None:
+            known[first.prompt_id] = learnt[first.prompt_id] = replace(first, expected=row.prompt.expected)
+    if learnt:
+        home.learn(learnt.values())
+        prompts = [learnt.get(prompt.prompt_id, prompt) for prompt in prompts]
+    rejects += batch.rejects
+    home.add([*rejects, *batch.contaminations])
+    return batch._replace(prompts=prompts, rejects=rejects, otherwise=otherwise)
 
 
-def _refused_by_home(store: Store, prompts: Sequence[Prompt]) -> Iterator[Reject]:
-    """Stored prompts that the home knows otherwise. It knows one answer to a prompt, which may be learnt later, and
-    never measures with a prompt that it has to train on.
+def _with_own_side(store: Store, wish: Import) -> Import:
+    """What an `eval_share` of these sources holds out is held out from the first row on, for an import that was killed
+    or is done twice has it in the home. A prompt that the home has to train on is not measured with.
     """
-    asked = [prompt for prompt in prompts if prompt.expected is not None or prompt.split == "eval"]
-    if not asked:
-        return
-    known = store.find_all(Prompt, [prompt.prompt_id for prompt in asked])
-    learnt = []
-    for prompt in asked:
-        first = known[prompt.prompt_id]
-        if prompt.split == "eval" and first.split == "train":
-            yield _reject(
-                prompt, "stored_to_train", "the home has this prompt to train on; use another one, or another --home"
-            )
-        elif prompt.expected is not None and first.expected is None:
-            learnt.append(replace(first, expected=prompt.expected))
-        elif prompt.expected is not None and first.expected != prompt.expected:
-            yield _reject(
-                prompt,
-                "conflicting_expected",
-                f"{prompt.source} expects {prompt.expected!r}, and an earlier import {first.expected!r}: correct one "
-                "of them, or use another --home",
-            )
-    store.upsert(learnt)
-
-
-def _reject(prompt: Prompt, reason: str, detail: str) -> Reject:
-    parents = (prompt.prompt_id, str(prompt.expected))
-    return Reject.make("import", reason, prompt_id=prompt.prompt_id, parents=parents, detail=detail)
+    if wish.split == "eval" or all(source.eval_share is None for source in wish.sources):
+        return wish
+    own = {prompt.prompt_id: prompt for prompt in held_out_side(wish.sources, wish.seed, wish.privacy)}
+    if wish.split is None:
+        stored = store.find_all(Prompt, list(own))
+        own = {key: prompt for key, prompt in own.items() if key not in stored or stored[key].split == "eval"}
+    return wish._replace(guard=wish.guard.with_evaluation(own.values()))
 
 
 def import_folder(

@@ -40,7 +40,7 @@ from flows import plan_facts
 from flows.held_out import guard_of
 from flows.runs import RunFolder, generated_now, plan_run, readable_runs, write_atomically
 from storage.evaluation_sets import read_sets
-from storage.imports import read_answered, read_sources
+from storage.imports import held_out_side, read_answered, read_sources
 from storage.store import Store
 
 SAMPLE = 200
@@ -127,10 +127,11 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Seq
     """The prompts as the run will read them, and of each set a sample that depends on nothing but their text."""
     ids: dict[str, str] = {}
     privacy = Guard(profile.privacy)
+    guarded = guard.with_evaluation(held_out_side(profile.prompts, profile.seed, profile.privacy))
 
     def training() -> Iterator[Prompt]:
         for row in read_sources(profile.prompts, "train", profile.seed, generated, privacy):
-            if isinstance(row, Prompt) and row.prompt_id not in ids and guard.refusal(row) is None:
+            if isinstance(row, Prompt) and row.prompt_id not in ids and guarded.refusal(row) is None:
                 ids[row.prompt_id] = ""
                 yield row
 
@@ -145,6 +146,7 @@ def work_of(profile: Profile, n_sample: int, guard: HeldOutGuard, generated: Seq
     answered = (row for source in sources for row in read_answered(source, profile.seed, seen, privacy))
     trained_on = (row for row in answered if isinstance(row, tuple) and row.prompt.split == "train")
     unanswered = (row.prompt for row in trained_on if row.answer is None)
+    guard = guard.with_evaluation(held_out_side(sources, profile.seed, profile.privacy))
     helpful = _sampled((prompt for prompt in unanswered if guard.refusal(prompt) is None), n_sample)
     asked = read_sets(profile.evaluation.prompts, profile.seed, privacy).asked()
     return Work(prompts, helpful, _sampled(iter(asked), n_sample))

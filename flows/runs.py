@@ -49,6 +49,8 @@ class RunFolder:
     profile: Profile
     constitution: Constitution
     without: str
+    sources: tuple[str, ...] = ()
+    """Digests of what the profile names under `prompts`, as it was when the run began; none where nobody noted them."""
 
     @property
     def path(self) -> Path:
@@ -110,19 +112,20 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
     if without:
         constitution = constitution.without(without)
     helpful = () if profile.helpful is None else profile.helpful.prompts
+    sources = [source_digest(source, "train", profile.seed, home) for source in profile.prompts]
     asked_for = {
         "profile": {**profile.model_dump(mode="json", exclude={"generate"}), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
         "self_test": [asdict(pair) for pair in constitution.self_test],
         "models": [engine_digest(engine) for engine in (profile.engine, *profile.judges)],
-        "prompts": [source_digest(source, "train", profile.seed, home) for source in profile.prompts],
+        "prompts": sources,
         "helpful": [source_digest(source, "train", profile.seed, home) for source in helpful],
         "held_out": [source_digest(source, "eval", profile.seed, home) for source in profile.evaluation.prompts],
         "people": people_digest(profile, home),
         "without": without,
     }
     run_id = f"{profile.name}{f'-without-{without}' if without else ''}-{digest('run', asked_for)[:10]}"
-    return RunFolder(home, run_id, profile, constitution, without)
+    return RunFolder(home, run_id, profile, constitution, without, tuple(sources))
 
 
 def create_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
@@ -135,7 +138,7 @@ def create_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
             replace_with(run.path / ANNOTATIONS, lambda path: keep_annotations(path, people, home))
         if any(source.path == GENERATED for source in profile.prompts):
             run.save_ids(GENERATED, [prompt.prompt_id for prompt in generated_now(profile, home)])
-        asked_for = {"profile": profile.model_dump(mode="json"), "without": without}
+        asked_for = {"profile": profile.model_dump(mode="json"), "without": without, "sources": run.sources}
         body = {**asked_for, "started_at": now(), "code": code_version()}
         write_atomically(run.path / "run.json", json.dumps(body, indent=1))
     return run
@@ -163,7 +166,14 @@ def open_run(home: Path, run_id: str) -> RunFolder:
             "and are not asked for again"
         ) from error
     without = body["without"]
-    return RunFolder(home, run_id, profile, constitution.without(without) if without else constitution, without)
+    return RunFolder(
+        home,
+        run_id,
+        profile,
+        constitution.without(without) if without else constitution,
+        without,
+        tuple(body.get("sources", ())),
+    )
 
 
 def readable_runs(home: Path) -> Iterator[RunFolder]:

@@ -75,7 +75,7 @@ def answer_of(row: Mapping[str, Any] | str, column: str) -> str:
     Raises:
         BadRow: no_answer, not_a_dialogue, wrong_type or not_unicode.
     """
-    value = _named(row, column, "no_answer")
+    value = _unwritten(column, _named(row, column, "no_answer"))
     if isinstance(value, str) and not _TURN.match(value):
         answer = value
     else:
@@ -99,6 +99,14 @@ def expected_of(row: Mapping[str, Any] | str, column: str) -> str | None:
     expected = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
     check_unicode(expected)
     return expected
+
+
+def own_tags(row: Mapping[str, Any]) -> list[str]:
+    """What a row has under `tags`: a list, or a text with commas between them."""
+    own = row.get("tags")
+    if isinstance(own, str):
+        return list(filter(None, map(str.strip, own.split(","))))
+    return [tag for tag in own if isinstance(tag, str)] if isinstance(own, list | tuple) else []
 
 
 def _named(row: Mapping[str, Any] | str, column: str, reason: str) -> Any:
@@ -126,10 +134,20 @@ def _name(row: Mapping[str, Any], column: str | None) -> str:
 
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
-    value, context = row[name], row.get("ContextString")
+    value, context = _unwritten(name, row[name]), row.get("ContextString")
     if isinstance(value, str) and isinstance(context, str) and context.strip() and value.strip():
         return f"{context}\n\n{value}"
     return value
+
+
+def _unwritten(name: str, value: Any) -> Any:
+    """What a CSV or a log has under `messages` is a list too, written as text."""
+    if name != "messages" or not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise BadRow("wrong_type", f"a list of messages as JSON is expected under 'messages': {error}") from error
 
 
 def _from_text(text: str, is_transcript: bool) -> list[Message]:

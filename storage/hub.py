@@ -4,13 +4,12 @@ A name is fetched once into the library's cache, and read from there; HF_HUB_OFF
 are mapped from disk, a thousand at a time.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cai.errors import DataError
-from storage.rows import Columns, Row
+from storage.rows import Columns, Row, arrow_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,13 +47,13 @@ def dataset_reader(path: str, columns: Columns) -> Callable[[], Iterator[Row]]:
 def _rows(dataset: "Dataset") -> Iterator[Row]:
     number = 0
     for group in dataset.iter(batch_size=GROUP):
-        for value in group.to_pylist():
-            number += 1
-            yield Row(number, json.dumps(value, ensure_ascii=False, default=str), value)
+        yield from arrow_rows(group, number)
+        number += group.num_rows
 
 
 def _load(path: str) -> "Dataset":
     from datasets import Dataset, load_dataset, load_from_disk
+    from datasets.exceptions import DatasetsError
 
     try:
         if path.startswith(HUB):
@@ -62,8 +61,9 @@ def _load(path: str) -> "Dataset":
             found = load_dataset(name.name, name.config, split=name.split)
         else:
             found = load_from_disk(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is no dataset that can be read: {error}; {_advice(error)}") from error
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        why = ": ".join(str(each) for each in (error, error.__cause__) if each is not None)
+        raise DataError(f"{path} is no dataset that can be read: {why}; {_advice(error)}") from error
     if isinstance(found, Dataset):
         return found
     splits = list(found)
@@ -76,6 +76,7 @@ def _load(path: str) -> "Dataset":
 def _advice(error: Exception) -> str:
     """What to do. The library tells a dataset that is not there from one that it may not see by its words alone."""
     from datasets.config import HF_HUB_OFFLINE
+    from datasets.exceptions import DatasetBuildError
 
     said = str(error).casefold()
     if isinstance(error, ConnectionError) and HF_HUB_OFFLINE:
@@ -84,6 +85,8 @@ def _advice(error: Exception) -> str:
         return "the hub does not answer: try again, or read from the cache (HF_HOME) with HF_HUB_OFFLINE=1"
     if "gated" in said or "authenticated" in said:
         return "accept its terms on its page, then `hf auth login` (or HF_TOKEN)"
+    if isinstance(error, DatasetBuildError):
+        return "its files are there and do not go together; fetch those that do, and give them one by one"
     return EXPECTED
 
 

@@ -32,6 +32,8 @@ class ImportReport:
     kinds: Counter[str] = field(default_factory=Counter)
     licences: Counter[str] = field(default_factory=Counter)
     turns: Counter[str] = field(default_factory=Counter)
+    otherwise: Counter[str] = field(default_factory=Counter)
+    """Prompts of which the home states another licence, origin or kind, which stays: by what it is."""
     personal: Tally = field(default_factory=dict)
     """Personal items in all rows that were read, and what became of them."""
 

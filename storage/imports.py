@@ -4,22 +4,22 @@ What a row says is in `storage/dialogues.py`, how bytes become rows in `storage/
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast, get_args
 
-from cai.config import AnySource, PromptSource
+from cai.config import AnySource, PrivacyConfig, PromptSource
 from cai.config.prompts import GENERATED
 from cai.errors import ConfigError, DataError
 from cai.privacy import REASON, Guard, refusal
 from cai.records import Message, Prompt, PromptKind, Reject, digest, seed_from
 from cai.smallworld import world
 from cai.splits import Split, split_of
-from storage.dialogues import COLUMNS, BadRow, answer_of, check_unicode, expected_of, messages_of
+from storage.dialogues import COLUMNS, BadRow, answer_of, check_unicode, expected_of, messages_of, own_tags
 from storage.hub import HUB, dataset_reader, is_dataset
-from storage.rows import Columns, Row, reader
+from storage.rows import KEPT_OF_LONG, Columns, Row, reader
 
 _TAG_COLUMNS = ("SemanticCategory", "type", "label")
 _STATED = ("licence", "license", "origin", "kind")
@@ -90,14 +90,23 @@ def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Promp
 
 
 def read_prompts(
-    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+    source: PromptSource,
+    seed: int,
+    seen: Seen | None = None,
+    guard: Guard | None = None,
+    own_expected: bool = False,
 ) -> Iterator[Prompt | Reject]:
     """The prompts of a file in its order, as `read_answered` does."""
-    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen, guard))
+    rows = read_answered(source, seed, seen, guard, own_expected)
+    return (row.prompt if isinstance(row, Answered) else row for row in rows)
 
 
 def read_answered(
-    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+    source: PromptSource,
+    seed: int,
+    seen: Seen | None = None,
+    guard: Guard | None = None,
+    own_expected: bool = False,
 ) -> Iterator[Answered | Reject]:
     """The prompts of a file in its order; a row that gives none gives a `Reject` of stage `import`.
 
@@ -105,39 +114,53 @@ def read_answered(
         source: `limit` rows of the file are drawn by `seed`, whatever their order; a larger limit draws the same rows
             and more.
         seed: what `limit` draws by.
-        seen: prompts that count as duplicates; grows as prompts are read. Share one among several sources.
+        seen: prompts that count as duplicates, with the answers that are known; grows as prompts are read. Share one
+            among several sources.
         guard: see `parse`.
+        own_expected: where the source names no `expected_column`, what a row has as `expected` is its known answer.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
     """
     known, guard = {} if seen is None else seen, guard or Guard()
-    return _once(source, parse(source, seed, guard), known, guard)
+    return _once(source, parse(source, seed, guard, own_expected=own_expected), known, guard)
 
 
-def parse(source: PromptSource, seed: int, guard: Guard, skip: int = 0) -> Iterator[Parsed | Reject]:
+def parse(
+    source: PromptSource, seed: int, guard: Guard, skip: int = 0, own_expected: bool = False
+) -> Iterator[Parsed | Reject]:
     """Every row of a file but the first `skip`, in its order, whether its prompt came before or not.
 
     `guard` does about personal items what its policy says, and counts them: neither a prompt nor a reject has what it
     hides, and ids, duplicates and the side of a split are of what is left.
     """
-    columns = _columns(source)
+    own_expected = own_expected and source.expected_column is None
+    columns = _columns(source, own_expected)
     read = dataset_reader(source.path, columns) if is_dataset(source.path) else reader(Path(source.path), columns)
     rows = read()
     first = next(rows, None)
     if first is None:
         raise DataError(f"{source.path} has no rows; expected at least one prompt in it")
     chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
-    return _convert(source, islice(chosen, skip, None), guard)
+    return _convert(source, islice(chosen, skip, None), guard, own_expected)
 
 
-def _columns(source: PromptSource) -> Columns:
+def held_out_side(sources: Sequence[PromptSource], seed: int, privacy: PrivacyConfig) -> Iterator[Prompt]:
+    """The prompts that an `eval_share` of these sources holds out, as they will be stored."""
+    guard = Guard(privacy)
+    for source in sources:
+        if source.eval_share is not None and source.path not in (world.SOURCE, GENERATED):
+            rows = parse(source, seed, guard)
+            yield from (row.prompt for row in rows if isinstance(row, Parsed) and row.prompt.split == "eval")
+
+
+def _columns(source: PromptSource, own_expected: bool) -> Columns:
     named = (("expected_column", source.expected_column), ("answer_column", source.answer_column))
     return Columns(
         COLUMNS if source.column is None else (source.column,),
         "name one as `column`",
         named=tuple((setting, column) for setting, column in named if column is not None),
-        others=(*COLUMNS, *_TAG_COLUMNS, *_STATED, "tags", "ContextString"),
+        others=(*COLUMNS, *_TAG_COLUMNS, *_STATED, "tags", "ContextString", *(("expected",) if own_expected else ())),
     )
 
 
@@ -153,26 +176,24 @@ def _once(
     for row in rows:
         if isinstance(row, Reject):
             yield row
-        elif (repeated := duplicate(source, row, seen, guard)) is not None:
-            yield repeated
+        elif (prompt := row.prompt).prompt_id in seen:
+            yield duplicate(source, row, seen[prompt.prompt_id], guard)
+            seen[prompt.prompt_id] = prompt.expected if seen[prompt.prompt_id] is None else seen[prompt.prompt_id]
         else:
-            seen[row.prompt.prompt_id] = row.prompt.expected
-            yield Answered(row.prompt, row.answer)
+            seen[prompt.prompt_id] = prompt.expected
+            yield Answered(prompt, row.answer)
 
 
-def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None], guard: Guard) -> Reject | None:
-    """Why a prompt does not count a second time; None where it is the first."""
-    prompt = row.prompt
-    if prompt.prompt_id not in seen:
-        return None
+def duplicate(source: PromptSource, row: Parsed, known: str | None, guard: Guard) -> Reject:
+    """Why a prompt does not count a second time. `known` is the answer that the rows before it expect, if any does."""
     reason, detail = "duplicate_prompt", "the same conversation was imported before"
-    if prompt.expected not in (None, first := seen[prompt.prompt_id]):
+    if row.prompt.expected not in (None, known) and known is not None:
         reason = "conflicting_expected"
-        detail = f"{prompt.expected!r} is expected here, and {first!r} where the conversation was imported before"
-    return reject_of(source, row, BadRow(reason, detail, prompt.prompt_id), guard)
+        detail = f"{row.prompt.expected!r} is expected here, and {known!r} where the conversation was imported before"
+    return reject_of(source, row, BadRow(reason, detail, row.prompt.prompt_id), guard)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterator[Parsed | Reject]:
+def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard, own_expected: bool) -> Iterator[Parsed | Reject]:
     name = source_name(source)
     for row in rows:
         try:
@@ -184,6 +205,8 @@ def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterato
             if tags:
                 check_unicode("".join(tags))
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
+            if own_expected and not isinstance(row.value, str) and "expected" in row.value:
+                expected = expected_of(row.value, "expected")
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
             licence, origin, kind = _stated(source, row.value)
             prompt = Prompt.make(messages, name, licence, tags, expected=expected, origin=origin, kind=kind)
@@ -238,6 +261,8 @@ def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -
     """A row that gives nothing, with what is wrong with it, and without what `guard` hides."""
     raw = row.raw.encode("utf-8", "replace").decode("utf-8")
     text = guard.raw(raw)
+    if bad.reason == "too_long":
+        text = text[:KEPT_OF_LONG]
     parents = (source.path, str(row.number), digest(text))
     said = guard.detail(bad.detail, raw)
     detail = f"{source.path}, row {row.number}: {said}".encode("utf-8", "replace").decode("utf-8")
@@ -246,8 +271,4 @@ def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -
 
 def tags_of(value: dict[str, Any] | str) -> list[str]:
     """What a row says its prompt is, under the names that published files have for it."""
-    if isinstance(value, str):
-        return []
-    own = value.get("tags")
-    given = [tag for tag in own if isinstance(tag, str)] if isinstance(own, list | tuple) else []
-    return given + [tag for c in _TAG_COLUMNS if (tag := _text(value, c))]
+    return [] if isinstance(value, str) else own_tags(value) + [tag for c in _TAG_COLUMNS if (tag := _text(value, c))]

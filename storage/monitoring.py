@@ -13,7 +13,7 @@ from cai.errors import DataError
 from cai.monitoring.exchanges import Exchange
 from cai.privacy import Guard
 from cai.records import Prompt, Reject, Response, Score, digest
-from storage.dialogues import BadRow, answer_of, messages_of
+from storage.dialogues import BadRow, answer_of, messages_of, own_tags
 from storage.rows import MAX_ROW_CHARS, Columns, Row, json_row, reader
 from storage.store import Store
 
@@ -52,8 +52,7 @@ def _exchange(row: Row) -> Exchange:
     if name is None:
         raise BadRow("no_prompt", f"expected a value under {' or '.join(_PROMPTS)}, got {sorted(row.value)[:10]}")
     messages = messages_of(row.value, name)
-    own = row.value.get("tags")
-    tags = tuple(tag for tag in own if isinstance(tag, str)) if isinstance(own, list) else ()
+    tags = tuple(own_tags(row.value))
     return Exchange.make(Prompt.make(messages, "").prompt_id, messages, answer_of(row.value, ANSWER), tags)
 
 

@@ -4,8 +4,10 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -18,7 +20,7 @@ from storage.dialogues import BadRow
 
 MAX_ROW_CHARS = 16 * 2**20
 """A longer line is rejected unread: one broken file must not fill the memory."""
-_KEPT_OF_LONG = 1_000
+KEPT_OF_LONG = 1_000
 _DECODER = json.JSONDecoder()
 _SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
 
@@ -101,7 +103,7 @@ def _lines(path: Path) -> Iterator[Row]:
                 if len(line) == MAX_ROW_CHARS and not line.endswith("\n"):
                     while (rest := file.readline(MAX_ROW_CHARS)) and not rest.endswith("\n"):
                         pass
-                    kept, detail = line[:_KEPT_OF_LONG], f"a line of more than {MAX_ROW_CHARS:,} characters"
+                    kept, detail = line[:KEPT_OF_LONG], f"a line of more than {MAX_ROW_CHARS:,} characters"
                     yield Row(number, kept, BadRow("too_long", detail))
                     continue
                 text = line.rstrip("\r\n")
@@ -134,27 +136,41 @@ def _json(line: str) -> dict[str, Any] | BadRow:
 
 
 def _csv_rows(path: Path, delimiter: str, columns: Columns) -> Iterator[Row]:
+    """Where the quotes of a cell are wrong nobody knows which rows are within it: nothing is read from there on."""
     csv.field_size_limit(MAX_ROW_CHARS)
     with _open(path) as file:
-        number = 0
+        number = n_lines = 0
+        records = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            records = csv.reader(file, delimiter=delimiter)
             header = next(records, None)
             if header is None:
                 return
             columns.check(path, header)
-            while True:
+            n_lines = records.line_num
+            for fields in records:
                 number += 1
-                try:
-                    fields = next(records)
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    yield Row(number, "", BadRow("bad_csv", str(error)))
-                    continue
+                n_lines = records.line_num
                 yield Row(number, delimiter.join(fields), _csv_value(header, fields))
+        except csv.Error as error:
+            began = _cell_began(path, n_lines, records.line_num, delimiter)
+            raise DataError(
+                f"{path}: the cell that begins on line {began} cannot be read (line {records.line_num}: {error}). "
+                "A cell that begins with a quote ends with one, and each quote between them is written twice; it has "
+                f"{MAX_ROW_CHARS:,} characters at most. Correct the file, or give the rows as .jsonl"
+            ) from error
         except (OSError, EOFError, zlib.error) as error:
             raise _broken(path, number, error) from error
+
+
+def _cell_began(path: Path, n_done: int, n_read: int, delimiter: str) -> int:
+    """The line on which the first cell begins that cannot be read, of the lines behind `n_done` that were read."""
+    cell = re.compile(f'(?:"(?:[^"]++|"")*+"|[^"{delimiter}\\r\\n][^{delimiter}\\r\\n]*|){delimiter}')
+    with _open(path) as file:
+        lines = list(islice(file, n_done, n_read))
+    text, at = "".join(lines), 0
+    while found := cell.match(text, at):
+        at = found.end()
+    return n_done + 1 + sum(end <= at for end in accumulate(map(len, lines)))
 
 
 def _csv_value(header: list[str], fields: list[str]) -> dict[str, Any] | BadRow:
@@ -172,8 +188,37 @@ def _parquet_rows(path: Path, columns: Columns) -> Iterator[Row]:
             columns.check(path, names)
             number = 0
             for batch in file.iter_batches(batch_size=1_000, columns=columns.read(names)):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Row(number, json.dumps(value, ensure_ascii=False, default=str), value)
+                yield from arrow_rows(batch, number)
+                number += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no whole Parquet file: {error}; write it again") from error
+
+
+def arrow_rows(batch: pa.RecordBatch | pa.Table, n_before: int) -> Iterator[Row]:
+    """The rows of a batch that stands behind `n_before` others."""
+    for number, value in enumerate(_values(batch), n_before + 1):
+        raw = value.detail if isinstance(value, BadRow) else json.dumps(value, ensure_ascii=False, default=str)
+        yield Row(number, raw, value)
+
+
+def _values(batch: pa.RecordBatch | pa.Table) -> Sequence[dict[str, Any] | BadRow]:
+    """Arrow does not look into text, and its times go further than those of Python: where a row has such a cell, the
+    batch is read row by row.
+    """
+    try:
+        values: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError):
+        return [_value(batch.slice(i, 1)) for i in range(batch.num_rows)]
+    return values
+
+
+def _value(row: pa.RecordBatch | pa.Table) -> dict[str, Any] | BadRow:
+    value = {}
+    for name in row.schema.names:
+        try:
+            value[name] = row.column(name)[0].as_py()
+        except UnicodeDecodeError as error:
+            return BadRow("not_unicode", f"{name!r} is not valid UTF-8: {error.reason} at {error.start}")
+        except (ValueError, OverflowError) as error:
+            return BadRow("wrong_type", f"{name!r} cannot be read: {error}")
+    return value

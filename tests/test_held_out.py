@@ -255,6 +255,14 @@ def test_of_the_prompts_for_rl_the_stated_share_is_helpful_and_the_report_says_w
     assert facts["prompts by kind"] == "harmful 80.0%, helpful 20.0%"
 
 
+def test_what_is_held_out_beside_is_found_as_if_it_had_been_there_and_order_is_nothing():
+    held = [asked(ASKED), asked(LONG), asked(ASKED.upper()), asked("Why not?")]
+    whole = HeldOutGuard(held)
+    for guard in (HeldOutGuard(held[::-1]), HeldOutGuard(held[2:]).with_evaluation(held[:2])):
+        for text in (ASKED, ASKED.lower(), LONG, "why not", "nothing of it"):
+            assert guard.refusal(asked(text)) == whole.refusal(asked(text))
+
+
 def test_a_mix_takes_all_others_and_the_first_helpful_ones_by_id():
     others, helpful = [f"o{i}" for i in range(6)], ["h3", "h1", "h2", "h0"]
     mixed = mix_prompts(others, helpful, 0.25)
@@ -265,6 +273,11 @@ def test_a_mix_takes_all_others_and_the_first_helpful_ones_by_id():
         DataError, match=r"6 helpful prompts beside 6 others.*lower `rl_prompts.helpful_share` to 0.400"
     ):
         mix_prompts(others, helpful, 0.5)
+    many = [f"o{i}" for i in range(3_000)]
+    with pytest.raises(DataError, match=r"to 0.001$"):
+        mix_prompts(many, helpful, 0.5)
+    with pytest.raises(DataError, match=r"and no prompt has `kind: helpful`: state it.*`helpful.prompts`$"):
+        mix_prompts(others, [], 0.5)
 
 
 def test_nothing_is_measured_with_a_prompt_that_a_model_was_trained_on(tmp_path, profile):

@@ -228,6 +228,12 @@ def test_a_known_answer_comes_with_its_prompt(tmp_path):
     assert [row.reason for row in rows[3:]] == ["no_expected", "duplicate_prompt", "conflicting_expected"]
     assert rows[0].prompt_id == imported(path)[0].prompt_id, "the answer is not in the id"
     assert "'43' is expected here, and '42'" in rows[5].detail
+    later = written(
+        tmp_path, "l.jsonl", lines(*({"prompt": "x", "answer": answer} for answer in (None, "1", "1", "2")))
+    )
+    assert texts(imported(later, expected_column="answer"))[1:] == [
+        "duplicate_prompt", "duplicate_prompt", "conflicting_expected",
+    ], "that none was known is no conflict"  # fmt: skip
     columns = written(tmp_path, "p.csv", "prompt,answer\none,1\ntwo,\n")
     assert [row.expected for row in imported(columns, expected_column="answer")] == ["1", None]
     with pytest.raises(DataError, match="no column 'reply'.*correct `expected_column`"):
@@ -276,6 +282,47 @@ def test_csv_takes_quotes_line_breaks_and_a_named_column(tmp_path):
         imported(path)
 
 
+QUOTES = [
+    (["1,a", '2,"He said no', "3,c"], 3, 4, "unexpected end of data"),
+    (["1,a", '2,"He said no', '3,"c"', "4,d"], 3, 4, "expected after"),
+    (['1,"two\nlines"', '2,"""both"" ends"', '3,"one "lone" quote"', "4,d"], 5, 5, "expected after"),
+    (['"a\nb","c\nd"x'], 3, 4, "expected after"),
+]
+
+
+@pytest.mark.parametrize(("rows", "began", "read_to", "why"), QUOTES)
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_a_quote_that_is_not_closed_is_an_error_that_says_where_its_cell_begins(
+    tmp_path, rows, began, read_to, why, delimiter
+):
+    """It took all rows up to the next quote into one prompt, or to the end of the file, and said nothing."""
+    body = "\n".join(["id,prompt", *rows]) + "\n"
+    path = written(tmp_path, "p.csv" if delimiter == "," else "p.tsv", body.replace(",", delimiter))
+    with pytest.raises(DataError, match=rf"cell that begins on line {began} .*line {read_to}: .*{why}.*as \.jsonl"):
+        imported(path)
+
+
+def test_a_cell_that_is_too_long_is_an_error_and_nothing_within_it_is_read_as_rows(tmp_path):
+    cell = "x" * MAX_ROW_CHARS + "\n5,not a row\n"
+    path = written(tmp_path, "p.csv", f'id,prompt\n1,a\n2,"{cell}"\n')
+    with pytest.raises(DataError, match="begins on line 3 .*limit"):
+        imported(path)
+
+
+def test_lists_that_are_written_as_text_are_lists(tmp_path):
+    turns = [{"role": "user", "content": "how are you"}, {"role": "assistant", "content": "fine"}]
+    with (tmp_path / "p.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["messages", "tags"], [json.dumps(turns), "red, blue,"], ["[why] not?", ""]])
+    first, second = imported(tmp_path / "p.csv")
+    assert texts([first, second]) == [[("user", "how are you")], "wrong_type"] and first.tags == ("red", "blue")
+    assert "a list of messages as JSON is expected under 'messages'" in second.detail
+    (found,) = read_answered(
+        PromptSource(path=str(written(tmp_path, "a.jsonl", lines({"messages": json.dumps(turns)}))),
+                     answer_column="messages"), 0
+    )  # fmt: skip
+    assert found.answer == "fine"
+
+
 def test_parquet_takes_text_and_message_lists(tmp_path):
     turns = [[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], None, []]
     pq.write_table(pa.table({"messages": turns, "label": ["safe", "x", "y"]}), tmp_path / "m.parquet")
@@ -285,6 +332,24 @@ def test_parquet_takes_text_and_message_lists(tmp_path):
     assert texts(imported(tmp_path / "t.parquet", column="q")) == [[("user", "a")], [("user", "b")]]
     with pytest.raises(DataError, match="no column"):
         imported(tmp_path / "t.parquet")
+
+
+def test_a_parquet_cell_that_python_cannot_have_is_a_reject_of_its_row(tmp_path):
+    """Text that is not UTF-8, a date and a time behind the year 9999: each ended the import."""
+    binary = pa.array([b"good", b"caf\xe9", b"good too"], pa.binary())
+    pq.write_table(pa.table({"prompt": binary.view(pa.string())}), tmp_path / "text.parquet")
+    rows = imported(tmp_path / "text.parquet")
+    assert texts(rows) == [[("user", "good")], "not_unicode", [("user", "good too")]]
+    assert "row 2: 'prompt' is not valid UTF-8" in rows[1].detail
+    times = {
+        "date": pa.array([0, 10**8], pa.int32()).view(pa.date32()),
+        "time": pa.array([0, 2**62], pa.int64()).view(pa.timestamp("ms")),
+    }
+    for name, values in times.items():
+        pq.write_table(pa.table({"prompt": ["a", "b"], "label": values}), tmp_path / f"{name}.parquet")
+        rows = imported(tmp_path / f"{name}.parquet")
+        assert texts(rows) == [[("user", "a")], "wrong_type"], name
+        assert "row 2: 'label' cannot be read" in rows[1].detail
 
 
 def test_order_is_kept_and_a_second_reading_gives_the_same_rows(tmp_path):
@@ -332,6 +397,11 @@ def test_a_line_without_end_is_rejected_without_being_kept(tmp_path):
         file.write('{"prompt": "' + "x" * (MAX_ROW_CHARS + 100) + '"}\n{"prompt": "next"}\n')
     rows = imported(path)
     assert texts(rows) == ["too_long", [("user", "next")]] and len(rows[0].text) == 1000 and rows[1].messages
+
+
+def test_of_a_conversation_that_is_too_long_the_head_is_kept(tmp_path):
+    (row,) = imported(written(tmp_path, "p.jsonl", lines({"prompt": "x" * 5_000})), max_chars=4_000)
+    assert row.reason == "too_long" and len(row.text) == 1_000 and "5,000 characters, and 4,000" in row.detail
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):

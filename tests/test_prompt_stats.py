@@ -14,7 +14,7 @@ from test_near import REWORDED, STORY, asked
 
 from cai.cli.prompts_dedup import command as dedup
 from cai.cli.prompts_stats import command as stats_command
-from cai.config import load_profile
+from cai.config import PromptSource, load_profile
 from cai.coverage.mastery import Mastery, draw, is_well, readings_of
 from cai.coverage.stats import stats_of
 from cai.coverage.text import to_json, to_text
@@ -26,6 +26,7 @@ from cai.smallworld import oracle, world
 from cai.verdict import Unscored
 from flows import prompt_stats
 from flows.runs import create_run
+from storage.imports import read_prompts
 from storage.store import Store
 
 HOSTILE = "<script>alert(1)</script>"
@@ -233,6 +234,31 @@ def test_files_can_be_counted_and_cleaned_from_the_command_line(tmp_path):
     assert "give files, or --run" in str(of_run.exception)
     again = CliRunner().invoke(dedup, [files["kept.jsonl"]])
     assert again.exit_code == 0 and again.output.split()[-1] == "3"
+
+
+def test_what_is_no_prompt_is_counted_too(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "why?"}\n{"prompt": "why?"}\n{"prompt": ""}\n{torn\n{torn again\n')
+    words = [str(path), "--json", str(tmp_path / "p.json"), "--html", str(tmp_path / "p.html")]
+    said = CliRunner().invoke(stats_command, words, catch_exceptions=False).output
+    assert "rows that are no prompts: 3 (2 bad_json, 1 empty_prompt)" in said and "exact duplicates: 1" in said
+    assert json.loads((tmp_path / "p.json").read_text())["unread"] == {"bad_json": 2, "empty_prompt": 1}
+    assert "ows that are no prompts: 3" in (tmp_path / "p.html").read_text()
+
+
+def test_what_stays_keeps_its_known_answer(tmp_path):
+    """It was left out, and what `--out` wrote could not be verified any more."""
+    rows = [{"prompt": "1+1?"}, {"prompt": "1+1?", "expected": "2"}, {"prompt": "2+2?", "expected": 4}, {"prompt": "a"}]
+    source, kept = tmp_path / "in.jsonl", tmp_path / "kept.jsonl"
+    for column, options in (("expected", []), ("is", ["--expected-column", "is"])):
+        named = [{column if key == "expected" else key: value for key, value in row.items()} for row in rows]
+        if options:
+            named = [{column: None} | row for row in named]
+        source.write_text("".join(json.dumps(row) + "\n" for row in named))
+        ran = CliRunner().invoke(dedup, [str(source), "--out", str(kept), *options], catch_exceptions=False)
+        assert ran.exit_code == 0, ran.output
+        known = read_prompts(PromptSource(path=str(kept), expected_column="expected"), 0)
+        assert [(row.messages[0].content, row.expected) for row in known] == [("1+1?", "2"), ("2+2?", "4"), ("a", None)]
 
 
 def test_a_home_is_compared_and_what_repeats_is_a_row(tmp_path):

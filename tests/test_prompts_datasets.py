@@ -84,6 +84,20 @@ def test_a_dataset_of_the_hub_is_read_from_the_cache_and_one_that_is_not_there_s
         assert expected in done.stderr, done.stderr
 
 
+def test_a_dataset_that_cannot_be_built_is_an_error_that_says_why(tmp_path, monkeypatch):
+    """Its files have different columns: the library says so in an error of its own, which came through as it was."""
+    import datasets
+
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "owner" / "name"
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"prompt": "a"}\n')
+    (folder / "b.jsonl").write_text('{"question": {"b": 1}}\n')
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    with pytest.raises(DataError, match="(?s)hf:owner/name is no dataset that can be read: .*cast.*do not go together"):
+        command(tmp_path / "home", "hf:owner/name")
+
+
 def test_a_gated_dataset_says_how_to_be_let_in():
     from datasets.exceptions import DatasetNotFoundError
 

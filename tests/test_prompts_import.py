@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from click.testing import CliRunner
 from prompt_files import asking, command, jsonl, rejected
 
 from cai.cli import door
+from cai.cli.prompts_import import _progress
 from cai.config import GenerateConfig, PrivacyConfig, PromptSource, load_profile
 from cai.constitution import load_constitution
-from cai.errors import ConfigError
+from cai.errors import ConfigError, DataError
 from cai.held_out import HeldOutGuard
 from cai.privacy import Guard
 from cai.records import Message, Prompt, digest
@@ -278,6 +281,21 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path):
     assert (dry["n_prompts"], dry["n_stored"], wet["n_stored"]) == (7, 0, 7)
 
 
+def test_a_dry_run_knows_what_the_home_would_refuse(tmp_path):
+    home, path = tmp_path / "home", tmp_path / "p.jsonl"
+    command(home, jsonl(path, {"prompt": "a", "is": "1"}, {"prompt": "b", "is": "1"}), "--expected-column", "is")
+    jsonl(path, *({"prompt": text, "is": "2"} for text in "acd"), {"prompt": "c", "is": "3"})
+    before = everything(home)
+    for options in (["--expected-column", "is"], ["--split", "eval"]):
+        dry = command(home, path, *options, "--dry-run")
+        assert everything(home) == before
+        wet = command(home, path, *options)
+        differ = {"n_stored", "dry_run"}
+        assert {k: v for k, v in dry.items() if k not in differ} == {k: v for k, v in wet.items() if k not in differ}
+        before = everything(home)
+    assert rejected(home)["conflicting_expected"] == 2 and rejected(home)["stored_to_train"] == 3
+
+
 def test_the_text_says_what_came_in_and_what_did_not(tmp_path):
     path = jsonl(tmp_path / "p.jsonl", {"prompt": "a", "tags": ["x"]}, {"prompt": "a"}, {"prompt": ""})
     words = ["prompts", "import", str(path), "--home", str(tmp_path / "home"), "--eval-share", "0.5"]
@@ -301,6 +319,80 @@ def test_a_known_answer_is_told_from_another_across_batches_and_files(tmp_path):
         assert sorted((p.messages[0].content, p.expected) for p in store.read(Prompt)) == [
             ("a", "1"), ("b", None), ("c", "1"),
         ]  # fmt: skip
+
+
+def test_an_answer_that_a_later_row_knows_is_learnt_however_rows_are_grouped(tmp_path):
+    """That an earlier row knew none was taken for a conflict, and every answer after it was lost; and what counted as
+    one depended on which rows came in one batch.
+    """
+    rows = [
+        ("a", None),
+        ("a", "1"),
+        ("a", "2"),
+        ("a", "1"),
+        ("b", "1"),
+        ("b", "2"),
+        ("b", "3"),
+        ("c", None),
+        ("c", "9"),
+    ]
+    path = jsonl(tmp_path / "p.jsonl", *({"prompt": text, "is": answer} for text, answer in rows))
+    source = PromptSource(path=str(path), expected_column="is")
+    for size in (1, 2, 3, 100):
+        store = Store(tmp_path / f"home{size}")
+        store.append([replace(asking("b"), expected="2"), replace(asking("c"), expected="8")])
+        for dry_run in (True, False, False):
+            report = run_import(store, Import([source], HeldOutGuard([]), batch_rows=size, dry_run=dry_run))
+            counted = (report.n_prompts, report.rejects)
+            assert counted == (2, {"duplicate_prompt": 3, "conflicting_expected": 4}), (size, dry_run)
+        assert {p.messages[0].content: p.expected for p in store.read(Prompt)} == {"a": "1", "b": "2", "c": "8"}, size
+
+
+def test_what_the_home_does_not_state_it_learns_and_what_it_states_stays(tmp_path):
+    """A kind that was stated for prompts of the home was forgotten, and no word said."""
+    home = tmp_path / "home"
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": "a", "kind": "helpful"}, {"prompt": "b"}, {"prompt": "c"})
+    command(home, path)
+    path = jsonl(path, {"prompt": "a"}, {"prompt": "b"}, {"prompt": "c", "origin": "a survey"})
+    dry, wet, again = (
+        command(home, path, "--kind", "harmful", "--licence", "MIT", *more) for more in (["--dry-run"], [], [])
+    )
+    stored = sorted(Store(home).read(Prompt), key=lambda p: p.messages[0].content)
+    assert [(p.kind, p.licence, p.origin) for p in stored] == [
+        ("helpful", "MIT", ""), ("harmful", "MIT", ""), ("harmful", "MIT", "a survey"),
+    ]  # fmt: skip
+    for said in (dry, wet, again):
+        assert (said["kinds"], said["licences"]) == ({"helpful": 1, "harmful": 2}, {"MIT": 3})
+        assert said["otherwise"] == {"kind": 1}
+    words = ["prompts", "import", str(path), "--home", str(home), "--kind", "harmful", "--licence", "CC0"]
+    text = CliRunner().invoke(door, words, catch_exceptions=False).stdout
+    assert "the home states another licence of 3, another kind of 1, and keeps it" in text
+
+
+def test_rows_that_are_rejected_count_as_text_in_memory(tmp_path):
+    path = jsonl(tmp_path / "p.jsonl", *({"prompt": " " * (12 * 2**20)} for _ in range(4)))
+    batches: list[int] = []
+    wish = Import([PromptSource(path=str(path))], HeldOutGuard([]))
+    run_import(Store(tmp_path / "home"), wish, lambda batch: batches.append(len(batch.rejects)))
+    assert batches == [3, 1], "32 MiB are in memory at a time"
+
+
+def test_progress_counts_from_before_the_first_batch(tmp_path, capsys):
+    """It began after it, so a first batch of more than a second was at 0 rows/s."""
+    path = jsonl(tmp_path / "p.jsonl", *({"prompt": f"q{n}"} for n in range(5_000)))
+    wish = Import([PromptSource(path=str(path))], HeldOutGuard([]))
+    run_import(Store(tmp_path / "home"), wish, lambda _: time.sleep(1.0), _progress())
+    said = re.fullmatch(r"5,000 rows, ([0-9,]+) rows/s\n", capsys.readouterr().err)
+    assert 500 < int(said[1].replace(",", "")) < 5_000
+
+
+def test_a_file_without_the_column_is_no_success(tmp_path):
+    path = jsonl(tmp_path / "p.jsonl", {"question": "a"}, {"question": "b"})
+    with pytest.raises(DataError, match="none of the 2 rows has a value under 'prompt' or .*--column"):
+        command(tmp_path / "home", path)
+    with pytest.raises(DataError, match="under 'ask'; name"):
+        command(tmp_path / "home", path, "--column", "ask", "--dry-run")
+    assert command(tmp_path / "home", path, "--column", "question")["n_prompts"] == 2
 
 
 def test_of_many_tags_the_first_are_counted_by_name():

@@ -1,12 +1,20 @@
 """Held out by a hash of the prompt: the same prompts whatever else comes, and never trained on as well."""
 
-from prompt_files import asking, command, jsonl
+from contextlib import suppress
+from pathlib import Path
 
-from cai.config import EvaluationSource, PromptSource
+from prompt_files import asking, command, jsonl
+from scripted_run import changed, write_profile
+
+from cai.config import EvaluationSource, PromptSource, load_profile
 from cai.held_out import HeldOutGuard
-from cai.records import Prompt
+from cai.records import Contamination, Prompt, Reject
 from cai.splits import split_error, split_of
-from flows.importing import Import, run_import
+from flows.held_out import guard_of
+from flows.import_step import import_prompts
+from flows.importing import Import, import_folder, run_import
+from flows.runs import create_run
+from flows.session import Session
 from storage.evaluation_sets import read_sets
 from storage.imports import read_sources
 from storage.store import Store
@@ -49,6 +57,55 @@ def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
     measured = read_sets([EvaluationSource(path=str(path), eval_share=0.2)], 0).prompts
     assert {prompt.prompt_id for prompt in measured} == sides["eval"], "a profile measures with that side"
     assert not sides["train"] & sides["eval"] and len(sides["train"] | sides["eval"]) == 180
+
+
+def twins(path: Path, n: int = 60) -> Path:
+    """Pairs that differ in case alone, which the hash often puts on two sides."""
+    texts = [f"How do I bake cake number {i} at home?" for i in range(n)]
+    return jsonl(path, *({"prompt": each} for text in texts for each in (text, text.lower())))
+
+
+def tables(home: Path) -> list[list]:
+    return [Store(home).read(kind) for kind in (Prompt, Reject, Contamination)]
+
+
+def test_what_a_share_holds_out_is_held_out_from_the_first_row_on(tmp_path):
+    """What was known as held out was read when the process began: an import that was killed, or done twice, found
+    repeats that the first had trained on.
+    """
+    path = twins(tmp_path / "p.jsonl")
+    first = command(tmp_path / "whole", path, "--eval-share", 0.3)
+    whole = tables(tmp_path / "whole")
+    again = command(tmp_path / "whole", path, "--eval-share", 0.3)
+    stored = {prompt.messages[0].content: prompt.split for prompt in whole[0]}
+    assert not [text for text, split in stored.items() if (split, stored.get(text.lower(), split)) == ("train", "eval")]
+    assert first["n_contaminations"] > 5 and first["n_contaminations"] == first["rejects"]["near_evaluation"]
+    assert again == first | {"n_stored_before": first["n_stored"]} and tables(tmp_path / "whole") == whole
+    dry = command(tmp_path / "dry", path, "--eval-share", 0.3, "--dry-run")
+    assert dry == first | {"dry_run": True, "n_stored": 0}
+
+    home, source = tmp_path / "killed", PromptSource(path=str(path), eval_share=0.3)
+    folder = import_folder(home, [source], None, 0)
+
+    def some(batch: object) -> None:
+        done.append(batch)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    done: list[object] = []
+    for _ in range(2):
+        wish = Import([source], guard_of(Store(home), None), None, folder=folder, batch_rows=20)
+        with suppress(KeyboardInterrupt):
+            report = run_import(Store(home), wish, some)
+    assert report.rejects == first["rejects"] and tables(home) == whole
+
+
+def test_a_run_does_not_train_on_repeats_of_what_its_own_source_holds_out(tmp_path):
+    path = twins(tmp_path / "p.jsonl")
+    profile = changed(write_profile(tmp_path), prompts=[{"path": str(path), "eval_share": 0.3}])
+    run = create_run(load_profile(profile), tmp_path / "home")
+    import_prompts(Session(run))
+    assert {row.reason for row in Store(run.home).read(Reject)} == {"near_evaluation", "near_duplicate"}
 
 
 def test_what_the_home_has_to_train_on_is_not_measured_with_later_nor_the_other_way_round(tmp_path):

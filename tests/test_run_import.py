@@ -167,6 +167,27 @@ def test_an_import_of_nothing_usable_begins_anew(tmp_path, profile):
     assert not (run.path / "import").exists() and not (run.path / "ids").exists()
 
 
+def test_an_import_does_not_go_on_in_a_file_that_changed(tmp_path, profile):
+    """It went on at the row where it was, in the other file, and left out all before."""
+    run = create_run(load_profile(profile), tmp_path / "home")
+    session, before = Session(run), (tmp_path / "b.jsonl").read_text()
+
+    class Stopped(Store):
+        def append(self, rows, *, index=True):
+            if self.counts()["prompts"] >= 80:
+                raise KeyboardInterrupt
+            return super().append(rows, index=index)
+
+    session.store = Stopped(run.home)
+    with pytest.raises(KeyboardInterrupt):
+        import_prompts(session, batch_rows=40)
+    (tmp_path / "b.jsonl").write_text('{"prompt": "another?"}\n')
+    with pytest.raises(DataError, match=rf"b\.jsonl is not what it was when run {run.run_id} began; put it back"):
+        import_prompts(Session(open_run(run.home, run.run_id)), batch_rows=40)
+    (tmp_path / "b.jsonl").write_text(before)
+    assert import_prompts(Session(open_run(run.home, run.run_id)), batch_rows=40)["n_in"] == 252
+
+
 def test_prompts_that_the_home_has_count_as_what_the_home_has_them_for(tmp_path, profile):
     """Also those that go as near duplicates."""
     whole = serve(create_run(load_profile(profile), tmp_path / "whole"), BATCH).result("prompts")["kinds"]

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cai.records import Prompt, Reject
 
 N_SHOWN = 10
+_STATED = ("messages", "licence", "origin", "kind", "tags")
 
 
 @click.command("dedup")
@@ -22,10 +23,19 @@ N_SHOWN = 10
 @home_option()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the prompts that stay, as JSONL.")
 @click.option("--rejects", "rejects_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the others.")
+@click.option(
+    "--expected-column", help="Of FILEs: the column of the known answer; else `expected`, where a row has it."
+)
 @click.option("--show", type=click.IntRange(min=0), default=N_SHOWN, show_default=True, help="Repeats to print.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
-    files: tuple[str, ...], home: Path, out: Path | None, rejects_file: Path | None, show: int, style: str
+    files: tuple[str, ...],
+    home: Path,
+    out: Path | None,
+    rejects_file: Path | None,
+    expected_column: str | None,
+    show: int,
+    style: str,
 ) -> None:
     """Find prompts that say what another says but for case, punctuation, a word's place, or a sentence of many.
 
@@ -43,7 +53,7 @@ def command(
     from cai.training.rows import write_rejects
     from flows.near_duplicates import rejects_of
 
-    prompts, unfit = _of_files(files) if files else (_of_home(home), [])
+    prompts, unfit = _of_files(files, expected_column) if files else (_of_home(home), [])
     finder = NearDuplicates()
     for prompt in prompts:
         finder.add(prompt)
@@ -54,7 +64,8 @@ def command(
     gone = {repeat.prompt_id for repeat in repeats}
     kept = [prompt for prompt in prompts if prompt.prompt_id not in gone]
     if out is not None:
-        out.write_text("".join(_line(prompt) for prompt in kept), encoding="utf-8")
+        names = (*_STATED, "expected") if any(prompt.expected is not None for prompt in kept) else _STATED
+        out.write_text("".join(_line(prompt, names) for prompt in kept), encoding="utf-8")
     if rejects_file is not None:
         write_rejects(rejects_file, [*unfit, *rejects])
     counts = {"rows": len(prompts) + len(unfit), "not imported": len(unfit)}
@@ -74,13 +85,17 @@ def command(
         click.echo("\n" + format_table(["how", "similarity", "repeats", "what stays"], rows))
 
 
-def _of_files(files: Sequence[str]) -> "tuple[list[Prompt], list[Reject]]":
+def _of_files(files: Sequence[str], expected_column: str | None) -> "tuple[list[Prompt], list[Reject]]":
+    """The prompts with the answers that are known of them, also where a later row knows it, and what is none."""
     from cai.config import PromptSource
-    from cai.records import Prompt, Reject
-    from storage.imports import read_sources
+    from cai.records import Reject
+    from storage.imports import Seen, read_prompts
 
-    rows = list(read_sources([PromptSource(path=file) for file in files], "train", 0))
-    return [row for row in rows if isinstance(row, Prompt)], [row for row in rows if isinstance(row, Reject)]
+    seen: Seen = {}
+    sources = [PromptSource(path=file, expected_column=expected_column) for file in files]
+    rows = [row for source in sources for row in read_prompts(source, 0, seen, own_expected=True)]
+    prompts = [replace(row, expected=seen[row.prompt_id]) for row in rows if not isinstance(row, Reject)]
+    return prompts, [row for row in rows if isinstance(row, Reject)]
 
 
 def _of_home(home: Path) -> "list[Prompt]":
@@ -96,8 +111,11 @@ def _store(home: Path, rejects: "Sequence[Reject]") -> None:
     Store(home).append(rejects)
 
 
-def _line(prompt: "Prompt") -> str:
-    """What `cai prompts import` and a profile read again; what is not stated is left out."""
+def _line(prompt: "Prompt", names: Sequence[str]) -> str:
+    """What `cai prompts import` and a profile read again; what is not stated is left out, but that no answer is known
+    of one prompt among others is said: an `expected_column` is there in every row.
+    """
     body: dict[str, Any] = asdict(prompt)
-    stated = {name: body[name] for name in ("messages", "licence", "origin", "kind", "tags", "expected") if body[name]}
-    return json.dumps(stated, ensure_ascii=False) + "\n"
+    return (
+        json.dumps({name: body[name] for name in names if body[name] or name == "expected"}, ensure_ascii=False) + "\n"
+    )

@@ -95,8 +95,10 @@ def command(
       cai prompts import hf:owner/name@train --dry-run
     """
     from cai.config import PrivacyConfig, load_profile
+    from cai.errors import DataError
     from flows.held_out import guard_of
     from flows.importing import Import, import_folder, run_import
+    from storage.dialogues import COLUMNS
     from storage.store import Store
 
     sources = [_source(path, tags, settings) for path in files]
@@ -111,6 +113,9 @@ def command(
     report = run_import(store, wish, progress=_progress())
     body = report.to_json() | {"n_stored_before": before, "n_stored": store.counts()["prompts"], "dry_run": dry_run}
     click.echo(json.dumps(body, indent=2) if style == "json" else _text(report, body, settings["eval_share"]))
+    if 0 < report.n_rows == report.rejects["no_prompt"]:
+        names = " or ".join(map(repr, COLUMNS if settings["column"] is None else (settings["column"],)))
+        raise DataError(f"none of the {report.n_rows:,} rows has a value under {names}; name the column as --column")
 
 
 def _source(path: str, tags: str, settings: dict[str, Any]) -> "PromptSource":
@@ -122,14 +127,14 @@ def _source(path: str, tags: str, settings: dict[str, Any]) -> "PromptSource":
 
 def _progress() -> "Callable[[ImportReport], None]":
     """One line a second at most: rows so far, and rows a second of this process."""
-    started = latest = time.monotonic()
+    started = latest = 0.0
     first: int | None = None
 
     def tell(report: "ImportReport") -> None:
-        nonlocal latest, first
+        nonlocal started, latest, first
         now = time.monotonic()
         if first is None:
-            first = report.n_rows
+            started, latest, first = now, now, report.n_rows
         if now - latest >= 1.0:
             latest = now
             speed = (report.n_rows - first) / (now - started)
@@ -149,6 +154,9 @@ def _text(report: "ImportReport", body: dict[str, Any], eval_share: float | None
     ]
     if report.n_contaminations:
         lines.append(f"{report.n_contaminations:,} repeats of held-out prompts kept out; `cai sql contaminations`")
+    if report.otherwise:
+        others = ", ".join(f"another {name} of {n:,}" for name, n in report.otherwise.items())
+        lines.append(f"the home states {others}, and keeps it")
     if report.personal:
         lines.append(f"personal items: {in_words(report.personal)}")
     counted = [

@@ -1,6 +1,8 @@
 """`cai prompts stats`: what prompts cover, how diverse they are, and what the policy has mastered."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +53,10 @@ def _of_files(files: tuple[str, ...]) -> "PromptStats":
     from storage.imports import read_sources
 
     rows = list(read_sources([PromptSource(path=file) for file in files], "train", 0))
-    n_exact = sum(isinstance(row, Reject) and row.reason == "duplicate_prompt" for row in rows)
-    return stats_of([row for row in rows if isinstance(row, Prompt)], n_exact=n_exact)
+    rejects = Counter(row.reason for row in rows if isinstance(row, Reject))
+    n_exact = rejects.pop("duplicate_prompt", 0)
+    found = stats_of([row for row in rows if isinstance(row, Prompt)], n_exact=n_exact)
+    return replace(found, unread=dict(rejects.most_common()))
 
 
 def _of_home(home: Path, run_id: str | None) -> "PromptStats":

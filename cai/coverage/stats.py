@@ -4,7 +4,7 @@ stats` and the report of a run.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import quantiles
 from typing import NamedTuple
 
@@ -68,6 +68,8 @@ class PromptStats:
     readings: Readings | None = None
     """Of the policy's responses; None where nobody answered these prompts yet."""
     policy: str = ""
+    unread: Mapping[str, int] = field(default_factory=dict)
+    """Rows of files that are no prompts, by reason."""
 
     @property
     def mastered(self) -> tuple[int, int, int]:

@@ -19,6 +19,8 @@ def to_text(stats: PromptStats) -> str:
 
 def _lines(stats: PromptStats) -> Iterator[str]:
     yield f"{stats.n:,} prompts"
+    if stats.unread:
+        yield unread_said(stats)
     for name, counts in stats.facets.items():
         yield from _table(f"by {name}", counts)
     yield from _table("by length in words", stats.lengths)
@@ -48,6 +50,11 @@ def words_said(stats: PromptStats) -> str:
         return "no words"
     least, *cuts, most = (f"{value:,.0f}" for value in stats.words)
     return f"words of the user: {least} to {most}, quartiles {', '.join(cuts[:3])}, ninth decile {cuts[3]}"
+
+
+def unread_said(stats: PromptStats) -> str:
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in stats.unread.items())
+    return f"rows that are no prompts: {sum(stats.unread.values()):,} ({reasons})"
 
 
 def repeats_said(stats: PromptStats) -> str:
@@ -93,6 +100,7 @@ def to_json(stats: PromptStats) -> dict[str, Any]:
         "words": list(stats.words),
         "lengths": [_count(count) for count in stats.lengths],
         "n_exact": stats.n_exact,
+        "unread": dict(stats.unread),
         "near_duplicates": dict(stats.repeats),
         "distinct": {str(n): _rate(value) for n, value in stats.distinct.items()},
         "topics": [

@@ -9,7 +9,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from cai.coverage.stats import Count, PromptStats
-from cai.coverage.text import mastery_said, percent, repeats_said, words_said
+from cai.coverage.text import mastery_said, percent, repeats_said, unread_said, words_said
 from cai.report.plots import WIDTH, Plot
 from cai.report.svg import INK, MUTED, PAPER, SERIES, plain, settings, to_svg
 
@@ -23,6 +23,8 @@ def prompts_section(stats: PromptStats | None) -> dict[str, Any]:
     if stats is None or not stats.n:
         return {"prompts": None}
     said = [words_said(stats), repeats_said(stats), mastery_said(stats)]
+    if stats.unread:
+        said.append(unread_said(stats))
     return {
         "prompts": stats,
         "prompt_plots": prompt_plots(stats),
