@@ -22,8 +22,9 @@ from storage.hub import HUB, dataset_reader, is_dataset
 from storage.rows import Columns, Row, reader
 
 _TAG_COLUMNS = ("SemanticCategory", "type", "label")
-_STATED = ("licence", "license", "origin", "kind")
+_STATED = ("licence", "license", "origin", "kind", "split")
 _KINDS = frozenset(get_args(PromptKind))
+_SPLITS = frozenset(get_args(Split))
 
 
 class Answered(NamedTuple):
@@ -69,7 +70,7 @@ def read_sources(
             yield from (row for row in generated if row.prompt_id not in seen)
             seen |= {row.prompt_id: None for row in generated}
             continue
-        for row in read_prompts(source, seed, seen, guard):
+        for row in read_prompts(source, seed, seen, guard, split):
             if isinstance(row, Reject):
                 yield row
             elif source.eval_share is None:
@@ -90,14 +91,15 @@ def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Promp
 
 
 def read_prompts(
-    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None, split: Split = "train"
 ) -> Iterator[Prompt | Reject]:
     """The prompts of a file in its order, as `read_answered` does."""
-    return (row.prompt if isinstance(row, Answered) else row for row in read_answered(source, seed, seen, guard))
+    rows = read_answered(source, seed, seen, guard, split)
+    return (row.prompt if isinstance(row, Answered) else row for row in rows)
 
 
 def read_answered(
-    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None
+    source: PromptSource, seed: int, seen: Seen | None = None, guard: Guard | None = None, split: Split = "train"
 ) -> Iterator[Answered | Reject]:
     """The prompts of a file in its order; a row that gives none gives a `Reject` of stage `import`.
 
@@ -107,19 +109,23 @@ def read_answered(
         seed: what `limit` draws by.
         seen: prompts that count as duplicates; grows as prompts are read. Share one among several sources.
         guard: see `parse`.
+        split: see `parse`.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
     """
     known, guard = {} if seen is None else seen, guard or Guard()
-    return _once(source, parse(source, seed, guard), known, guard)
+    return _once(source, parse(source, seed, guard, split=split), known, guard)
 
 
-def parse(source: PromptSource, seed: int, guard: Guard, skip: int = 0) -> Iterator[Parsed | Reject]:
+def parse(
+    source: PromptSource, seed: int, guard: Guard, skip: int = 0, split: Split = "train"
+) -> Iterator[Parsed | Reject]:
     """Every row of a file but the first `skip`, in its order, whether its prompt came before or not.
 
     `guard` does about personal items what its policy says, and counts them: neither a prompt nor a reject has what it
-    hides, and ids, duplicates and the side of a split are of what is left.
+    hides, and ids, duplicates and the side of a split are of what is left. `split` is what the rows are for: one that
+    says of itself that it is to measure with is not trained on.
     """
     columns = _columns(source)
     read = dataset_reader(source.path, columns) if is_dataset(source.path) else reader(Path(source.path), columns)
@@ -128,7 +134,7 @@ def parse(source: PromptSource, seed: int, guard: Guard, skip: int = 0) -> Itera
     if first is None:
         raise DataError(f"{source.path} has no rows; expected at least one prompt in it")
     chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
-    return _convert(source, islice(chosen, skip, None), guard)
+    return _convert(source, islice(chosen, skip, None), guard, split)
 
 
 def _columns(source: PromptSource) -> Columns:
@@ -172,7 +178,7 @@ def duplicate(source: PromptSource, row: Parsed, seen: Mapping[str, str | None],
     return reject_of(source, row, BadRow(reason, detail, prompt.prompt_id), guard)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterator[Parsed | Reject]:
+def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard, split: Split) -> Iterator[Parsed | Reject]:
     name = source_name(source)
     for row in rows:
         try:
@@ -185,12 +191,14 @@ def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterato
                 check_unicode("".join(tags))
             expected = None if source.expected_column is None else expected_of(row.value, source.expected_column)
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
-            licence, origin, kind = _stated(source, row.value)
-            prompt = Prompt.make(messages, name, licence, tags, expected=expected, origin=origin, kind=kind)
+            licence, origin, kind, own = _stated(source, row.value)
+            prompt = Prompt.make(messages, name, licence, tags, own, expected, origin, kind)
             prompt, answer, refused = guard.prompt(prompt, answer)
             if refused:
                 raise BadRow(REASON, refusal(refused), prompt.prompt_id)
-            if source.eval_share is not None:
+            if own == "eval" and split == "train" and source.eval_share is None:
+                raise BadRow("split_eval", _TO_MEASURE, prompt.prompt_id)
+            if source.eval_share is not None and own == "train":
                 prompt = replace(prompt, split=split_of(prompt.prompt_id, source.eval_share))
         except BadRow as bad:
             yield reject_of(source, row, bad, guard)
@@ -198,16 +206,23 @@ def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard) -> Iterato
             yield Parsed(prompt, answer, row.number, row.raw)
 
 
+_TO_MEASURE = (
+    "the row's own `split` is eval: it is to measure with, and this is for training; `--split eval` imports it, in a "
+    "profile `evaluation` reads it"
+)
+
+
 class _Stated(NamedTuple):
     licence: str
     origin: str
     kind: PromptKind
+    split: Split
 
 
 def _stated(source: PromptSource, value: dict[str, Any] | str) -> _Stated:
     """What the source says of all its rows, or else what the row says of itself."""
     if isinstance(value, str):
-        return _Stated(source.licence, source.origin, source.kind)
+        return _Stated(source.licence, source.origin, source.kind, "train")
     licence = source.licence or _text(value, "licence") or _text(value, "license")
     origin = source.origin or _text(value, "origin")
     check_unicode(licence)
@@ -216,7 +231,10 @@ def _stated(source: PromptSource, value: dict[str, Any] | str) -> _Stated:
     if own not in _KINDS:
         kinds = ", ".join(filter(None, get_args(PromptKind)))
         raise BadRow("unknown_kind", f"a row's kind is one of {kinds}, got {own!r:.100}; state one for the whole file")
-    return _Stated(licence, origin, cast(PromptKind, own))
+    split = value.get("split") or "train"
+    if not isinstance(split, str) or split not in _SPLITS:
+        raise BadRow("unknown_split", f"a row's split is train or eval, got {split!r:.100}; correct or drop the column")
+    return _Stated(licence, origin, cast(PromptKind, own), cast(Split, split))
 
 
 def _text(value: dict[str, Any], name: str) -> str:

@@ -1,14 +1,16 @@
 """Held out by a hash of the prompt: the same prompts whatever else comes, and never trained on as well."""
 
+import pytest
 from prompt_files import asking, command, jsonl
 
 from cai.config import EvaluationSource, PromptSource
 from cai.held_out import HeldOutGuard
-from cai.records import Prompt
+from cai.records import Prompt, Reject
 from cai.splits import split_error, split_of
 from flows.importing import Import, run_import
 from storage.evaluation_sets import read_sets
-from storage.imports import read_sources
+from storage.exports import export_prompts
+from storage.imports import read_answered, read_sources
 from storage.store import Store
 
 
@@ -49,6 +51,31 @@ def test_one_file_gives_what_is_trained_on_and_what_is_measured_with(tmp_path):
     measured = read_sets([EvaluationSource(path=str(path), eval_share=0.2)], 0).prompts
     assert {prompt.prompt_id for prompt in measured} == sides["eval"], "a profile measures with that side"
     assert not sides["train"] & sides["eval"] and len(sides["train"] | sides["eval"]) == 180
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
+def test_what_was_held_out_in_one_home_is_not_trained_on_in_another(tmp_path, name):
+    """`cai export prompts` wrote the split, and the import read all rows to train on."""
+    rows = [{"prompt": "how do i mend a shoe?"}, {"prompt": "how do i steal a shoe?", "split": "eval"}]
+    path = jsonl(tmp_path / "rows.jsonl", *rows)
+    command(tmp_path / "first", jsonl(tmp_path / "train.jsonl", rows[0]))
+    assert command(tmp_path / "first", path, "--split", "eval")["rejects"] == {"stored_to_train": 1}
+    export_prompts(Store(tmp_path / "first"), tmp_path / name)
+    assert command(tmp_path / "to-train", tmp_path / name)["rejects"] == {"split_eval": 1}
+    (reject,) = Store(tmp_path / "to-train").read(Reject)
+    assert "--split eval" in reject.detail and reject.prompt_id == asking("how do i steal a shoe?").prompt_id
+    assert {p.split for p in Store(tmp_path / "to-train").read(Prompt)} == {"train"}
+    assert command(tmp_path / "to-measure", tmp_path / name, "--split", "eval")["splits"] == {"eval": 2}
+    assert command(tmp_path / "shared", tmp_path / name, "--eval-share", 0.001)["splits"] == {"train": 1, "eval": 1}
+    (_, refused) = read_answered(PromptSource(path=str(path)), 0)
+    assert isinstance(refused, Reject) and refused.reason == "split_eval"
+
+
+def test_a_split_that_is_none_is_a_reject(tmp_path):
+    path = jsonl(
+        tmp_path / "p.jsonl", *({"prompt": f"how {n}?", "split": s} for n, s in enumerate(["test", 3, ["eval"], None]))
+    )
+    assert command(tmp_path / "home", path, "--split", "eval")["rejects"] == {"unknown_split": 3}
 
 
 def test_what_the_home_has_to_train_on_is_not_measured_with_later_nor_the_other_way_round(tmp_path):
