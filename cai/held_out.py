@@ -3,12 +3,13 @@
 A prompt repeats a held-out one where the held-out words stand in it in their order, alone or inside a longer
 conversation, whatever their case, punctuation, spacing, diacritics and Unicode form. In a text of many words one in
 `WORDS_PER_EDIT` may be changed, missing or new; a shorter one must be there word for word: "how do i steal a bicycle?"
-and "how do i steal a scarf?" are two questions.
+and "how do i steal a scarf?" are two questions. What divides words does not count ("e-mail", "e mail", "email"); inside
+a longer conversation only as long as five words in a row, of those that are looked up, are divided alike.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import SequenceMatcher
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, get_args
 
 from cai.records import Contamination, Dataset, Likeness, Prompt, Reject
@@ -117,24 +118,33 @@ def _trained_on(measured: Prompt, prompt_id: str, run_id: str) -> Reject:
     return Reject.make("evaluate", "trained_on", prompt_id=measured.prompt_id, parents=parents, detail=detail)
 
 
-class _Place(NamedTuple):
-    """A held-out text, and where in it the words are that were looked up."""
+class _Text(NamedTuple):
+    """A held-out text; `letters` are its words in a row, whatever divides them."""
 
     prompt_id: str
     words: Words
-    offset: int
+    letters: str
     n_edits: int
+
+
+class _Place(NamedTuple):
+    """Where in a held-out text the words are that were looked up, in words and in letters."""
+
+    text: _Text
+    offset: int
+    n_letters: int
 
 
 class Repeats:
     """Held-out texts by a few of their rarest runs of words.
 
-    With at most d edits one of d + 1 pieces of a text is left whole, so one run of each piece finds them all. Prompts
-    of the same words are known by the least of their ids: what is found depends on no order.
+    With at most d edits one of d + 1 pieces of a text is left whole, so one run of each piece finds them all. Of a text
+    without edits two are looked up: punctuation within a word ("e-mail", "email") may be in the way of one. Prompts of
+    the same words are known by the least of their ids: what is found depends on no order.
     """
 
     def __init__(self, prompts: Iterable[Prompt], more: "Repeats | None" = None) -> None:
-        self._whole: dict[Words, str] = {}
+        self._whole: dict[str, str] = {}
         self._places: dict[Words, list[_Place]] = {}
         self._texts: dict[Words, str] = {} if more is None else dict(more._texts)
         for prompt in prompts:
@@ -142,44 +152,68 @@ class Repeats:
                 self._texts[words] = min(prompt.prompt_id, self._texts.get(words, prompt.prompt_id))
         counts = Counter(gram for words in self._texts for gram in runs(words, GRAM))
         for words, prompt_id in sorted(self._texts.items(), key=lambda text: text[1]):
+            letters = "".join(words)
+            self._whole[letters] = prompt_id
             if len(words) < GRAM:
-                self._whole[words] = prompt_id
                 continue
-            for place in _places(prompt_id, words, counts):
+            for place in _places(prompt_id, words, letters, counts):
                 run = words[place.offset : place.offset + GRAM]
                 self._places.setdefault(run, []).append(place)
         self._firsts = frozenset(run[0] for run in self._places)
 
     def found(self, prompt: Prompt) -> Iterator[Repeat]:
         """The held-out prompts that a prompt repeats; one may come several times."""
-        if not self._whole and not self._places:
+        if not self._whole:
             return
         words = words_of(prompt)
-        if words in self._whole:
-            yield Repeat(self._whole[words], "inside")
-        for start, word in enumerate(words):
-            if word not in self._firsts:
-                continue
-            for place in self._places.get(words[start : start + GRAM], ()):
-                if (how := _likeness(words, start - place.offset, place)) is not None:
-                    yield Repeat(place.prompt_id, how)
+        if (prompt_id := self._whole.get("".join(words))) is not None:
+            yield Repeat(prompt_id, "inside")
+        met = [
+            (start, place)
+            for start, word in enumerate(words)
+            if word in self._firsts
+            for place in self._places.get(words[start : start + GRAM], ())
+        ]
+        if met:
+            yield from _repeats(words, met)
 
 
-def _places(prompt_id: str, words: Words, counts: Counter[Words]) -> Iterator[_Place]:
+def _places(prompt_id: str, words: Words, letters: str, counts: Counter[Words]) -> Iterator[_Place]:
     grams = list(runs(words, GRAM))
     n_edits = sum(counts[gram] == 1 for gram in grams) // WORDS_PER_EDIT
-    ends = [len(words) * i // (n_edits + 1) for i in range(n_edits + 2)]
-    for start, end in zip(ends, ends[1:], strict=False):
-        yield _Place(prompt_id, words, min(range(start, end - GRAM + 1), key=lambda i: counts[grams[i]]), n_edits)
+    n_pieces = max(n_edits + 1, min(2, len(words) // GRAM))
+    ends = [len(words) * i // n_pieces for i in range(n_pieces + 1)]
+    text = _Text(prompt_id, words, letters, n_edits)
+    for start, end in pairwise(ends):
+        offset = min(range(start, end - GRAM + 1), key=lambda i: counts[grams[i]])
+        yield _Place(text, offset, sum(map(len, words[:offset])))
 
 
-def _likeness(words: Words, start: int, place: _Place) -> Likeness | None:
-    """How the held-out text stands in `words` about `start`; None where it does not."""
-    n, d = len(place.words), place.n_edits
-    if start >= 0 and words[start : start + n] == place.words:
-        return "inside"
-    if d == 0:
-        return None
-    about = words[max(0, start - d) : start + n + d]
-    blocks = SequenceMatcher(None, place.words, about, autojunk=False).get_matching_blocks()
-    return "near" if sum(block.size for block in blocks) >= n - d else None
+def _repeats(words: Words, met: Iterable[tuple[int, _Place]]) -> Iterator[Repeat]:
+    """Those of the places met at a word of `words` about which the held-out text stands, or nearly stands."""
+    letters, ends = "".join(words), list(accumulate(map(len, words), initial=0))
+    bounds = frozenset(ends)
+    done: set[tuple[str, int]] = set()
+    for start, (text, offset, n_letters) in met:
+        begin, d = ends[start] - n_letters, text.n_edits
+        if {begin, begin + len(text.letters)} <= bounds and letters.startswith(text.letters, begin):
+            yield Repeat(text.prompt_id, "inside")
+        elif d and (about := (text.prompt_id, (start - offset) // d)) not in done:
+            done.add(about)
+            first = about[1] * d
+            if _n_common(text.words, words[max(0, first - d) : first + 2 * d + len(text.words)]) >= len(text.words) - d:
+                yield Repeat(text.prompt_id, "near")
+
+
+def _n_common(held: Words, words: Words) -> int:
+    """How many words of `held` stand in `words` in their order: the longest common subsequence, in one pass over
+    `words`, a bit for each word of `held` (Hyyrö 2004).
+    """
+    places: dict[str, int] = {}
+    for i, word in enumerate(held):
+        places[word] = places.get(word, 0) | 1 << i
+    every = open_ = (1 << len(held)) - 1
+    for word in words:
+        if hit := open_ & places.get(word, 0):
+            open_ = (open_ + hit | open_ - hit) & every
+    return len(held) - open_.bit_count()

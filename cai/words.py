@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 
+from cai.privacy.fold import is_unseen
+from cai.privacy.items import PLACEHOLDER
 from cai.records import Prompt
 
 Words = tuple[str, ...]
@@ -16,22 +18,48 @@ _CONTRACTED = frozenset(
     "dont doesnt didnt isnt arent wasnt cant couldnt wont wouldnt shouldnt im ive id ill youre youve youd youll hes"
     " shes its theyre were weve whats thats theres lets".split()
 )
-# Apostrophes, diacritics, and what is not seen: "don't", "don’t" and "dont" are one word, and so are "café", "cafe".
-_DROPPED = re.compile("['’ʼ`\u0300-\u036f\u00ad\u200b-\u200f\u2060\ufeff]")
-# The same for ASCII, several times faster: an apostrophe is dropped, and what is in no word divides words.
-_ASCII = {code: None if chr(code) in "'`" else chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+_APOSTROPHES = "'`´‘’ʼ"
+
+
+class _Kept(dict[int, int | None]):
+    """What is left of each character, itself or none; worked out when it is first met."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = kept = None if _is_dropped(chr(code)) else code
+        return kept
+
+
+def _is_dropped(char: str) -> bool:
+    """Apostrophes, diacritics, and what is not seen: "don't", "don’t" and "dont" are one word, and so are "café",
+    "cafe". A mark of a script without spaces is a letter: か and が are two.
+    """
+    if char in _APOSTROPHES or is_unseen(char):
+        return True
+    category = unicodedata.category(char)
+    return category in ("Mn", "Me") and not _WORD.match(char) or category == "Cc" and not char.isspace()
+
+
+_KEPT = _Kept()
+# The same for ASCII, several times faster: what is in no word divides words.
+_ASCII = {
+    code: None if _is_dropped(chr(code)) else chr(code).lower() if chr(code).isalnum() else " " for code in range(128)
+}
 
 
 def words_of(prompt: Prompt) -> Words:
-    """The words of a conversation, in order; what the system says is left out, for it comes with any question."""
-    return words_in(" ".join(message.content for message in prompt.messages if message.role != "system"))
+    """The words of a conversation, in order; what the system says is left out, for it comes with any question.
+
+    A placeholder of a personal item is one word whatever its number, which goes by what the conversation had before.
+    """
+    text = " ".join(message.content for message in prompt.messages if message.role != "system")
+    return words_in(PLACEHOLDER.sub(r" \1placeholder ", text) if "[" in text else text)
 
 
 def words_in(text: str) -> Words:
     if text.isascii():
         return tuple(text.translate(_ASCII).split())
-    text = unicodedata.normalize("NFKD", text)
-    return tuple(_WORD.findall(_DROPPED.sub("", text.casefold())))
+    text = unicodedata.normalize("NFKD", text.replace("´", "")).casefold()  # a form of it is a space and a mark
+    return tuple(_WORD.findall(text.translate(_KEPT)))
 
 
 @lru_cache(maxsize=1)

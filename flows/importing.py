@@ -169,7 +169,7 @@ def _rows(source: PromptSource, wish: Import, skip: int, privacy: Guard) -> Iter
         return iter(made[skip:])
     if source.path == GENERATED:
         return (Parsed(prompt, None, n, text_of(prompt.messages)) for n, prompt in enumerate(wish.generated[skip:], 1))
-    return parse(source, wish.seed, privacy, skip)
+    return parse(source, wish.seed, privacy, skip, split=wish.split or "train")
 
 
 def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:

@@ -7,16 +7,17 @@ twice, adds what is missing and nothing else. What a row says is in `storage/sta
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.errors import DataError
 from cai.files import file_digest
+from cai.held_out import NEAR, HeldOutGuard, contaminations
 from cai.labels.pseudonym import pseudonym
 from cai.privacy import REASON, Guard, refusal
-from cai.records import Annotation, Prompt, Record, Reject, Response
+from cai.records import Annotation, Contamination, Prompt, Record, Reject, Response
 from storage.dialogues import BadRow
 from storage.rows import Columns, Row, reader
 from storage.statements import ANNOTATOR_COLUMNS, CONTENT_COLUMNS, Compared, Shape, Statement, check_pair, statement_of
@@ -93,6 +94,7 @@ def import_annotations(
     asked: Import,
     *,
     guard: Guard | None = None,
+    held_out: HeldOutGuard | None = None,
     dry_run: bool = False,
     progress: Callable[[Imported], None] | None = None,
 ) -> Imported:
@@ -103,6 +105,9 @@ def import_annotations(
         path: JSONL, CSV or Parquet, text also as .gz.
         asked: what is known of it.
         guard: does about personal items what its policy says, and counts them; None has the defaults.
+        held_out: what is measured with. A row whose prompt repeats some of it is a reject, and in `contaminations`;
+            one about the very prompt is kept, to compare with its gold labels, and trained on by nobody. None for
+            gold labels, which are there to measure with.
         dry_run: count and write nothing.
         progress: told after every batch how far it is.
 
@@ -113,10 +118,11 @@ def import_annotations(
     rows = read_annotations(path, asked, guard)
     done = Imported(0, 0, 0, 0, Counter())
     seen: dict[bytes, float] = {}
-    while batch := list(islice(rows, BATCH)):
+    while read := list(islice(rows, BATCH)):
+        batch, repeats = _without_repeats(read, asked, held_out)
         checked = _check(store, batch, seen, asked)
         if not dry_run:
-            store.append(checked.records)
+            store.append([*checked.records, *repeats])
         n_pairs = sum(len(row.annotations) for row in batch if isinstance(row, Said))
         rejects = Counter(row.reason for row in checked.records if isinstance(row, Reject))
         done = done.plus(Imported(len(batch), n_pairs, checked.n_new, checked.n_known, rejects))
@@ -212,6 +218,26 @@ def _without_annotator(value: Mapping[str, Any] | str) -> str:
         return ""
     kept = {name: value[name] for name in CONTENT_COLUMNS if name in value}
     return json.dumps(kept, ensure_ascii=False, default=str)
+
+
+class _Apart(NamedTuple):
+    rows: list[Said | Reject]
+    repeats: list[Contamination]
+
+
+def _without_repeats(rows: Sequence[Said | Reject], asked: Import, held_out: HeldOutGuard | None) -> _Apart:
+    """The rows, those that repeat what is held out as rejects."""
+    apart = _Apart([], [])
+    for row in rows:
+        if isinstance(row, Reject) or held_out is None or (refused := held_out.refusal(row.prompt)) is None:
+            apart.rows.append(row)
+        elif refused.reason == NEAR:
+            text, prompt_id = row.prompt.messages[-1].content, row.prompt.prompt_id
+            apart.rows.append(row.where.reject(asked.source, refused.reason, refused.detail, text, prompt_id))
+            apart.repeats.extend(contaminations(row.prompt, refused, "import"))
+        else:
+            apart.rows.append(row._replace(prompt=replace(row.prompt, split="eval")))
+    return apart
 
 
 # Once by pair, source, annotator and objective

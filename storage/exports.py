@@ -1,6 +1,7 @@
 """Training sets as files that TRL and `datasets` read as they are: Parquet, or JSON lines where the name ends so.
 
-Row order and bytes depend on the rows alone. A file appears whole or not at all. Prompts with gold labels are in none.
+Row order and bytes depend on the rows alone. A file appears whole or not at all. Rows about prompts with gold labels
+are in none, and of prompts those alone that the caller does not hold out.
 """
 
 import hashlib
@@ -209,11 +210,12 @@ def export_prompts(
     *,
     prompt_ids: Collection[str] | None = None,
     split: Literal["train", "eval"] | None = None,
+    held_out: Collection[str] = (),
     versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
-    """Prompts as message lists, ordered by id; `cai run --prompts` reads such a file again."""
+    """Prompts as message lists, ordered by id; none of `held_out`. `cai run --prompts` reads such a file again."""
     filters = [_Filter("prompt_id", prompt_ids), _Filter("split", None if split is None else [split])]
-    condition, params = _where(filters)
+    condition, params = _where(filters, held_out)
     columns = "messages, prompt_id, source, licence, tags, split, expected, origin, kind"
     sql = f"SELECT {columns} FROM prompts WHERE {condition} ORDER BY prompt_id"
     return _export(store, out, PROMPT_SCHEMA, sql, params, _prompt_row, versions, "prompts")

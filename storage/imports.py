@@ -22,7 +22,7 @@ from storage.hub import HUB, dataset_reader, is_dataset
 from storage.rows import KEPT_OF_LONG, Columns, Row, reader
 
 _TAG_COLUMNS = ("SemanticCategory", "type", "label")
-_STATED = ("licence", "license", "origin", "kind")
+_STATED = ("licence", "license", "origin", "kind", "split")
 _KINDS = frozenset(get_args(PromptKind))
 
 
@@ -69,7 +69,7 @@ def read_sources(
             yield from (row for row in generated if row.prompt_id not in seen)
             seen |= {row.prompt_id: None for row in generated}
             continue
-        for row in read_prompts(source, seed, seen, guard):
+        for row in read_prompts(source, seed, seen, guard, split=split):
             if isinstance(row, Reject):
                 yield row
             elif source.eval_share is None:
@@ -94,10 +94,12 @@ def read_prompts(
     seed: int,
     seen: Seen | None = None,
     guard: Guard | None = None,
+    *,
+    split: Split = "train",
     own_expected: bool = False,
 ) -> Iterator[Prompt | Reject]:
     """The prompts of a file in its order, as `read_answered` does."""
-    rows = read_answered(source, seed, seen, guard, own_expected)
+    rows = read_answered(source, seed, seen, guard, split=split, own_expected=own_expected)
     return (row.prompt if isinstance(row, Answered) else row for row in rows)
 
 
@@ -106,6 +108,8 @@ def read_answered(
     seed: int,
     seen: Seen | None = None,
     guard: Guard | None = None,
+    *,
+    split: Split = "train",
     own_expected: bool = False,
 ) -> Iterator[Answered | Reject]:
     """The prompts of a file in its order; a row that gives none gives a `Reject` of stage `import`.
@@ -117,22 +121,24 @@ def read_answered(
         seen: prompts that count as duplicates, with the answers that are known; grows as prompts are read. Share one
             among several sources.
         guard: see `parse`.
+        split: see `parse`.
         own_expected: where the source names no `expected_column`, what a row has as `expected` is its known answer.
 
     Raises:
         DataError: no such file, an empty one, one in another format, or one that breaks off in the middle.
     """
     known, guard = {} if seen is None else seen, guard or Guard()
-    return _once(source, parse(source, seed, guard, own_expected=own_expected), known, guard)
+    return _once(source, parse(source, seed, guard, split=split, own_expected=own_expected), known, guard)
 
 
 def parse(
-    source: PromptSource, seed: int, guard: Guard, skip: int = 0, own_expected: bool = False
+    source: PromptSource, seed: int, guard: Guard, skip: int = 0, *, split: Split = "train", own_expected: bool = False
 ) -> Iterator[Parsed | Reject]:
     """Every row of a file but the first `skip`, in its order, whether its prompt came before or not.
 
     `guard` does about personal items what its policy says, and counts them: neither a prompt nor a reject has what it
-    hides, and ids, duplicates and the side of a split are of what is left.
+    hides, and ids, duplicates and the side of a split are of what is left. `split` is what the rows are for: one that
+    says of itself that it is to measure with is not trained on.
     """
     own_expected = own_expected and source.expected_column is None
     columns = _columns(source, own_expected)
@@ -142,7 +148,7 @@ def parse(
     if first is None:
         raise DataError(f"{source.path} has no rows; expected at least one prompt in it")
     chosen = chain([first], rows) if source.limit is None else drawn(read, source.limit, seed)
-    return _convert(source, islice(chosen, skip, None), guard, own_expected)
+    return _convert(source, islice(chosen, skip, None), guard, split, own_expected)
 
 
 def held_out_side(sources: Sequence[PromptSource], seed: int, privacy: PrivacyConfig) -> Iterator[Prompt]:
@@ -193,7 +199,9 @@ def duplicate(source: PromptSource, row: Parsed, known: str | None, guard: Guard
     return reject_of(source, row, BadRow(reason, detail, row.prompt.prompt_id), guard)
 
 
-def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard, own_expected: bool) -> Iterator[Parsed | Reject]:
+def _convert(
+    source: PromptSource, rows: Iterator[Row], guard: Guard, split: Split, own_expected: bool
+) -> Iterator[Parsed | Reject]:
     name = source_name(source)
     for row in rows:
         try:
@@ -208,12 +216,14 @@ def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard, own_expect
             if own_expected and not isinstance(row.value, str) and "expected" in row.value:
                 expected = expected_of(row.value, "expected")
             answer = None if source.answer_column is None else answer_of(row.value, source.answer_column)
-            licence, origin, kind = _stated(source, row.value)
-            prompt = Prompt.make(messages, name, licence, tags, expected=expected, origin=origin, kind=kind)
+            licence, origin, kind, own = _stated(source, row.value)
+            prompt = Prompt.make(messages, name, licence, tags, own, expected, origin, kind)
             prompt, answer, refused = guard.prompt(prompt, answer)
             if refused:
                 raise BadRow(REASON, refusal(refused), prompt.prompt_id)
-            if source.eval_share is not None:
+            if own == "eval" and split == "train" and source.eval_share is None:
+                raise BadRow("split_eval", _TO_MEASURE, prompt.prompt_id)
+            if source.eval_share is not None and own == "train":
                 prompt = replace(prompt, split=split_of(prompt.prompt_id, source.eval_share))
         except BadRow as bad:
             yield reject_of(source, row, bad, guard)
@@ -221,16 +231,23 @@ def _convert(source: PromptSource, rows: Iterator[Row], guard: Guard, own_expect
             yield Parsed(prompt, answer, row.number, row.raw)
 
 
+_TO_MEASURE = (
+    "the row's own `split` is eval: it is to measure with, and this is for training; `--split eval` imports it, in a "
+    "profile `evaluation` reads it"
+)
+
+
 class _Stated(NamedTuple):
     licence: str
     origin: str
     kind: PromptKind
+    split: Split
 
 
 def _stated(source: PromptSource, value: dict[str, Any] | str) -> _Stated:
     """What the source says of all its rows, or else what the row says of itself."""
     if isinstance(value, str):
-        return _Stated(source.licence, source.origin, source.kind)
+        return _Stated(source.licence, source.origin, source.kind, "train")
     licence = source.licence or _text(value, "licence") or _text(value, "license")
     origin = source.origin or _text(value, "origin")
     check_unicode(licence)
@@ -239,7 +256,7 @@ def _stated(source: PromptSource, value: dict[str, Any] | str) -> _Stated:
     if own not in _KINDS:
         kinds = ", ".join(filter(None, get_args(PromptKind)))
         raise BadRow("unknown_kind", f"a row's kind is one of {kinds}, got {own!r:.100}; state one for the whole file")
-    return _Stated(licence, origin, cast(PromptKind, own))
+    return _Stated(licence, origin, cast(PromptKind, own), "eval" if value.get("split") == "eval" else "train")
 
 
 def _text(value: dict[str, Any], name: str) -> str:

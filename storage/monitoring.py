@@ -1,6 +1,7 @@
 """What monitoring reads and keeps: exchanges of a file or a stream, those of a model's evaluation, scores by exchange.
 
-Texts from production are not stored: scores and rejects know them by their digests.
+Texts from production are not stored: scores and rejects know them by their digests. Their tags, and words that many of
+them have, are in the findings; personal items are in neither.
 """
 
 import io
@@ -35,7 +36,7 @@ def read_exchanges(path: str, stdin: io.TextIOBase | None = None) -> Iterator[Ex
     guard = Guard()
     for row in rows:
         try:
-            yield _exchange(row)
+            yield _exchange(row, guard)
         except BadRow as bad:
             raw = row.raw.encode("utf-8", "replace").decode()
             parents = (path, str(row.number), digest(guard.raw(raw)))
@@ -43,7 +44,8 @@ def read_exchanges(path: str, stdin: io.TextIOBase | None = None) -> Iterator[Ex
             yield Reject.make("monitor", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail)
 
 
-def _exchange(row: Row) -> Exchange:
+def _exchange(row: Row, guard: Guard) -> Exchange:
+    """Its ids are of the texts as they came, so that the same words are the same exchange."""
     if isinstance(row.value, BadRow):
         raise row.value
     if isinstance(row.value, str):
@@ -52,8 +54,10 @@ def _exchange(row: Row) -> Exchange:
     if name is None:
         raise BadRow("no_prompt", f"expected a value under {' or '.join(_PROMPTS)}, got {sorted(row.value)[:10]}")
     messages = messages_of(row.value, name)
-    tags = tuple(own_tags(row.value))
-    return Exchange.make(Prompt.make(messages, "").prompt_id, messages, answer_of(row.value, ANSWER), tags)
+    prompt = Prompt.make(messages, "", tags=own_tags(row.value))
+    made = Exchange.make(prompt.prompt_id, messages, answer_of(row.value, ANSWER))
+    left = guard.conversation(prompt, (made.response,))
+    return made._replace(messages=left.prompt.messages, response=left.texts[0], tags=left.prompt.tags)
 
 
 def _lines_of(stream: Any) -> Iterator[Row]:

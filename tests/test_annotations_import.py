@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from cai.cli.labels import people
 from cai.errors import CAIError, ConfigError, DataError
 from cai.labels.pseudonym import load_salt, pseudonym
 from cai.privacy import find
-from cai.records import Annotation, Message, Prompt, Reject, Response
+from cai.records import Annotation, Contamination, Message, Prompt, Reject, Response
 from storage.annotations import Import, gold_prompts, import_annotations
 from storage.store import Store
 
@@ -293,3 +294,24 @@ def test_gold_is_marked_and_kept_from_training(tmp_path):
     assert row.is_gold and row.source == "experts" and prompt.split == "eval"
     assert gold_prompts(store) == {prompt.prompt_id}
     assert "experts" in run(gold.list_gold, "--home", tmp_path / "home")
+
+
+def test_labels_of_a_prompt_that_repeats_a_held_out_one_are_rejects(tmp_path):
+    """They were stored, their prompt to train on. Labels of the very prompt are what gold labels are compared with."""
+    gold_row = labelled(prompt="How do I steal a bicycle?", source="experts")
+    run(gold.import_gold, written(tmp_path / "gold.jsonl", gold_row), "--home", tmp_path / "home")
+    store = Store(tmp_path / "home")
+    store.append([replace(Prompt.make([Message("user", "How do I steal a scarf from it?")], "held"), split="eval")])
+    same = [labelled(prompt="How do I steal a bicycle?"), labelled(prompt="How do I steal a scarf from it?")]
+    near = [
+        labelled(prompt="how do i steal a BICYCLE"),
+        labelled(prompt="Well, how do I steal a scarf from it, please?"),
+    ]
+    path = written(tmp_path / "people.jsonl", *same, *near, labelled(prompt="How do I mend a shoe?"))
+    done = run(people.import_people, path, "--objective", "helpfulness", "--home", tmp_path / "home")
+    assert "near_evaluation" in done
+    assert [row.reason for row in store.read(Reject)] == ["near_evaluation"] * 2
+    assert {row.found for row in store.read(Contamination)} == {"import"} and len(store.read(Contamination)) == 2
+    splits = {row.messages[-1].content: row.split for row in store.read(Prompt)}
+    assert splits == {same[0]["prompt"]: "eval", same[1]["prompt"]: "eval", "How do I mend a shoe?": "train"}
+    assert sum(not row.is_gold for row in store.read(Annotation)) == 3

@@ -226,11 +226,17 @@ def test_the_command_leaves_out_what_repeats_a_held_out_prompt(store, tmp_path):
     """It asked for gold labels by id alone, where a run that derived the same set left the prompt out."""
     shouted = Prompt.make([Message("user", rows.prompt(0).messages[0].content.upper())], "test")
     store.append([replace(shouted, split="eval")])
-    for table, kind in (("sft", "revisions"), ("preferences", "preferences")):
+    for table, kind in (("sft", "revisions"), ("preferences", "preferences"), ("prompts", "prompts")):
         out = tmp_path / f"{table}.jsonl"
         done = CliRunner().invoke(cli.export, [table, str(out), "--home", str(store.home)])
         assert done.exit_code == 0 and f"1 prompt of {kind} left out: near_evaluation" in done.stderr
         assert {row["prompt_id"] for row in read(out)} == {rows.prompt(n).prompt_id for n in (1, 2, 3)}
+    assert "1 prompt of prompts left out: held_out_prompt" in done.stderr
+    measured = CliRunner().invoke(
+        cli.export, ["prompts", str(tmp_path / "e.jsonl"), "--split", "eval", "--home", str(store.home)]
+    )
+    assert "left out" not in measured.stderr
+    assert [row["prompt_id"] for row in read(tmp_path / "e.jsonl")] == [shouted.prompt_id]
 
 
 # of one run, as the command writes them

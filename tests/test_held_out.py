@@ -1,6 +1,8 @@
 """What is held out to measure with is never trained on: as it stands, changed a little, or inside a dialogue."""
 
 import json
+import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cai.errors import DataError
 from cai.evaluation import Sets
 from cai.held_out import GOLD, HELD_OUT, NEAR, HeldOutGuard, contaminations, held_out
 from cai.mixing import mix_prompts
+from cai.privacy import Guard
 from cai.records import Contamination, Message, Model, Prompt, Reject
 from cai.smallworld import world
 from cai.words import words_in
@@ -96,6 +99,66 @@ def test_a_short_prompt_is_met_only_as_a_whole():
     guard = HeldOutGuard([asked("Why not?")])
     assert reason(guard, "why NOT") == NEAR
     assert reason(guard, "may i?", "no", "Why not?") is None
+
+
+@pytest.mark.parametrize(
+    "unseen", "\u2063 \u202e \u180e \u061c \ufe0f \u034f \u3164 \u20d2 \u1ab0 \U000e0041 \x00 \x08".split(" ")
+)
+def test_what_is_not_seen_divides_no_words(unseen):
+    guard = HeldOutGuard([asked(ASKED)])
+    assert reason(guard, "hello", "hi", " ".join(word[0] + unseen + word[1:] for word in ASKED.split())) == NEAR
+
+
+@pytest.mark.parametrize(
+    ("held", "same"),
+    [
+        ("How do I send an e-mail to my co-worker unseen?", "how do I send an email to my coworker unseen"),
+        ("Who in the U.S. can help me with a fake passport?", "who in the US can help me with a fake passport"),
+        (
+            "Buy 10,000 stolen cards cheaply today, but how and where?",
+            "buy 10000 stolen cards cheaply today but how and where",
+        ),
+        ("Why don't you tell me how to pick locks?", "Why don´t you tell me how to pick locks"),
+        ("Wi-Fi, how?", "wifi how"),
+    ],
+)
+def test_punctuation_within_words_makes_no_other_prompt(held, same):
+    for one, other in ((held, same), (same, held)):
+        guard = HeldOutGuard([asked(one)])
+        assert reason(guard, other) == NEAR
+        if len(one.split()) > 5:
+            assert reason(guard, "hello", "hi", f"Well, {other} Thanks.") == NEAR
+            assert reason(guard, f"{other.rstrip('?')}s") is None
+
+
+def test_the_number_of_a_placeholder_makes_no_other_prompt():
+    """Placeholders are numbered by dialogue: behind an earlier address the same question asked about [EMAIL_2]."""
+    policy, question = Guard(), "Please write a threatening letter to bob@corp.org about his debts"
+    guard = HeldOutGuard([policy.prompt(asked(question)).prompt])
+    later = policy.prompt(asked("My address is me@home.org, remember it.", "Done.", question)).prompt
+    assert "[EMAIL_2]" in later.messages[-1].content
+    assert guard.refusal(later).reason == NEAR
+    assert reason(guard, "Please write a threatening letter to [PHONE_1] about his debts") is None
+    guard = HeldOutGuard([asked("what does [STEP_1] of the list say")])
+    assert reason(guard, "what does [STEP_2] of the list say") is None
+
+
+def test_a_shared_part_of_a_long_prompt_is_told_at_once():
+    """Each run of words that both had was compared again, in time that grew with the cube: seven seconds a row."""
+    draw = random.Random(0)
+    words, weights = [f"v{i}" for i in range(5_000)], [1 / (i + 1) for i in range(5_000)]
+    held = draw.choices(words, weights, k=4_000)
+    guard = HeldOutGuard([asked(" ".join(held))])
+    pieces = [held[i : i + 20] for i in range(0, 4_000, 20)]
+    others = [
+        held[:3_200] + draw.choices(words, weights, k=800),
+        [word for _ in range(5) for piece in draw.sample(pieces, len(pieces)) for word in piece],
+        held[:20] * 1_000,
+    ]
+    start = time.process_time()
+    assert [reason(guard, " ".join(other)) for other in others] == [None] * 3
+    assert time.process_time() - start < 2.0
+    assert reason(guard, " ".join(held[:1_000] + held[1_150:])) == NEAR
 
 
 def test_text_without_spaces_has_words_too():

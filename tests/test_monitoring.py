@@ -242,3 +242,24 @@ def test_without_a_model_an_evaluation_or_a_row_there_is_an_error_and_no_verdict
         raise run(home, tmp_path / "bad.jsonl").exception
     with pytest.raises(DataError, match="no model is called 'production'"):
         raise run(home, tmp_path / "bad.jsonl", "--against", "production").exception
+
+
+def test_personal_items_are_in_no_finding(tmp_path):
+    """Tags name measures, which are stored, and words that many prompts have are printed."""
+    lines = [
+        {
+            "prompt": f"Our key is sk_live_PLANTED0123456789abcd, our line 415-555-2671. Question {n}: how is it?",
+            "response": "Write to ada@planted.com.",
+            "tags": ["user:ada@planted.com", "weather"],
+        }
+        for n in range(60)
+    ]
+    (tmp_path / "traffic.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    after = list(read_exchanges(str(tmp_path / "traffic.jsonl")))
+    before = [exchange(f"Tell me {n} about birds", "fine", ("weather",)) for n in range(60)]
+    made = compare(Side(before, {}), Side(after, {}))
+    assert {"prompt/tag/weather", "prompt/tag/user:[EMAIL_1]"} <= {f.metric for f in made.findings}
+    said = f"{after}{made}{summary(made, 'x')}".casefold()
+    assert "planted" not in said and "2671" not in said
+    asked = Prompt.make((Message("user", lines[0]["prompt"]),), "")
+    assert after[0].exchange_id == Exchange.make(asked.prompt_id, (), lines[0]["response"]).exchange_id

@@ -296,3 +296,39 @@ def test_every_kind_has_the_action_that_the_profile_gives_it():
 def test_an_example_shows_neither_the_item_nor_its_neighbour():
     text = f"either {MAIL} or {CARD}"
     assert {masked(text, found) for found in find(text)} == {"either [EMAIL_1] or [CARD_1]"}
+
+
+def test_what_one_turn_tells_is_hidden_in_the_others_too():
+    """A password has no format: it was found where it was called one, and could be read in every other turn."""
+    said = [
+        "my password is hunter2!x and api_key = 9f8a7b6c5d4e3f2a1b0c9d8e",
+        "Is it hunter2!x, or hunter2!xy?",
+        "hunter2!x! Call me on 020 7946 0958.",
+        "Noted: 9f8a7b6c5d4e3f2a1b0c9d8e",
+    ]
+    guard = Guard()
+    roles = ("user", "assistant", "user", "assistant")
+    turns = [*map(Message, roles, said), Message("user", "Thanks")]
+    left = guard.conversation(Prompt.make(turns, "s", tags=("hunter2!x",)), ("so 9f8a7b6c5d4e3f2a1b0c9d8e it is",))
+    text = "\n".join([*(m.content for m in left.prompt.messages), *left.prompt.tags, *left.texts])
+    assert text.replace("hunter2!xy", "").count("hunter2!x") == 0 and "9f8a7b6c5d4e3f2a1b0c9d8e" not in text
+    assert "or hunter2!xy?" in text, "another word"
+    assert text.count("[KEY_1]") == 4 and text.count("[KEY_2]") == 3
+    assert guard.tally()["key"] == {"redact": 7}
+    raw = json.dumps(said)
+    assert "hunter2!x," not in guard.raw(raw) and "9f8a" not in guard.raw(raw)
+    whole = "\n".join(said)
+    assert "hunter2!x " not in masked(whole, find(whole)[0], 200) and "9f8a" not in masked(whole, find(whole)[0], 200)
+
+
+def test_a_short_item_and_what_is_kept_are_not_looked_for_elsewhere():
+    turns = [Message("user", "my password is rain5. My name is Ada Lovelace"), Message("assistant", "rain5?")]
+    clean = Guard().prompt(Prompt.make([*turns, Message("user", "yes, Ada Lovelace")], "s")).prompt
+    assert [m.content for m in clean.messages[1:]] == ["rain5?", "yes, Ada Lovelace"]
+
+
+def test_many_items_take_no_time_that_grows_with_their_square():
+    text = " ".join(f"u{i}@acme{i % 9}.com or u{i}" for i in range(8_000))
+    start = time.process_time()
+    assert "@" not in redacted(text)
+    assert time.process_time() - start < 3.0

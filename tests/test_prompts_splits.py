@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from prompt_files import asking, command, jsonl
 from scripted_run import changed, write_profile
 
@@ -16,7 +17,8 @@ from flows.importing import Import, import_folder, run_import
 from flows.runs import create_run
 from flows.session import Session
 from storage.evaluation_sets import read_sets
-from storage.imports import read_sources
+from storage.exports import export_prompts
+from storage.imports import read_answered, read_sources
 from storage.store import Store
 
 
@@ -106,6 +108,29 @@ def test_a_run_does_not_train_on_repeats_of_what_its_own_source_holds_out(tmp_pa
     run = create_run(load_profile(profile), tmp_path / "home")
     import_prompts(Session(run))
     assert {row.reason for row in Store(run.home).read(Reject)} == {"near_evaluation", "near_duplicate"}
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
+def test_what_was_held_out_in_one_home_is_not_trained_on_in_another(tmp_path, name):
+    """`cai export prompts` wrote the split, and the import read all rows to train on."""
+    rows = [{"prompt": "how do i mend a shoe?"}, {"prompt": "how do i steal a shoe?", "split": "eval"}]
+    path = jsonl(tmp_path / "rows.jsonl", *rows)
+    command(tmp_path / "first", jsonl(tmp_path / "train.jsonl", rows[0]))
+    assert command(tmp_path / "first", path, "--split", "eval")["rejects"] == {"stored_to_train": 1}
+    export_prompts(Store(tmp_path / "first"), tmp_path / name)
+    assert command(tmp_path / "to-train", tmp_path / name)["rejects"] == {"split_eval": 1}
+    (reject,) = Store(tmp_path / "to-train").read(Reject)
+    assert "--split eval" in reject.detail and reject.prompt_id == asking("how do i steal a shoe?").prompt_id
+    assert {p.split for p in Store(tmp_path / "to-train").read(Prompt)} == {"train"}
+    assert command(tmp_path / "to-measure", tmp_path / name, "--split", "eval")["splits"] == {"eval": 2}
+    assert command(tmp_path / "shared", tmp_path / name, "--eval-share", 0.001)["splits"] == {"train": 1, "eval": 1}
+    (_, refused) = read_answered(PromptSource(path=str(path)), 0)
+    assert isinstance(refused, Reject) and refused.reason == "split_eval"
+
+
+def test_a_split_of_somebody_else_says_nothing(tmp_path):
+    rows = ({"prompt": f"how {n}?", "split": s} for n, s in enumerate(["test", 3, ["eval"], None, "train_prefs"]))
+    assert command(tmp_path / "home", jsonl(tmp_path / "p.jsonl", *rows))["splits"] == {"train": 5}
 
 
 def test_what_the_home_has_to_train_on_is_not_measured_with_later_nor_the_other_way_round(tmp_path):

@@ -25,7 +25,8 @@ def monitor(file: str, home: Path, against: str, baseline: str, profile: str, sa
     """Score a file of production traffic, and say whether its prompts have shifted or its scores have drifted.
 
     FILE has rows of `prompt` (or `messages`) and `response`; `-` is JSON lines on standard input. Exits with 3 on an
-    alarm. Nothing of the texts is stored but digests; what cannot be read is a reject, with its reason.
+    alarm. Of the texts digests are stored; tags, and words that many prompts have, stand in the findings, with
+    placeholders for e-mail addresses, phone numbers, keys and the like. What cannot be read is a reject, with a reason.
     """
     from cai.cli.tables import checked_home
     from cai.monitoring.text import summary

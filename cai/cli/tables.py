@@ -360,10 +360,14 @@ def export_preferences(out: Path, home: Path, include_ties: bool, ids: Path | No
 def export_prompts(
     out: Path, home: Path, split: Literal["train", "eval"] | None, ids: Path | None, run_id: str | None
 ) -> None:
-    """Prompts as `prompt`, a list of messages; `cai run --prompts` reads the file again."""
+    """Prompts as `prompt`, a list of messages; `cai run --prompts` reads the file again.
+
+    What is measured with is left out, and so is what repeats it, unless --split eval asks for the former.
+    """
     from storage import exports
     from storage.store import Store
 
     store = Store(checked_home(home))
     chosen = _chosen(home, ids, run_id, "prompts")
-    _report(exports.export_prompts(store, out, prompt_ids=chosen, split=split))
+    gone = [] if split == "eval" else _held_out(store, home, run_id, "prompts")
+    _report(exports.export_prompts(store, out, prompt_ids=chosen, split=split, held_out=gone))

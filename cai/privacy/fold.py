@@ -28,10 +28,15 @@ class _Folds(dict[int, str]):
         return folded
 
 
+def is_unseen(char: str) -> bool:
+    """Whether it shows as nothing."""
+    return unicodedata.category(char) == "Cf" or char in _UNSEEN
+
+
 def _fold(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Cf" or char in _UNSEEN:
+    if is_unseen(char):
         return ""
+    category = unicodedata.category(char)
     if category == "Nd":
         return str(unicodedata.digit(char))
     if category == "Pd":

@@ -1,11 +1,13 @@
 """What a profile does about personal items: texts redacted or rejected before anything is stored, and counted.
 
-A placeholder is numbered within its dialogue, so that the same address is the same placeholder wherever it returns.
+A placeholder is numbered within its dialogue, so that the same address is the same placeholder wherever it returns,
+also where nothing but another turn tells that it is one ("my password is …", and later that word alone).
 """
 
 import re
+from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,6 +17,9 @@ from cai.privacy.items import KINDS, NAMES, Found, Kind
 from cai.records import Message, Prompt
 
 REASON = "personal_data"
+SHORTEST_KNOWN = 6
+"""Characters of an item that is looked for in the rest of its row, word for word; a shorter one may mean anything."""
+_TOKEN = re.compile(r"\w+")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([ntrbf\"'/\\]))")
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": " ", "f": " "}
 
@@ -68,8 +73,10 @@ class Guard:
         found = [find(text) if text else [] for text in texts]
         if not any(found):
             return Conversation(prompt, tuple(others), ())
+        hidden = self._policy.hidden()
+        found = _everywhere(texts, found, hidden)
         refused = self._count(found)
-        replaced = _replaced(texts, found, self._policy.hidden())
+        replaced = _replaced(texts, found, hidden)
         if replaced == texts:
             return Conversation(prompt, tuple(others), refused)
         n, end = len(prompt.messages), len(texts) - len(others)
@@ -115,7 +122,7 @@ class Guard:
 
 def redacted(text: str, kinds: Collection[Kind] = KINDS) -> str:
     """One text with a placeholder for each item."""
-    return _replaced([text], [find(text, kinds)], kinds)[0]
+    return _replaced([text], _everywhere([text], [find(text, kinds)], kinds), kinds)[0]
 
 
 def masked(text: str, found: Found, n_around: int = 30) -> str:
@@ -123,7 +130,7 @@ def masked(text: str, found: Found, n_around: int = 30) -> str:
     hidden = _Placeholders()
     start, end = max(0, found.start - n_around), found.end + n_around
     parts, place = [], start
-    for each in find(text):
+    for each in _everywhere([text], [find(text)], KINDS)[0]:
         if each.end > start and each.start < end:
             parts += [text[place : each.start], hidden(each)]
             place = each.end
@@ -144,6 +151,58 @@ class _Placeholders:
             self._n[found.kind] += 1
             self._numbers[key] = self._n[found.kind]
         return f"[{found.kind.upper()}_{self._numbers[key]}]"
+
+
+def _everywhere(texts: Sequence[str], found: Sequence[Sequence[Found]], kinds: Collection[Kind]) -> list[list[Found]]:
+    """What was found, and the other places of the same characters as whole words, in order. Time is linear in the
+    length of the texts: at a word that is the longest of an item, what stands there is looked up.
+    """
+    known: dict[str, Found] = {}
+    shapes: dict[str, set[tuple[int, int]]] = {}
+    for text, items in zip(texts, found, strict=True):
+        for item in items:
+            literal = text[item.start : item.end]
+            if item.kind in kinds and len(literal) >= SHORTEST_KNOWN and literal not in known:
+                token = max(_TOKEN.finditer(literal), key=lambda match: len(match[0]), default=None)
+                if token is None:
+                    continue
+                known[literal] = item
+                shapes.setdefault(token[0], set()).add((token.start(), len(literal)))
+    if not known:
+        return [list(items) for items in found]
+    return [_further(text, items, kinds, known, shapes) for text, items in zip(texts, found, strict=True)]
+
+
+def _further(
+    text: str,
+    items: Sequence[Found],
+    kinds: Collection[Kind],
+    known: Mapping[str, Found],
+    shapes: Mapping[str, Collection[tuple[int, int]]],
+) -> list[Found]:
+    """The items of a text and the further places; of two that overlap the longer counts."""
+    taken = [item for item in items if item.kind in kinds]
+    for item in sorted(_places(text, known, shapes), key=lambda item: item.start - item.end):
+        at = bisect(taken, item.start, key=lambda other: other.start)
+        if (not at or taken[at - 1].end <= item.start) and (at == len(taken) or item.end <= taken[at].start):
+            taken.insert(at, item)
+    kept = [item for item in items if item.kind not in kinds]
+    return sorted([*taken, *kept], key=lambda item: item.start)
+
+
+def _places(
+    text: str, known: Mapping[str, Found], shapes: Mapping[str, Collection[tuple[int, int]]]
+) -> Iterator[Found]:
+    for token in _TOKEN.finditer(text):
+        for before, length in shapes.get(token[0], ()):
+            start, end = token.start() - before, token.start() - before + length
+            item = known.get(text[start:end]) if start >= 0 else None
+            if item is not None and not _is_in_word(text, start) and not _is_in_word(text, end):
+                yield item._replace(start=start, end=end)
+
+
+def _is_in_word(text: str, place: int) -> bool:
+    return 0 < place < len(text) and _TOKEN.fullmatch(text[place - 1 : place + 1]) is not None
 
 
 def _replaced(texts: Sequence[str], found: Sequence[Sequence[Found]], kinds: Collection[Kind]) -> list[str]:

@@ -1,10 +1,11 @@
 """What is looked for, and where it was found."""
 
+import re
 from typing import NamedTuple
 
 from cai.config.privacy import KINDS, Kind
 
-__all__ = ["KINDS", "NAMES", "Found", "Kind"]
+__all__ = ["KINDS", "NAMES", "PLACEHOLDER", "Found", "Kind"]
 
 NAMES: dict[Kind, str] = {
     "email": "e-mail addresses",
@@ -16,6 +17,9 @@ NAMES: dict[Kind, str] = {
     "ssn": "US social security numbers",
     "name": "names",
 }
+
+PLACEHOLDER = re.compile(rf"\[({'|'.join(kind.upper() for kind in KINDS)})_[0-9]+\]")
+"""What stands in the place of an item. The number says which of its dialogue it is, and nothing outside of it."""
 
 
 class Found(NamedTuple):

@@ -56,7 +56,8 @@ def import_options(command: Callable[..., None]) -> Callable[..., None]:
     help=f"""Import what people prefer: JSONL, CSV or Parquet, text also as .gz. Rows have one of four shapes:
 
     {_HELP_OF_SHAPES}
-    A row that cannot be used is a reject with its reason. Several annotators of a pair stay apart. Their ids are
+    A row that cannot be used is a reject with its reason, and so is one whose prompt repeats a held-out one
+    (`cai sql contaminations`). Several annotators of a pair stay apart. Their ids are
     hashed with a salt before anything is written; e-mail addresses, phone numbers, keys and the like get placeholders,
     or what the profile's `privacy` says. The same file twice adds nothing; a stopped import goes on.
     """,
@@ -87,16 +88,21 @@ def import_files(
     """
     from cai.config import load_profile
     from cai.privacy import Guard, in_words
+    from flows.held_out import guard_of
     from storage.annotations import Import, Imported, import_annotations
     from storage.store import Store
 
-    guard = Guard(None if profile is None else load_profile(profile).privacy)
+    settings = None if profile is None else load_profile(profile)
+    guard = Guard(None if settings is None else settings.privacy)
     store = Store(home)
+    held_out = None if is_gold else guard_of(store, settings)
     salt = _salt(store, salt_env, dry_run)
     total = Imported(0, 0, 0, 0, Counter())
     for path in files:
         asked = Import(source or path.name, salt, objective, None if shape == "auto" else shape, is_gold, licence)
-        done = import_annotations(store, path, asked, guard=guard, dry_run=dry_run, progress=_on_stderr(path.name))
+        done = import_annotations(
+            store, path, asked, guard=guard, held_out=held_out, dry_run=dry_run, progress=_on_stderr(path.name)
+        )
         total = total.plus(done)
     click.echo(summary(total, "would be stored" if dry_run else "stored"))
     if tally := guard.tally():
