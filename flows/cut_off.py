@@ -35,7 +35,7 @@ def cut_off_revisions(rows: Iterable[Revision]) -> list[Reject]:
 
 
 def revision_warnings(n_cut_off: int, n: int) -> list[str]:
-    what = "and are not trained on: those that are are the shorter ones"
+    what = "and are not trained on: the rows that are left are the shorter ones"
     return _warnings("revisions", n_cut_off, n, f"{what}; raise `chains.revision.max_tokens`")
 
 
