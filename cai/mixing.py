@@ -1,9 +1,42 @@
-"""How many helpful prompts stand beside the others in what a stage trains on. Pure, and nothing is drawn at random."""
+"""How many rows of one kind stand beside the others in what a stage trains on. Pure, and nothing is drawn at random."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 from cai.errors import DataError
+
+
+class Parts(NamedTuple):
+    """What a share is of, beside what, for whom there are too few: what to do, and the setting to lower."""
+
+    part: str
+    others: str
+    remedy: str
+    setting: str
+
+
+_HELPFUL = Parts("helpful prompts", "others", "add some to `helpful.prompts`", "rl_prompts.helpful_share")
+
+
+def n_beside(share: float, n_others: int) -> int:
+    """So many beside `n_others` are this share of the whole, to the nearest row."""
+    return round(n_others * share / (1 - share))
+
+
+def n_of_share(share: float, n_others: int, n_there: int, parts: Parts) -> int:
+    """How many of `n_there` to take beside `n_others`.
+
+    Raises:
+        DataError: there are too few.
+    """
+    n = n_beside(share, n_others)
+    if n_there < n:
+        possible = n_there / (n_others + n_there)
+        raise DataError(
+            f"{n} {parts.part} beside {n_others} {parts.others} make a share of {share}, {n_there} are there: "
+            f"{parts.remedy}, or lower `{parts.setting}` to {possible:.3f}"
+        )
+    return n
 
 
 class PromptMix(NamedTuple):
@@ -26,11 +59,5 @@ def mix_prompts(others: Collection[str], helpful: Collection[str], helpful_share
     """
     if helpful_share is None:
         return PromptMix({*others, *helpful}, len(set(helpful)))
-    n = round(len(others) * helpful_share / (1 - helpful_share))
-    if len(helpful) < n:
-        possible = len(helpful) / (len(others) + len(helpful))
-        raise DataError(
-            f"{n} helpful prompts beside {len(others)} others make a share of {helpful_share}, {len(helpful)} are "
-            f"there: add some to `helpful.prompts`, or lower `rl_prompts.helpful_share` to {possible:.3f}"
-        )
+    n = n_of_share(helpful_share, len(others), len(helpful), _HELPFUL)
     return PromptMix({*others, *sorted(helpful)[:n]}, n)
