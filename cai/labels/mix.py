@@ -118,7 +118,7 @@ def mix(ai: Sequence[AIPair], people: Sequence[HumanPair], config: PeopleConfig)
     Raises:
         DataError: too few pairs of people for the share, or no mix that keeps the cap.
     """
-    n_of_share(config.share, len(ai), len(people), _PEOPLE)
+    n_of_share(config.share, len(ai), len(people), _PEOPLE)  # or it raises: too few
     ai, people = _shuffled(ai), _shuffled(people)
     n_ai, limit = (len(ai), len(ai) + len(people)) if config.max_share is None else _fit(ai, people, config)
     kept_ai, over_ai = _thin(ai, limit, n_ai)
