@@ -62,8 +62,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# What can be made again. A home, with its tables, models and labels, stays.
 clean:
-	rm -rf $(VENV) cai-home
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 help:
 	@sed -n 's/^# make/make/p' Makefile

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from cai.config import Profile, load_profile
-from cai.plan.predict import Line, Plan, total
+from cai.plan.lines import Line, Plan, total
 from cai.plan.text import comparison_text, error, tokens_of
 from flows.plan_facts import facts
 from flows.planning import Wish, block_of, counters_of, make_plan

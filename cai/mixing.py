@@ -1,9 +1,47 @@
-"""How many helpful prompts stand beside the others in what a stage trains on. Pure, and nothing is drawn at random."""
+"""How many rows of one kind stand beside the others in what a stage trains on. Pure, and nothing is drawn at random."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from cai.errors import DataError
+
+
+class Parts(NamedTuple):
+    """What a share is of, beside what, for whom there are too few: what to do, and the setting to lower."""
+
+    part: str
+    others: str
+    remedy: str
+    setting: str
+
+
+_HELPFUL = Parts(
+    "helpful prompts",
+    "others",
+    "add some to `helpful.prompts`, or state `kind: helpful` where prompts are",
+    "rl_prompts.helpful_share",
+)
+
+
+def n_beside(share: float, n_others: int) -> int:
+    """So many beside `n_others` are this share of the whole, to the nearest row."""
+    return round(n_others * share / (1 - share))
+
+
+def n_of_share(share: float, n_others: int, n_there: int, parts: Parts) -> int:
+    """How many of `n_there` to take beside `n_others`.
+
+    Raises:
+        DataError: there are too few.
+    """
+    n = n_beside(share, n_others)
+    if n_there < n:
+        lower = (
+            f", or lower `{parts.setting}` to {1_000 * n_there // (n_others + n_there) / 1_000:.3f}" if n_there else ""
+        )
+        there = f"{n_there or 'none'} are there: {parts.remedy}{lower}"
+        raise DataError(f"{n} {parts.part} beside {n_others} {parts.others} make a share of {share}, {there}")
+    return n
 
 
 class PromptMix(NamedTuple):
@@ -31,13 +69,5 @@ def mix_prompts(
     """
     if helpful_share is None:
         return PromptMix({*others, *helpful}, len(set(helpful)))
-    n = round(len(others) * helpful_share / (1 - helpful_share))
-    if len(helpful) < n:
-        possible = 1_000 * len(helpful) // (len(others) + len(helpful)) / 1_000
-        if helpful:
-            there = f"{len(helpful)} are there: add some to `helpful.prompts`"
-            there += f", or lower `rl_prompts.helpful_share` to {possible:.3f}"
-        else:
-            there = "no prompt has `kind: helpful`: state it where prompts are, or add some to `helpful.prompts`"
-        raise DataError(f"{n} helpful prompts beside {len(others)} others make a share of {helpful_share}, and {there}")
+    n = n_of_share(helpful_share, len(others), len(helpful), _HELPFUL)
     return PromptMix({*others, *sorted(helpful, key=order)[:n]}, n)

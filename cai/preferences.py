@@ -12,6 +12,7 @@ from typing import NamedTuple
 from cai.config import PreferencesConfig, RankingConfig
 from cai.constitution import Principle
 from cai.feedback import ORDERS, Ask, Labelling, ResponsePair
+from cai.labels.chosen import choose
 from cai.labels.committee import Committee, disagreement, weighted_mean
 from cai.labels.fence import says_nothing
 from cai.labels.ranking import Outcome, bradley_terry, p_better
@@ -20,7 +21,6 @@ from cai.records import Comparison, Order, PreferencePair, Recalibration, Reject
 from cai.verdict import BothOrders, Unscored, soft_verdict
 
 NOT_ASKED = "not_asked"
-ROUNDING = 1e-12  # (1 + 0 + ...) / n misses 0.5 by less
 
 
 class PrincipleVerdict(NamedTuple):
@@ -296,17 +296,17 @@ def _preference(
     ids = (pair.a.response_id, pair.b.response_id)
     p = reading.p_a if ranked is None else p_better(ranked.log_strengths, *ids)
     settings = reading.settings if ranked is None else ranked.settings
-    chosen, rejected = (pair.a, pair.b) if p >= 0.5 - ROUNDING else (pair.b, pair.a)
+    won = choose(pair.a, pair.b, p, config.tie_band)
     return PreferencePair(
         pair_id=digest("preference", *ids, settings),
         prompt_id=pair.prompt.prompt_id,
         messages=pair.prompt.messages,
-        chosen_id=chosen.response_id,
-        rejected_id=rejected.response_id,
-        chosen=chosen.text,
-        rejected=rejected.text,
-        soft_label=0.5 + abs(p - 0.5),
-        is_tie=abs(p - 0.5) <= config.tie_band + ROUNDING,
+        chosen_id=won.chosen.response_id,
+        rejected_id=won.rejected.response_id,
+        chosen=won.chosen.text,
+        rejected=won.rejected.text,
+        soft_label=won.soft_label,
+        is_tie=won.is_tie,
         n_asks=sum(judge.n_asks for judge in judges),
         consistency=reading.mean([judge.consistency for judge in judges]),
         position_bias=reading.mean([judge.position_bias for judge in judges]),

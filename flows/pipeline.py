@@ -1,20 +1,21 @@
 """The whole method, in order. Open this file first.
 
     cai demo                                        # on the built-in small world
-    cai run deployments/profiles/laptop.yaml        # on a model and prompts of your own
+    cai run my.yaml                                 # on your own model and prompts: a copy of profiles/gpu.yaml
     prefect deployment run constitutional-ai/demo   # from CI
 
 Each stage is a flow in `flows/stages.py`, and can be run alone; each skips what it finds finished.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import Field
 
 from cai.errors import NotApproved
+from cai.until import Until, reaches
 from flows import stages
 from flows.approvals import Approve, ends_unapproved, may_train
 from flows.events import announce
@@ -26,9 +27,6 @@ from flows.recording import failure_recorded
 from flows.rounds import at_round
 from flows.runs import create_run, profile_with
 from flows.shards import ray_cluster
-
-Until = Literal["prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report"]
-ORDER: tuple[Until, ...] = ("prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report")
 
 
 def _name() -> str:
@@ -78,31 +76,32 @@ def constitutional_ai(
     )
     run = create_run(plan, Path(home), without=without)
     check(run)
-    last = ORDER.index(until)
+    does_rl = reaches(until, "rl_cai")
     asks_to_train = approve in ("training", "both")
     with failure_recorded(run), ray_cluster(run), generation(run) as engine:
-        if last > 0 and run.profile.ray is None and not asks_to_train and not stages.is_finished(run, until):
+        asks_a_model = reaches(until, "revisions") and not stages.is_finished(run, until)
+        if asks_a_model and run.profile.ray is None and not asks_to_train:
             engine.warm_up()  # it starts while the first flow does
         stages.import_prompts(home, run.run_id)
-        if last >= 1:
+        if reaches(until, "revisions"):
             stages.revisions(home, run.run_id)
-        if last >= 2 and run.profile.sft is not None:
+        if reaches(until, "sl_cai") and run.profile.sft is not None:
             if asks_to_train:
                 may_train(run, "sft", approve_within_h)
             stages.train_sft(home, run.run_id)
-        for number in range(run.profile.rounds if last >= 5 else 1):  # a later round needs the policy of the last
-            if last >= 3:
+        for number in range(run.profile.rounds if does_rl else 1):  # a later round needs the policy of the last
+            if reaches(until, "preferences"):
                 stages.label(home, run.run_id, number)
-            if last >= 4 and asks_to_train:
+            if reaches(until, "reward_model") and asks_to_train:
                 may_train(run, at_round("preferences", number), approve_within_h)
-            if last >= 4 and run.profile.rl.algorithm != "dpo":
+            if reaches(until, "reward_model") and run.profile.rl.algorithm != "dpo":
                 stages.train_reward_model(home, run.run_id, number)
-            if last >= 5:
+            if does_rl:
                 stages.train_rl(home, run.run_id, number)
-        if last >= 6:
+        if reaches(until, "report"):
             stages.evaluate(home, run.run_id)
         stages.report(home, run.run_id)
-        if last >= 6 and promote and not is_promoted(run):
+        if reaches(until, "report") and promote and not is_promoted(run):
             try:  # a person is asked with the report at hand; then it says what came of it
                 promote_policy(run, asks=approve in ("promotion", "both"), within_h=approve_within_h)
             except NotApproved:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cai.config import Profile
+from cai.plan.given import Counters, Sampled, Work
+from cai.plan.lines import TABLES, Line, in_order
 from cai.plan.meter import Meter, Metered, PrefixCache, kinds_of
-from cai.plan.predict import TABLES, Counters, Line, Sampled, Work, in_order, scaled
+from cai.plan.predict import scaled
 from cai.plan.sources import Replay
 from cai.plan.stages import SEED, Stages, judges_of
 from cai.records import Comparison, Prompt, Response, Revision

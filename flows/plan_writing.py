@@ -19,7 +19,7 @@ from cai.plan.campaign import (
     campaign_plan,
     plan_campaign,
 )
-from cai.plan.predict import Plan
+from cai.plan.lines import Plan
 from cai.plan.tokens import open_counting
 from cai.records import Prompt
 from flows.planning import Wish, block_of, counters_of, earlier_run, learn_from

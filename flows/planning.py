@@ -19,17 +19,10 @@ from cai.engines.vllm_start import CPU_BLOCK
 from cai.errors import CAIError, ConfigError, EngineError, ModelNotFound
 from cai.held_out import HeldOutGuard
 from cai.models import resolve_model
+from cai.plan.given import Counters, Known, Sampled, Work
+from cai.plan.lines import Line, Plan
 from cai.plan.meter import Meter, Metered, PrefixCache, kinds_of
-from cai.plan.predict import (
-    Counters,
-    Known,
-    Line,
-    Plan,
-    Sampled,
-    Work,
-    assumptions,
-    predict,
-)
+from cai.plan.predict import assumptions, predict
 from cai.plan.sources import Probe, Replies, reasoning_of
 from cai.plan.stages import SEED, Stages, judges_of
 from cai.plan.tokens import open_counting

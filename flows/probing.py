@@ -15,7 +15,7 @@ from cai.constitution import Constitution
 from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.errors import NoSuchOption
-from cai.evaluation import Measured, Rates, is_smallworld, last_request, open_prompts, to_json
+from cai.evaluation import Measured, Rates, Sets, evaluate_models, is_smallworld, last_request, open_prompts, to_json
 from cai.intervals import Rate, bootstrap_mean
 from cai.metrics.best_of_n import BestOfN, Sample, frontier
 from cai.metrics.diversity import Text, distinct, repetition, self_repetition
@@ -93,6 +93,43 @@ class Probed(NamedTuple):
             "best_of_n": self.best_of_n,
             "harm_scale": {"n_unscored": self.harm.unscored, "why": self.harm.why},
         }
+
+
+async def measure(
+    models: Mapping[str, Path | str],
+    sets: Sets,
+    subject: Subject | None,
+    *,
+    profile: Profile,
+    constitution: Constitution,
+    engines: EngineSlot,
+    store: Store,
+    ledger: Ledger,
+    progress: OnProgress | None = None,
+) -> Probed:
+    """Ask the models and the judge what the sets ask for, and probe what was said."""
+    prompts = sets.asked()
+    measured = await evaluate_models(
+        models,
+        prompts,
+        profile=profile,
+        constitution=constitution,
+        engines=engines,
+        ledger=ledger,
+        items=sets.items,
+        progress=progress,
+    )
+    return await probe(
+        prompts,
+        measured,
+        subject,
+        profile=profile,
+        constitution=constitution,
+        engines=engines,
+        store=store,
+        ledger=ledger,
+        progress=progress,
+    )
 
 
 async def probe(

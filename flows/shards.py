@@ -171,7 +171,8 @@ def _ray(is_local: bool) -> Any:
         import ray
     except ImportError as error:
         raise ConfigError(
-            f"`ray` in the profile needs libraries that are not installed ({error}); pip install 'cai-flows[ray]'"
+            f"`ray` in the profile needs libraries that are not installed ({error}); in the checkout: "
+            "pip install -e '.[ray]'"
         ) from error
     return ray
 

@@ -25,6 +25,7 @@ from cai.training.jobs import (
     input_digests,
     job_digest,
 )
+from cai.until import Until
 from flows import artifacts
 from flows.drawing import rl_prompts_name
 from flows.events import announce
@@ -40,21 +41,24 @@ OTHER_TRIES = 3
 """The kinds that are tried again once: NotFinite, EngineDied, signal."""
 
 
-def last_step(run: RunFolder, until: str) -> str:
+def last_step(run: RunFolder, until: Until) -> str:
     """The step that a run until this stage ends with."""
-    steps = {
-        "prompts": "prompts",
-        "revisions": "sft_set",
-        "sl_cai": "sft",
-        "preferences": "preferences",
-        "reward_model": reward_model_names(run.profile.ensemble)[-1],
-        "rl_cai": at_round("rl", run.profile.rounds - 1),
-        "report": "evaluate",
-    }
-    return steps[until]
+    match until:
+        case "prompts" | "preferences":
+            return until
+        case "revisions":
+            return "sft_set"
+        case "sl_cai":
+            return "sft"
+        case "reward_model":
+            return reward_model_names(run.profile.ensemble)[-1]
+        case "rl_cai":
+            return at_round("rl", run.profile.rounds - 1)
+        case "report":
+            return "evaluate"
 
 
-def is_finished(run: RunFolder, until: str) -> bool:
+def is_finished(run: RunFolder, until: Until) -> bool:
     return run.result(last_step(run, until)) is not None
 
 

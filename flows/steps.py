@@ -16,7 +16,7 @@ from typing import Any
 from cai import gate
 from cai.candidates import sample_responses
 from cai.critique import run_chains
-from cai.evaluation import evaluate_models, name_of, to_json, to_rows, win_rates_to_json
+from cai.evaluation import Measured, Sets, name_of, to_json, to_rows, win_rates_to_json
 from cai.privacy import Guard
 from cai.records import (
     Comparison,
@@ -136,26 +136,12 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
     if (promoted := gating.promoted_model(run)) is not None:
         models = models | {gating.PROMOTED: promoted}
     privacy = Guard(run.profile.privacy)
-    named = read_sets(run.profile.evaluation.prompts, run.profile.seed, privacy)
-    sets = untrained(named, dict.fromkeys(run.trained_on(), run.run_id), session.store)
-    prompts = sets.asked()
-    session.store.append([*sets.prompts, *sets.items, *sets.rejects])
-    run.save_ids(accounts.ITEMS, [item.item_id for item in sets.items])
-    with session.ledger([p.prompt_id for p in prompts], (Response, Comparison, Rating, Reject)) as ledger:
-        measured = await evaluate_models(
+    sets = _held_out_sets(session, privacy)
+    with session.ledger([p.prompt_id for p in sets.asked()], (Response, Comparison, Rating, Reject)) as ledger:
+        probed = await probing.measure(
             models,
-            prompts,
-            profile=run.profile,
-            constitution=run.constitution,
-            engines=session.engines,
-            ledger=ledger,
-            items=sets.items,
-            progress=report_progress,
-        )
-        probed = await probing.probe(
-            prompts,
-            measured,
-            probing.subject_of_run(run, measured.answers),
+            sets,
+            probing.subject_of_run(run, models),
             profile=run.profile,
             constitution=run.constitution,
             engines=session.engines,
@@ -163,28 +149,48 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
             ledger=ledger,
             progress=report_progress,
         )
-    measured = probed.measured
-    for name, responses in measured.answers.items():
-        run.save_ids(f"eval-{name}", [r.response_id for r in responses])
-    over = name_of(prompts, sets.items)
-    session.store.append(to_rows(measured.metrics(), measured.answers, set=over, judged_in=run.run_id))
-    n_trained_on = sum(reject.reason == "trained_on" for reject in sets.rejects)
-    judged = gating.gate_of(run, sets.prompts, measured, n_trained_on, probed.findings)
-    if judged is not None:
-        gating.keep(run, session.store, judged, measured)
-    n_in, n_out = len(prompts) * len(models), sum(len(responses) for responses in measured.answers.values())
+    _keep_measured(session, sets, probed.measured)
+    judged = _gated(session, sets, probed)
+    n_in, n_out = len(sets.asked()) * len(models), sum(map(len, probed.measured.answers.values()))
     return {
         "n_in": n_in,
         "n_out": n_out,
         "n_rejected": n_in - n_out,
         "n_prompts_rejected": len(sets.rejects),
         "models": list(models),
-        "rates": to_json(measured.rates),
-        "win_rates": win_rates_to_json(measured.win_rates),
+        "rates": to_json(probed.measured.rates),
+        "win_rates": win_rates_to_json(probed.measured.win_rates),
         "gate": None if judged is None else gate.to_json(judged),
         "personal": privacy.tally(),
         **probed.to_json(),
     }
+
+
+def _held_out_sets(session: Session, privacy: Guard) -> Sets:
+    """What the profile measures with, less what this run has trained on; stored with what was rejected."""
+    run = session.run
+    named = read_sets(run.profile.evaluation.prompts, run.profile.seed, privacy)
+    sets = untrained(named, dict.fromkeys(run.trained_on(), run.run_id), session.store)
+    session.store.append([*sets.prompts, *sets.items, *sets.rejects])
+    run.save_ids(accounts.ITEMS, [item.item_id for item in sets.items])
+    return sets
+
+
+def _keep_measured(session: Session, sets: Sets, measured: Measured) -> None:
+    for name, responses in measured.answers.items():
+        session.run.save_ids(f"eval-{name}", [r.response_id for r in responses])
+    over = name_of(sets.asked(), sets.items)
+    rows = to_rows(measured.metrics(), measured.answers, set=over, judged_in=session.run.run_id)
+    session.store.append(rows)
+
+
+def _gated(session: Session, sets: Sets, probed: probing.Probed) -> gate.Gating | None:
+    """What the gate says, which is stored; None where the profile has none, or there is no policy."""
+    n_trained_on = sum(reject.reason == "trained_on" for reject in sets.rejects)
+    judged = gating.gate_of(session.run, sets.prompts, probed.measured, n_trained_on, probed.findings)
+    if judged is not None:
+        gating.keep(session.run, session.store, judged, probed.measured)
+    return judged
 
 
 def report(session: Session) -> dict[str, Any]:

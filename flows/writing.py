@@ -10,8 +10,9 @@ Run again, it goes on where it was stopped, and asks nothing twice. What was wri
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -19,7 +20,7 @@ from cai.asks import Progress
 from cai.config import Config, EngineConfig, GenerateConfig, Profile, load_profile
 from cai.config.base import problems
 from cai.constitution import Constitution, load_constitution
-from cai.engines.base import Engine
+from cai.engines.base import Opens
 from cai.engines.slot import EngineSlot
 from cai.errors import ConfigError
 from cai.prompts.cells import Cell, Quotas, meaning_of, quotas_of
@@ -210,27 +211,19 @@ async def _write(
     on_progress: Callable[[Progress], None] | None,
     on_round: Callable[[Round], None],
 ) -> Made:
-    config, slot = profile.generate, EngineSlot()
-    judge, width = profile.judge, profile.engine.max_concurrency
-
+    config, models = profile.generate, _Models(profile, constitution, EngineSlot(), on_progress)
     ledger = TableLedger(store, (), (Response, Rating, Reject))
 
     def rows_of(prompt_ids: Sequence[str]) -> Ledger:
         ledger.read_more(prompt_ids)
         return ledger
 
-    def opens(engine: EngineConfig, model: str) -> Callable[[], Any]:
-        async def open() -> Engine:
-            return await slot.get(engine, model)
-
-        return open
-
     writes = config.engine or profile.engine
     writer = Writer(
         config,
         constitution,
         campaign,
-        opens(writes, writes.model),
+        models.opens(writes),
         rows_of,
         known=store.read(Prompt, "split = 'train'"),
         guard=guard_of(store, profile),
@@ -238,21 +231,16 @@ async def _write(
         seed=profile.seed,
         max_concurrency=writes.max_concurrency,
         fits=_fits(config),
-        check=JudgeCheck(constitution, opens(judge, judge.model), judge.max_concurrency)
-        if config.judge_checks
-        else None,
+        check=models.check() if config.judge_checks else None,
         progress=on_progress,
     )
-    reading: Reading = SmallWorldReading()
-    if config.reading == "judge":
-        reading = JudgeReading(constitution, opens(judge, judge.model), judge.max_concurrency, on_progress)
-    tried_on = Policy(opens(profile.engine, policy), reading, width, on_progress) if config.tried else None
+    tried_on = models.policy(policy) if config.tried else None
     try:
         with ledger:
             asked_for = Campaign(campaign, config, quotas, writer, tried_on, rows_of, profile.seed)
             made = await run_rounds(asked_for, on_round)
     finally:
-        await slot.close()
+        await models.slot.close()
     return Made(
         campaign,
         made,
@@ -263,6 +251,35 @@ async def _write(
         config.elicited_from,
         writer.shows_nothing,
     )
+
+
+class _Models(NamedTuple):
+    """Who is asked besides writing: the judge, and the policy that prompts are tried on. Engines share one slot, and
+    open when they are asked.
+    """
+
+    profile: Profile
+    constitution: Constitution
+    slot: EngineSlot
+    on_progress: Callable[[Progress], None] | None
+
+    def opens(self, engine: EngineConfig, model: str = "") -> Opens:
+        """With the weights of `model`, else with the engine's own."""
+        return partial(self.slot.get, engine, model or engine.model)
+
+    def check(self) -> JudgeCheck:
+        judge = self.profile.judge
+        return JudgeCheck(self.constitution, self.opens(judge), judge.max_concurrency)
+
+    def policy(self, model: str) -> Policy:
+        engine = self.profile.engine
+        return Policy(self.opens(engine, model), self._reading(), engine.max_concurrency, self.on_progress)
+
+    def _reading(self) -> Reading:
+        if self.profile.generate.reading == "smallworld":
+            return SmallWorldReading()
+        judge = self.profile.judge
+        return JudgeReading(self.constitution, self.opens(judge), judge.max_concurrency, self.on_progress)
 
 
 def _fits(config: GenerateConfig) -> Fits:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from cai.errors import DataError, StorageError
 from cai.files import fsync
+from cai.mixing import Parts, n_of_share
 from storage import catalog
 from storage.delta import storage_errors
 from storage.store import Store
@@ -45,8 +46,53 @@ PROMPT_SCHEMA = pa.schema(
     | {"origin": pa.string(), "kind": pa.string()}
 )
 
-# Whatever has a gold label is for measuring: no row about that prompt is ever trained on.
-_NO_GOLD = "prompt_id NOT IN (SELECT prompt_id FROM annotations WHERE is_gold)"
+# Whatever has a gold label is for measuring: no row about that prompt is ever trained on. A parameter that is NULL lets
+# every row through.
+_TRAINABLE = """
+    prompt_id NOT IN (SELECT unnest($held_out::VARCHAR[]))
+    AND prompt_id NOT IN (SELECT prompt_id FROM annotations WHERE is_gold)
+"""
+_SFT_PARTS = f"""
+WITH chosen AS (
+    FROM revisions
+    WHERE ($revision_ids::VARCHAR[] IS NULL OR revision_id IN (SELECT unnest($revision_ids::VARCHAR[])))
+        AND ($model_digest::VARCHAR IS NULL OR model_digest = $model_digest) AND {_TRAINABLE}
+),
+newest AS (FROM chosen WHERE $rounds = 'all' OR revision_id NOT IN (SELECT parent_id FROM chosen)),
+revised AS (
+    SELECT prompt_id, response_id, revision_id, principle_id, "round", 'revision' AS source, text FROM newest
+    WHERE finish_reason <> 'length'
+),
+replies AS (
+    SELECT prompt_id, response_id, '' AS revision_id, '' AS principle_id, 0 AS "round", 'helpful' AS source, text
+    FROM responses
+    WHERE response_id IN (SELECT unnest($response_ids::VARCHAR[]))
+        AND ($model_digest::VARCHAR IS NULL OR model_digest = $model_digest) AND {_TRAINABLE}
+)
+"""
+_SFT_COUNTS = f"""
+{_SFT_PARTS}
+SELECT (SELECT count(*) FROM revised), (SELECT count(*) FROM newest), (SELECT count(*) FROM replies)
+"""
+_SFT = f"""
+{_SFT_PARTS}, mixed AS (FROM revised UNION ALL (FROM replies ORDER BY response_id LIMIT $n_helpful))
+SELECT messages, mixed.* FROM mixed LEFT JOIN prompts USING (prompt_id)
+ORDER BY if(revision_id = '', response_id, revision_id), response_id
+"""
+_PREFERENCES = f"""
+SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source, objective FROM preferences
+WHERE ($pair_ids::VARCHAR[] IS NULL OR pair_id IN (SELECT unnest($pair_ids::VARCHAR[])))
+    AND ($include_ties OR NOT is_tie) AND {_TRAINABLE}
+ORDER BY pair_id
+"""
+_PROMPTS = """
+SELECT messages, prompt_id, source, licence, tags, split, expected, origin, kind FROM prompts
+WHERE ($prompt_ids::VARCHAR[] IS NULL OR prompt_id IN (SELECT unnest($prompt_ids::VARCHAR[])))
+    AND ($split::VARCHAR IS NULL OR split = $split)
+    AND prompt_id NOT IN (SELECT unnest($held_out::VARCHAR[]))
+ORDER BY prompt_id
+"""
+_HELPFUL = Parts("helpful replies", "revisions", "add helpful prompts", "share")
 
 
 @dataclass(frozen=True)
@@ -64,11 +110,16 @@ class ExportResult:
     """Revisions left out: they were cut off before their end."""
 
 
-class _Filter(NamedTuple):
-    """A condition on a column; `values` None lets every row through."""
+Row = dict[str, Any]
 
-    column: str
-    values: Collection[str] | None
+
+class _Set(NamedTuple):
+    """A kind of set: what its rows are called, the file's columns, the query, and how a row of it is written."""
+
+    what: str
+    schema: pa.Schema
+    sql: str
+    row: Callable[[Row], Row]
 
 
 def export_sft(
@@ -81,12 +132,8 @@ def export_sft(
     share: float | None = None,
     held_out: Collection[str] = (),
     model_digest: str | None = None,
-    versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
     """Revisions as prompt and completion, ordered by id; `source` is `revision` or `helpful`.
-
-    A revision that was cut off is left out, and no earlier one takes its place: training puts the end of a turn behind
-    every completion.
 
     Args:
         store: where rows are.
@@ -98,79 +145,28 @@ def export_sft(
             id, which is a digest. None takes all of them.
         held_out: no row of these prompts.
         model_digest: only rows of this model.
-        versions: table versions to read, as an earlier `ExportResult` named them.
 
     Raises:
         DataError: nothing is left to write, there are too few helpful responses for `share`, a row's prompt is not
             stored, or `out` has another suffix.
         StorageError: `out` cannot be written.
     """
-    model = None if model_digest is None else [model_digest]
-    of_model = _Filter("model_digest", model)
-    revisions, params = _where([_Filter("revision_id", revision_ids), of_model], held_out)
-    responses, more = _where([_Filter("response_id", response_ids), of_model], held_out)
-    newest = "WHERE NOT EXISTS (FROM chosen AS later WHERE later.parent_id = chosen.revision_id)"
-    rows = f"""
-        WITH chosen AS (FROM revisions WHERE {revisions} AND {_NO_GOLD}),
-        newest AS (FROM chosen {newest if rounds == "last" else ""}),
-        revised AS (
-            SELECT prompt_id, response_id, revision_id, principle_id, "round", 'revision' AS source, text FROM newest
-            WHERE finish_reason <> 'length'
-        ),
-        replies AS (
-            SELECT prompt_id, response_id, '' AS revision_id, '' AS principle_id, 0 AS "round",
-                'helpful' AS source, text
-            FROM responses WHERE {responses} AND {_NO_GOLD}
-        )
-    """
-    read = dict(store.versions() if versions is None else versions)
-    values = [*params, *more]
-    counts = _counts(store, rows, values, read)
-    n_helpful = None if share is None else _n_helpful(counts, share)
-    sql = f"""
-        {rows}, mixed AS (FROM revised UNION ALL (FROM replies ORDER BY response_id LIMIT {_sql_limit(n_helpful)}))
-        SELECT messages, mixed.* FROM mixed LEFT JOIN prompts USING (prompt_id)
-        ORDER BY if(revision_id = '', response_id, revision_id), response_id
-    """
-    cut_off = f"; {counts.cut_off} were cut off: raise `chains.revision.max_tokens`" if counts.cut_off else ""
-    done = _export(store, out, SFT_SCHEMA, sql, values, _sft_row, read, "revisions", hint=cut_off)
-    return replace(done, n_cut_off=counts.cut_off)
-
-
-def _sql_limit(n: int | None) -> str:
-    return "ALL" if n is None else str(n)
-
-
-class _Counts(NamedTuple):
-    """How many rows there are to write, and how many revisions are not because they were cut off."""
-
-    revisions: int
-    cut_off: int
-    replies: int
-
-
-def _counts(store: Store, rows: str, values: list[list[str]], versions: Mapping[str, int]) -> _Counts:
-    tables = ("revised", "newest", "replies")
-    sql = f"{rows} SELECT {', '.join(f'(SELECT count(*) FROM {name})' for name in tables)}"
+    asked = {
+        "rounds": rounds,
+        "revision_ids": _listed(revision_ids),
+        "response_ids": _listed(response_ids),
+        "held_out": _listed(held_out),
+        "model_digest": model_digest,
+    }
+    versions = store.versions()
     with _reading(store, versions) as connection:
-        (n_revised, n_newest, n_replies), *_ = connection.execute(sql, values).fetchall()
-    return _Counts(n_revised, n_newest - n_revised, n_replies)
-
-
-def _n_helpful(counts: _Counts, share: float) -> int:
-    """How many replies make `share` of all rows.
-
-    Raises:
-        DataError: there are fewer.
-    """
-    n_revisions, n_replies = counts.revisions, counts.replies
-    n_helpful = round(n_revisions * share / (1 - share))
-    if n_replies < n_helpful:
-        raise DataError(
-            f"{n_helpful} helpful replies beside {n_revisions} revisions make a share of {share}, {n_replies} are "
-            f"there: add helpful prompts, or lower `share` to {n_replies / (n_revisions + n_replies):.3f}"
-        )
-    return n_helpful
+        (n_revisions, n_newest, n_replies), *_ = connection.execute(_SFT_COUNTS, asked).fetchall()
+    n_helpful = n_replies if share is None else n_of_share(share, n_revisions, n_replies, _HELPFUL)
+    n_cut_off = n_newest - n_revisions
+    hint = f"; {n_cut_off} were cut off: raise `chains.revision.max_tokens`" if n_cut_off else ""
+    made = _Set("revisions", SFT_SCHEMA, _SFT, _sft_row)
+    done = _export(store, out, made, asked | {"n_helpful": n_helpful}, versions, hint)
+    return replace(done, n_cut_off=n_cut_off)
 
 
 def export_preferences(
@@ -180,7 +176,6 @@ def export_preferences(
     pair_ids: Collection[str] | None = None,
     held_out: Collection[str] = (),
     include_ties: bool = True,
-    versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
     """Preference pairs as prompt, chosen and rejected, ordered by id, with their soft labels.
 
@@ -190,18 +185,14 @@ def export_preferences(
         pair_ids: the pairs of one run; None takes all that are stored.
         held_out: no pair of these prompts.
         include_ties: DPO wants none; a reward model trained on soft labels learns from them.
-        versions: table versions to read, as an earlier `ExportResult` named them.
 
     Raises:
         DataError: nothing is left to write, or `out` has another suffix.
         StorageError: `out` cannot be written.
     """
-    condition, params = _where([_Filter("pair_id", pair_ids)], held_out)
-    sql = f"""
-        SELECT messages, chosen, rejected, soft_label, is_tie, pair_id, prompt_id, source, objective FROM preferences
-        WHERE {condition} AND {_NO_GOLD} {"" if include_ties else "AND NOT is_tie"} ORDER BY pair_id
-    """
-    return _export(store, out, PREFERENCE_SCHEMA, sql, params, _preference_row, versions, "preference pairs")
+    asked = {"pair_ids": _listed(pair_ids), "held_out": _listed(held_out), "include_ties": include_ties}
+    made = _Set("preference pairs", PREFERENCE_SCHEMA, _PREFERENCES, _preference_row)
+    return _export(store, out, made, asked, store.versions())
 
 
 def export_prompts(
@@ -211,42 +202,21 @@ def export_prompts(
     prompt_ids: Collection[str] | None = None,
     split: Literal["train", "eval"] | None = None,
     held_out: Collection[str] = (),
-    versions: Mapping[str, int] | None = None,
 ) -> ExportResult:
     """Prompts as message lists, ordered by id; none of `held_out`. `cai run --prompts` reads such a file again."""
-    filters = [_Filter("prompt_id", prompt_ids), _Filter("split", None if split is None else [split])]
-    condition, params = _where(filters, held_out)
-    columns = "messages, prompt_id, source, licence, tags, split, expected, origin, kind"
-    sql = f"SELECT {columns} FROM prompts WHERE {condition} ORDER BY prompt_id"
-    return _export(store, out, PROMPT_SCHEMA, sql, params, _prompt_row, versions, "prompts")
+    asked = {"prompt_ids": _listed(prompt_ids), "split": split, "held_out": _listed(held_out)}
+    made = _Set("prompts", PROMPT_SCHEMA, _PROMPTS, _prompt_row)
+    return _export(store, out, made, asked, store.versions())
 
 
-def _where(filters: Iterable[_Filter], held_out: Collection[str] = ()) -> tuple[str, list[list[str]]]:
-    """SQL for all of the filters, with the values as parameters; no row of the prompts that are held out."""
-    active = [f for f in filters if f.values is not None]
-    parts = [f"{f.column} IN (SELECT unnest(?::VARCHAR[]))" for f in active]
-    params = [list(f.values) for f in active if f.values is not None]
-    if held_out:
-        parts.append("prompt_id NOT IN (SELECT unnest(?::VARCHAR[]))")
-        params.append(list(held_out))
-    return " AND ".join(parts) or "true", params
+def _listed(values: Collection[str] | None) -> list[str] | None:
+    return None if values is None else list(values)
 
 
-def _export(
-    store: Store,
-    out: Path,
-    schema: pa.Schema,
-    sql: str,
-    params: list[list[str]],
-    row: Callable[[dict[str, Any]], dict[str, Any]],
-    versions: Mapping[str, int] | None,
-    what: str,
-    *,
-    hint: str = "",
-) -> ExportResult:
-    read = dict(store.versions() if versions is None else versions)
-    with _reading(store, read) as connection:
-        return _write(out, schema, map(row, _rows(connection, sql, params)), read, what, hint)
+def _export(store: Store, out: Path, made: _Set, asked: Row, versions: dict[str, int], hint: str = "") -> ExportResult:
+    with _reading(store, versions) as connection:
+        rows = _rows(connection, made.sql, asked)
+        return _write(out, made.schema, map(made.row, rows), versions, made.what, hint)
 
 
 @contextmanager
@@ -260,9 +230,9 @@ def _reading(store: Store, versions: Mapping[str, int]) -> Iterator[duckdb.DuckD
         connection.close()
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str, params: list[list[str]]) -> Iterator[dict[str, Any]]:
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str, asked: Row) -> Iterator[Row]:
     catalog.check_select(connection, sql)
-    cursor = connection.execute(sql, params)
+    cursor = connection.execute(sql, asked)
     names = [column[0] for column in cursor.description or ()]
     while batch := cursor.fetchmany(ROW_GROUP):
         yield from (dict(zip(names, values, strict=True)) for values in batch)
@@ -272,7 +242,7 @@ def _assistant(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def _sft_row(row: dict[str, Any]) -> dict[str, Any]:
+def _sft_row(row: Row) -> Row:
     messages, text = row.pop("messages"), row.pop("text")
     if messages is None:
         raise DataError(
@@ -282,7 +252,7 @@ def _sft_row(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": messages, "completion": _assistant(text), **row}
 
 
-def _preference_row(row: dict[str, Any]) -> dict[str, Any]:
+def _preference_row(row: Row) -> Row:
     return {
         **row,
         "prompt": row["messages"],
@@ -291,12 +261,12 @@ def _preference_row(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _prompt_row(row: dict[str, Any]) -> dict[str, Any]:
+def _prompt_row(row: Row) -> Row:
     return {**row, "prompt": row["messages"]}
 
 
 def _write(
-    out: Path, schema: pa.Schema, rows: Iterable[dict[str, Any]], versions: dict[str, int], what: str, hint: str
+    out: Path, schema: pa.Schema, rows: Iterable[Row], versions: dict[str, int], what: str, hint: str
 ) -> ExportResult:
     if out.suffix not in {".parquet", ".jsonl"}:
         raise DataError(f"{out} has the suffix {out.suffix!r}; expected .parquet or .jsonl")
@@ -317,7 +287,7 @@ def _write(
     return ExportResult(out, n_rows, hasher.hexdigest()[:32], versions, dict(by_source))
 
 
-def _groups(rows: Iterable[dict[str, Any]], names: list[str]) -> Iterator[list[dict[str, Any]]]:
+def _groups(rows: Iterable[Row], names: list[str]) -> Iterator[list[dict[str, Any]]]:
     group: list[dict[str, Any]] = []
     for row in rows:
         group.append({name: row[name] for name in names})

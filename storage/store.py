@@ -181,28 +181,20 @@ class Store:
 
     def read(self, kind: type[R], where: str | None = None) -> list[R]:
         """Rows of one table, ordered by id. `where` is SQL, such as `"stage = 'import'"`."""
-        return self._select(kind, None, where, ())
-
-    def read_at(self, kind: type[R], version: int) -> list[R]:
-        """Rows of one table as they were at a version, ordered by id.
-
-        Raises:
-            StorageError: there is no such version, or vacuum has removed its files.
-        """
-        return self._select(kind, version, None, ())
+        return self._select(kind, where)
 
     def find_all(self, kind: type[R], ids: Collection[str] | None = None) -> dict[str, R]:
         """Rows by id; all of the table where `ids` is None. An id that is not stored is left out."""
         table = table_of(kind)
         if ids is None:
-            rows = self._select(kind, None, None, ())
+            rows = self._select(kind)
         else:
-            rows = self._select(kind, None, f"{table.key} IN (SELECT unnest(?::VARCHAR[]))", (list(ids),))
+            rows = self._select(kind, f"{table.key} IN (SELECT unnest(?::VARCHAR[]))", (list(ids),))
         return {row_id(row): row for row in rows}
 
     def of_prompts(self, kind: type[R], prompt_ids: Collection[str]) -> list[R]:
         """Rows of one table that belong to these prompts; the table must have a `prompt_id` column."""
-        return self._select(kind, None, "prompt_id IN (SELECT unnest(?::VARCHAR[]))", (list(prompt_ids),))
+        return self._select(kind, "prompt_id IN (SELECT unnest(?::VARCHAR[]))", (list(prompt_ids),))
 
     def of_pairs(self, kind: type[R], response_ids: Collection[str]) -> list[R]:
         """Comparisons of two of these responses, or rejects of such: their parents are the comparison, then the two."""
@@ -210,12 +202,12 @@ class Store:
             table_of(kind).name
         ]
         ids = "(SELECT unnest(?::VARCHAR[]))"
-        return self._select(kind, None, f"{a} IN {ids} AND {b} IN {ids}", (list(response_ids),) * 2)
+        return self._select(kind, f"{a} IN {ids} AND {b} IN {ids}", (list(response_ids),) * 2)
 
-    def _select(self, kind: type[R], version: int | None, where: str | None, params: Sequence[Any]) -> list[R]:
+    def _select(self, kind: type[R], where: str | None = None, params: Sequence[Any] = ()) -> list[R]:
         table = table_of(kind)
         with self._mutex:
-            handle = delta.open_table(self._path(table), version) if version is not None else self._handle(table)
+            handle = self._handle(table)
             files = {} if handle is None else {table.name: delta.local_files(handle, self._path(table))}
         sql = f'SELECT * FROM "{table.name}"{"" if where is None else f" WHERE {where}"} ORDER BY "{table.key}"'
         connection = catalog.over_files(files, self.home / "spill", table)

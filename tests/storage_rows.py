@@ -129,6 +129,16 @@ def one_of_each() -> list[Record]:
     ]
 
 
+def ids_at(home: Path, table: str, version: int) -> list[str]:
+    """The ids that a table had at a version."""
+    from storage import catalog
+    from storage.schemas import TABLES
+
+    with catalog.connect(home, {table: version}) as connection:
+        found = catalog.query(connection, f"SELECT {TABLES[table].key} AS id FROM {table} ORDER BY id")
+    return [row["id"] for row in found]
+
+
 def chain(n: int) -> list[Record]:
     return [prompt(n), response(n), revision(n, 1), revision(n, 2), reject(n)]
 

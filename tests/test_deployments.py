@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from prefect.server.api import collections
 
-from cai.cli.run import UNTIL
+from cai.cli.run import run
 from cai.config import load_profile
 from cai.errors import ConfigError
 from flows import events, workdir
 from flows.deployment_file import load
-from flows.pipeline import ORDER
 from flows.server import HEARTBEAT
 from flows.switches import Switch, brief, decide, merge
 
@@ -48,6 +48,16 @@ def test_a_shipped_profile_loads_and_names_a_constitution_that_is_there(path):
     assert profile.name == path.stem
 
 
+def test_the_profile_to_copy_needs_a_model_and_prompts_of_one_s_own_and_no_more(tmp_path, monkeypatch):
+    text = (FOLDER / "profiles" / "gpu.yaml").read_text()
+    (tmp_path / "my.yaml").write_text(text.replace("Qwen/Qwen3-1.7B", "smallworld").replace("4096", "2048"))
+    for name in ("prompts", "held-out"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"prompt": name}) + "\n")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(run, ["my.yaml", "--dry-run", "--home", "home"])
+    assert done.exit_code == 0 and "harmlessness: 20 principles" in done.output, done.output
+
+
 def test_there_is_a_profile_for_each_size_of_machine():
     assert {p.stem for p in (FOLDER / "profiles").glob("*.yaml")} >= {"laptop", "gpu", "multi-gpu", "cluster"}
 
@@ -56,10 +66,6 @@ def test_there_is_a_profile_for_each_size_of_machine():
 def test_every_flow_parameter_is_explained(name):
     for parameter, described in FLOWS[name].parameters.properties.items():
         assert described.get("description"), parameter
-
-
-def test_the_command_and_the_flow_know_the_same_stages():
-    assert tuple(UNTIL) == ORDER
 
 
 def test_everything_that_can_be_deployed_names_its_pool_s_queue():

@@ -172,14 +172,6 @@ def test_bytes_and_digest_depend_on_the_rows_alone(store, tmp_path, suffix):
     assert export_sft(store, tmp_path / f"e{suffix}", rounds="all").digest != first.digest
 
 
-def test_a_set_can_be_written_again_as_it_was(store, tmp_path):
-    then = export_sft(store, tmp_path / "a.parquet", rounds="last")
-    store.append(rows.chain(7))
-    store.compact()
-    again = export_sft(store, tmp_path / "b.parquet", rounds="last", versions=then.versions)
-    assert again.digest == then.digest and again.n_rows == 4
-
-
 def test_prompts_can_be_imported_again(store, tmp_path):
     store.append([replace(Prompt.make([Message("user", "held out")], "test"), split="eval")])
     done = export_prompts(store, tmp_path / "p.jsonl", split="train")

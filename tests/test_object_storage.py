@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 SECRET = "not-for-anybody"
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("moto") is None, reason="no S3 server to test against; pip install 'cai-flows[dev]'"
+    importlib.util.find_spec("moto") is None, reason="no S3 server to test against; pip install -e '.[dev]'"
 )
 
 

@@ -17,8 +17,10 @@ from cai.engines.base import Generation
 from cai.engines.chat import ChatTokenizer
 from cai.errors import EngineError
 from cai.plan.campaign import again_and_kept
+from cai.plan.given import Counters, Known, Sampled, Work
+from cai.plan.lines import Line
 from cai.plan.meter import Meter, PrefixCache, Usage
-from cai.plan.predict import Counters, Known, Line, Sampled, Work, predict
+from cai.plan.predict import predict
 from cai.plan.sources import Replies
 from cai.plan.text import seconds_text
 from cai.plan.tokens import Characters, Counting

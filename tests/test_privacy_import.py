@@ -156,7 +156,7 @@ def test_a_scan_counts_by_kind_and_shows_no_item(tmp_path):
         {"prompt": "hi"},
     ]
     path = written(tmp_path / "a.jsonl", *rows)
-    made = scanned(path, "--json", "--fail")
+    made = scanned(path, "--format", "json", "--fail")
     body = json.loads(made.output)
     assert made.exit_code == 3 and (body["rows"], body["rows_with"]) == (3, 2)
     assert body["kinds"] == {
@@ -173,7 +173,7 @@ def test_a_scan_of_a_home_reads_its_prompts_and_its_rejects(tmp_path):
                                     None, Guard(PrivacyConfig(phone="keep")))))  # fmt: skip
     assert isinstance(prompt, Prompt)
     store.append([prompt, Reject.make("import", "bad_json", text=ITEMS["email"])])
-    body = json.loads(scanned("--home", tmp_path, "--json").output)
+    body = json.loads(scanned("--home", tmp_path, "--format", "json").output)
     assert {kind: n["rows"] for kind, n in body["kinds"].items()} == {"phone": 1, "email": 1}
 
 

@@ -28,7 +28,7 @@ SHARDS, SIZE = 2, 6
 PRINCIPLE = {"stages": ["critique", "preference"], "critique": "Is it?", "revision": "Mend it.", "preference": "Which?"}
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed; pip install 'cai-flows[ray]'"
+    importlib.util.find_spec("ray") is None, reason="Ray is not installed; pip install -e '.[ray]'"
 )
 
 

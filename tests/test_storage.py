@@ -17,7 +17,7 @@ import storage_rows as rows
 from deltalake import DeltaTable, write_deltalake
 
 from cai.errors import StorageError
-from cai.records import Annotation, Evaluation, Message, Model, Prompt, Recalibration, Record, Response, Run
+from cai.records import Evaluation, Message, Model, Prompt, Recalibration, Record, Response, Run
 from storage.delta import LARGE, mergeable
 from storage.leftovers import prune
 from storage.schemas import TABLES, row_id, table_of
@@ -112,9 +112,9 @@ def test_a_past_version_can_be_read_again_after_compaction(store):
     for n in range(6):
         store.append([rows.prompt(n)])
     store.compact()
-    assert store.read_at(Prompt, 3) == sorted((rows.prompt(n) for n in range(3)), key=row_id)
+    assert rows.ids_at(store.home, "prompts", 3) == sorted(rows.prompt(n).prompt_id for n in range(3))
     with pytest.raises(StorageError, match="version"):
-        store.read_at(Prompt, 99)
+        rows.ids_at(store.home, "prompts", 99)
 
 
 def test_compaction_keeps_the_rows_and_leaves_one_file_sorted_by_prompt(store):
@@ -175,9 +175,9 @@ def test_vacuum_spares_the_versions_that_models_were_trained_on(store):
     store.compact()
     assert store.vacuum() == 0, "young files are spared"
     assert store.vacuum(timedelta(0)) == 2 + 4, "two files of prompts that version 2 does not have, four of responses"
-    assert len(store.read_at(Prompt, 2)) == 2 and len(store.read(Prompt)) == 4
+    assert len(rows.ids_at(store.home, "prompts", 2)) == 2 and len(store.read(Prompt)) == 4
     with pytest.raises(StorageError, match="responses"):
-        store.read_at(Response, 2)
+        rows.ids_at(store.home, "responses", 2)
     assert store.verify() == []
 
 
@@ -188,9 +188,9 @@ def test_vacuum_spares_the_gold_that_a_recalibration_was_fitted_on(store):
     store.append([fitted, replace(fitted, recalibration_id="of gold that has no table", gold_version=-1)])
     store.compact()
     store.vacuum(timedelta(0))
-    assert len(store.read_at(Annotation, 2)) == 2
+    assert len(rows.ids_at(store.home, "annotations", 2)) == 2
     with pytest.raises(StorageError, match="annotations"):
-        store.read_at(Annotation, 3)
+        rows.ids_at(store.home, "annotations", 3)
 
 
 def test_of_what_killed_runs_left_only_what_nobody_has_touched_for_long_is_pruned(tmp_path):
@@ -235,7 +235,7 @@ def test_removed_rows_are_gone_stay_in_earlier_versions_and_may_come_again(store
     gone, before = rows.response(1), store.version(Response)
     store.remove(Response, [gone.response_id, "never stored", "it's"])
     assert gone not in store.read(Response) and len(store.read(Response)) == 2
-    assert gone in store.read_at(Response, before)
+    assert gone.response_id in rows.ids_at(store.home, "responses", before)
     store.remove(Response, [gone.response_id])
     assert store.version(Response) == before + 1, "nothing to remove, nothing committed"
     assert store.append([gone]) == {"responses": 1} and len(store.read(Response)) == 3

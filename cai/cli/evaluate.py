@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.config import EngineConfig, Profile
     from cai.constitution import Constitution
+    from cai.engines.slot import EngineSlot
     from cai.evaluation import Rates, Sets
     from cai.evaluation.pairs import Preferred
     from cai.probes.limits import Finding
-    from cai.records import EvaluationItem
+    from cai.records import EvaluationItem, Ledger
     from flows.probing import Probed, Subject
     from storage.store import Store
 
@@ -225,30 +226,18 @@ async def _measure(
 ) -> "tuple[Probed, dict[str, Rates]]":
     """Sample, judge, probe and store; and what the judge says of pairs whose better response is known."""
     from cai.engines.slot import EngineSlot
-    from cai.evaluation import evaluate_models, judge_pairs, name_of, pairs_of, to_rows
+    from cai.evaluation import name_of, to_rows
     from cai.records import Comparison, Rating, Reject, Response, digest
-    from flows.probing import probe
+    from flows.probing import measure
     from storage.ledger import TableLedger
 
-    engines, prompts, pairs = EngineSlot(), sets.asked(), pairs_of(sets.items)
+    engines, prompt_ids = EngineSlot(), [prompt.prompt_id for prompt in sets.prompts]
     told: dict[str, Rates] = {}
     try:
-        with TableLedger(
-            store, [prompt.prompt_id for prompt in sets.prompts], (Response, Comparison, Rating, Reject)
-        ) as ledger:
-            measured = await evaluate_models(
-                models if prompts else {},
-                prompts,
-                profile=profile,
-                constitution=constitution,
-                engines=engines,
-                ledger=ledger,
-                items=sets.items,
-                progress=_on_stderr(),
-            )
-            probed = await probe(
-                prompts,
-                measured,
+        with TableLedger(store, prompt_ids, (Response, Comparison, Rating, Reject)) as ledger:
+            probed = await measure(
+                models if sets.asked() else {},
+                sets,
                 subject,
                 profile=profile,
                 constitution=constitution,
@@ -257,23 +246,39 @@ async def _measure(
                 ledger=ledger,
                 progress=_on_stderr(),
             )
-            if pairs and profile.evaluation.win_rate_prompts:
-                judge = await engines.get(profile.judge, profile.judge.model)
-                preferred = await judge_pairs(
-                    pairs,
-                    {prompt.prompt_id: prompt for prompt in sets.prompts},
-                    profile=profile,
-                    constitution=constitution,
-                    engine=judge,
-                    ledger=ledger,
-                    progress=_on_stderr(),
-                )
-                told["judge"] = _told("judge", judge.model_digest, pairs, preferred, store)
+            if profile.evaluation.win_rate_prompts:
+                told = await _judged(sets, profile, constitution, engines, ledger, store)
     finally:
         await engines.close()
-    over, judged_in = name_of(prompts, sets.items), digest("judged", profile.judge.model, constitution.digest())
-    store.append(to_rows(probed.measured.rates, measured.answers, set=over, judged_in=judged_in))
+    over, judged_in = name_of(sets.asked(), sets.items), digest("judged", profile.judge.model, constitution.digest())
+    store.append(to_rows(probed.measured.rates, probed.measured.answers, set=over, judged_in=judged_in))
     return probed, told
+
+
+async def _judged(
+    sets: "Sets",
+    profile: "Profile",
+    constitution: "Constitution",
+    engines: "EngineSlot",
+    ledger: "Ledger",
+    store: "Store",
+) -> "dict[str, Rates]":
+    """What the judge says of the pairs, where there are any."""
+    from cai.evaluation import judge_pairs, pairs_of
+
+    if not (pairs := pairs_of(sets.items)):
+        return {}
+    judge = await engines.get(profile.judge, profile.judge.model)
+    preferred = await judge_pairs(
+        pairs,
+        {prompt.prompt_id: prompt for prompt in sets.prompts},
+        profile=profile,
+        constitution=constitution,
+        engine=judge,
+        ledger=ledger,
+        progress=_on_stderr(),
+    )
+    return {"judge": _told("judge", judge.model_digest, pairs, preferred, store)}
 
 
 def _scored(path: Path, sets: "Sets", store: "Store") -> "dict[str, Rates]":

@@ -11,7 +11,7 @@ import click
 from cai.cli.run import home_option
 
 if TYPE_CHECKING:
-    from cai.plan.predict import Plan
+    from cai.plan.lines import Plan
 
 
 @click.command()

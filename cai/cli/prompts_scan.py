@@ -36,7 +36,7 @@ class Scan(NamedTuple):
 @click.command(
     "scan",
     epilog="\b\nExamples:\n  cai prompts scan prompts.jsonl logs.csv\n  cai prompts scan --home cai-home\n"
-    "  cai prompts scan prompts.jsonl --fail --json        # in CI: exit 3 where anything is found",
+    "  cai prompts scan prompts.jsonl --fail --format json # in CI: exit 3 where anything is found",
 )
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
@@ -47,9 +47,9 @@ class Scan(NamedTuple):
     "--examples", "n_examples", type=click.IntRange(0, 20), default=3, show_default=True, help="Of each kind."
 )
 @click.option("--fail", is_flag=True, help="Exit with 3 where anything is found; names count only with --kind name.")
-@click.option("--json", "as_json", is_flag=True, help="The counts as JSON.")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
-    files: tuple[Path, ...], home: Path | None, only: tuple[str, ...], n_examples: int, fail: bool, as_json: bool
+    files: tuple[Path, ...], home: Path | None, only: tuple[str, ...], n_examples: int, fail: bool, style: str
 ) -> None:
     """Count personal items in FILES, row by row as they stand there, or in the tables of a home.
 
@@ -61,7 +61,7 @@ def command(
     if bool(files) == (home is not None):
         raise ConfigError("give files to scan, or --home; one of the two")
     made = scan(_of_home(home) if home is not None else _of_files(files), kinds, n_examples)
-    click.echo(json.dumps(_to_json(made), indent=2) if as_json else _in_text(made, NAMES))
+    click.echo(json.dumps(_to_json(made), indent=2) if style == "json" else _in_text(made, NAMES))
     counted = [kind for kind in kinds if kind != "name" or "name" in only]
     if fail and any(made.items[kind] for kind in counted):
         raise SystemExit(FOUND)

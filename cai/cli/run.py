@@ -12,9 +12,9 @@ import click
 
 from cai.cli import tables
 from cai.errors import CAIError, ConfigError, without_password
+from cai.until import ORDER
 
 PROFILES = Path(__file__).parents[2] / "deployments" / "profiles"
-UNTIL = ["prompts", "revisions", "sl_cai", "preferences", "reward_model", "rl_cai", "report"]
 
 home_option = tables.home_option("Folder of the tables, models and runs.")
 
@@ -57,7 +57,7 @@ def demo(home: Path, without: str, json_file: Path | None, constitution: Path | 
 @click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
 @click.option("--prompts", multiple=True, metavar="FILE", help="Prompts, in place of the profile's; may be repeated.")
 @click.option("--limit", type=click.IntRange(min=1), help="Take the first so many prompts of each source.")
-@click.option("--until", type=click.Choice(UNTIL), default="report", show_default=True, help="The last stage to run.")
+@click.option("--until", type=click.Choice(ORDER), default="report", show_default=True, help="The last stage to run.")
 @click.option("--constitution", type=click.Path(path_type=Path), help="In place of the profile's.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
 @click.option(
@@ -164,7 +164,7 @@ def _check(asked: Asked) -> None:
 def _dry_run(asked: Asked) -> None:
     _check(asked)
     run = _plan(asked)
-    stages = UNTIL[: UNTIL.index(asked.until) + 1]
+    stages = ORDER[: ORDER.index(asked.until) + 1]
     finished = sorted(p.stem for p in (run.path / "steps").glob("*.json"))
     click.echo(f"run           {run.run_id}")
     click.echo(f"constitution  {run.constitution.name}: {len(run.constitution.principles)} principles")

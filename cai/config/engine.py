@@ -89,7 +89,7 @@ class SamplingConfig(Config):
 
 
 class RayConfig(Config):
-    """Shards of generation on a Ray cluster, each with an engine of its own. Needs `cai-flows[ray]`; see docs/scale.md.
+    """Shards of generation on a Ray cluster, each with an engine of its own. Needs the extra `ray`; see docs/scale.md.
 
     Home, and every path in the profile, must mean the same on each of its machines.
     """

@@ -6,13 +6,13 @@ from cai.config import EngineConfig
 from cai.engines.base import Engine
 from cai.errors import EngineError
 
-# kind: (module, what to do where its libraries are missing); a module is imported when its kind is asked for.
+# kind: (module, what to do in the checkout where its libraries are missing); imported when its kind is asked for.
 _MODULES = {
-    "vllm": ("cai.engines.vllm", "pip install 'cai-flows[cpu]', or 'cai-flows[gpu]' on a machine with a GPU"),
+    "vllm": ("cai.engines.vllm", "make -B setup, or make setup-gpu on a machine with a GPU"),
     "openai": ("cai.engines.openai", "pip install httpx"),
     "transformers": ("cai.engines.transformers", "pip install transformers torch"),
-    "scripted": ("cai.engines.scripted", "pip install cai-flows"),
-    "writer": ("cai.smallworld.writer", "pip install cai-flows"),
+    "scripted": ("cai.engines.scripted", "pip install -e ."),
+    "writer": ("cai.smallworld.writer", "pip install -e ."),
 }
 
 

@@ -11,10 +11,13 @@ from cai.config import PeopleConfig, config_digest
 from cai.errors import DataError
 from cai.held_out import Refusal
 from cai.labels.aggregate import Aggregate, PairKey, aggregate
+from cai.labels.chosen import choose
+from cai.mixing import Parts, n_beside, n_of_share
 from cai.records import Annotation, PreferencePair, Prompt, Reject, Response, digest
 
 STAGE = "mix"
-ROUNDING = 1e-12
+ROUNDING = 1e-12  # max_share times rows may be a whole number, which the product of floats misses by less
+_PEOPLE = Parts("pairs of people", "of the feedback model", "import more", "people.share")
 
 
 class HumanPair(NamedTuple):
@@ -82,18 +85,17 @@ def _sources(rows: Iterable[Annotation]) -> tuple[str, ...]:
 
 def to_preference(pair: HumanPair, prompt: Prompt, a: Response, b: Response, *, tie_band: float) -> PreferencePair:
     """The row that training reads. `n_asks` counts annotators, and `consistency` is their agreement with the label."""
-    p = pair.said.p_a
-    chosen, rejected = (a, b) if p >= 0.5 - ROUNDING else (b, a)
+    won = choose(a, b, pair.said.p_a, tie_band)
     return PreferencePair(
         pair_id=pair.pair_id,
         prompt_id=pair.prompt_id,
         messages=prompt.messages,
-        chosen_id=chosen.response_id,
-        rejected_id=rejected.response_id,
-        chosen=chosen.text,
-        rejected=rejected.text,
-        soft_label=0.5 + abs(p - 0.5),
-        is_tie=abs(p - 0.5) <= tie_band + ROUNDING,
+        chosen_id=won.chosen.response_id,
+        rejected_id=won.rejected.response_id,
+        chosen=won.chosen.text,
+        rejected=won.rejected.text,
+        soft_label=won.soft_label,
+        is_tie=won.is_tie,
         n_asks=pair.said.n_annotators,
         consistency=pair.said.agreement,
         position_bias=0.0,
@@ -116,25 +118,15 @@ def mix(ai: Sequence[AIPair], people: Sequence[HumanPair], config: PeopleConfig)
     Raises:
         DataError: too few pairs of people for the share, or no mix that keeps the cap.
     """
-    wanted = _n_people(len(ai), config.share)
-    if len(people) < wanted:
-        raise DataError(
-            f"{wanted} pairs of people beside {len(ai)} of the feedback model make a share of {config.share}, "
-            f"{len(people)} are there: import more, or lower `people.share` to "
-            f"{len(people) / max(1, len(people) + len(ai)):.3f}"
-        )
+    n_of_share(config.share, len(ai), len(people), _PEOPLE)  # or it raises: too few
     ai, people = _shuffled(ai), _shuffled(people)
     n_ai, limit = (len(ai), len(ai) + len(people)) if config.max_share is None else _fit(ai, people, config)
     kept_ai, over_ai = _thin(ai, limit, n_ai)
-    kept, over = _thin(people, limit, _n_people(n_ai, config.share))
+    kept, over = _thin(people, limit, n_beside(config.share, n_ai))
     unused = ai[len(kept_ai) + len(over_ai) :]
     rejects = [_over_cap(pair, limit, config) for pair in [*over_ai, *unused]]
     rejects += [_over_cap(pair, limit, config) for pair in over]
     return Mixed(kept_ai, kept, rejects, len(people) - len(kept) - len(over))
-
-
-def _n_people(n_ai: int, share: float) -> int:
-    return round(n_ai * share / (1 - share))
 
 
 def _shuffled(pairs: Iterable[Pair]) -> list[Pair]:
@@ -166,19 +158,31 @@ def _fit(ai: Sequence[AIPair], people: Sequence[HumanPair], config: PeopleConfig
     assert config.max_share is not None, "no cap, nothing to fit"
     n_ai = len(ai)
     while n_ai:
-        n_people = _n_people(n_ai, config.share)
-        limit = int(config.max_share * (n_ai + n_people) + ROUNDING)
-        n_fit = min(n_ai, len(_thin(ai, limit, n_ai)[0]))
-        n_of_people = len(_thin(people, limit, n_people)[0])
-        while n_fit and _n_people(n_fit, config.share) > n_of_people:
-            n_fit -= 1
-        if n_fit == n_ai:
+        n_all = n_ai + n_beside(config.share, n_ai)
+        limit = int(config.max_share * n_all + ROUNDING)
+        n_left = _n_within(limit, n_ai, ai, people, config.share)
+        if n_left == n_ai:
             return n_ai, limit
-        n_ai = n_fit
+        n_ai = n_left
+    raise _no_mix(ai, people, config)
+
+
+def _n_within(limit: int, n_ai: int, ai: Sequence[AIPair], people: Sequence[HumanPair], share: float) -> int:
+    """Of `n_ai` pairs of the feedback model, how many are within `limit` and have enough of people's within it beside
+    them.
+    """
+    n_people = len(_thin(people, limit, n_beside(share, n_ai))[0])
+    n_left = len(_thin(ai, limit, n_ai)[0])
+    while n_beside(share, n_left) > n_people:
+        n_left -= 1
+    return n_left
+
+
+def _no_mix(ai: Sequence[AIPair], people: Sequence[HumanPair], config: PeopleConfig) -> DataError:
     counts = Counter(source for pair in ai for source in pair.sources)
     counts.update(source for pair in people for source in pair.sources)
     most = ", ".join(f"{source}: {n}" for source, n in counts.most_common(3))
-    raise DataError(
+    return DataError(
         f"no mix keeps every source within max_share {config.max_share} with a share of {config.share} of people; the "
         f"largest sources are {most}. Raise `people.max_share`, or add sources"
     )

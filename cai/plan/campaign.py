@@ -14,8 +14,8 @@ from cai.constitution import Constitution
 from cai.engines.base import Choice, Engine, Generation, Opens
 from cai.held_out import HeldOutGuard
 from cai.ledger import MemoryLedger
+from cai.plan.lines import DEFAULT_BYTES, TABLES, Line, Plan
 from cai.plan.meter import Meter, Metered, PrefixCache, Usage
-from cai.plan.predict import DEFAULT_BYTES, TABLES, Line, Plan
 from cai.plan.sources import DEFAULT_SHARE, even_choice
 from cai.plan.tokens import Counting, Tokens
 from cai.prompts.cells import Quotas, quotas_of

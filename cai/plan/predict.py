@@ -3,126 +3,22 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from cai.config import DPOConfig, Profile
 from cai.constitution import Constitution
+from cai.plan.given import Counters, Known, Sampled, Work
+from cai.plan.lines import DEFAULT_BYTES, TABLES, Line, in_order
 from cai.plan.meter import Meter, Metered, PrefixCache, Usage, kinds_of
 from cai.plan.sources import DEFAULT_SHARE, LAST_REVISIONS, Replies, Spoken, StandIn
-from cai.plan.stages import JUDGE, SEED, Stages, judges_of
+from cai.plan.stages import SEED, Stages, judges_of
 from cai.plan.tokens import ENDLESS, Counting
-from cai.records import Prompt
 from cai.training.batches import n_steps
 
 POLICY = "policy"
-# Live bytes a row, measured on a finished run over the small world (short texts; long ones take more).
-DEFAULT_BYTES = {
-    "prompts": 33.0,
-    "responses": 68.0,
-    "revisions": 70.0,
-    "comparisons": 51.0,
-    "ratings": 100.0,
-    "preferences": 139.0,
-    "rollouts": 54.0,
-}
-# What a stage's rows are kept in.
-TABLES = {
-    "import prompts": "prompts",
-    "responses": "responses",
-    "revisions": "revisions",
-    "helpful": "responses",
-    "candidates": "responses",
-    "labels": "comparisons",
-    "preferences": "preferences",
-    "RL": "rollouts",
-    "evaluation": "responses",
-    "win rates": "comparisons",
-    "harm scale": "ratings",
-    "writing": "responses",
-    "trying": "responses",
-    "reading": "ratings",
-    "checking": "ratings",
-}
 # What a Ray cluster has several workers for.
 SHARDED = {"responses", "critiques", "revisions", "candidates", "labels"}
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One stage. `n_rows` are the rows it stores, or the rows it trains on; `seconds` None: not known."""
-
-    stage: str
-    n_asks: float = 0
-    n_prompt_tokens: float = 0
-    n_computed_tokens: float = 0
-    n_tokens: float = 0
-    n_trained_tokens: float = 0
-    n_steps: int = 0
-    n_rows: float = 0
-    n_bytes: float = 0
-    seconds: float | None = None
-
-    @property
-    def n_worked_tokens(self) -> float:
-        """What takes the time: tokens computed, generated and trained on."""
-        return self.n_computed_tokens + self.n_tokens + self.n_trained_tokens
-
-    @staticmethod
-    def of(stage: str, usage: Usage, n_rows: float) -> "Line":
-        return Line(stage, usage.n_asks, usage.n_prompt_tokens, usage.n_computed_tokens, usage.n_tokens, n_rows=n_rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    run_id: str
-    lines: tuple[Line, ...]
-    assumptions: tuple[str, ...]
-
-    def total(self) -> Line:
-        return total(self.lines)
-
-
-class Sampled(NamedTuple):
-    """Some of `n` prompts."""
-
-    rows: Sequence[Prompt]
-    n: int
-
-    @property
-    def scale(self) -> float:
-        return self.n / len(self.rows) if self.rows else 0.0
-
-
-class Work(NamedTuple):
-    """The prompts of a profile. Of the helpful ones only those that have no answer of their own."""
-
-    prompts: Sampled
-    helpful: Sampled
-    held_out: Sampled
-
-
-class Known(NamedTuple):
-    """What is known of the model: replies, tokens a second by stage, bytes a row by table; each with its source."""
-
-    replies: Replies
-    replies_from: str
-    speeds: Mapping[str, float]
-    speeds_from: str
-    bytes_a_row: Mapping[str, float]
-    bytes_from: str
-    model_bytes: int
-
-
-class Counters(NamedTuple):
-    seed: Counting
-    judges: tuple[Counting, ...]
-
-    def of(self, model: str) -> Counting:
-        """By the name that a stage calls the model by: a judge's, or one that has the seed model's tokenizer."""
-        if not model.startswith(JUDGE):
-            return self.seed
-        return self.judges[int(model.removeprefix(JUDGE).removeprefix("-") or 0)]
 
 
 async def predict(
@@ -298,48 +194,6 @@ def with_costs(line: Line, known: Known, n_models: Mapping[str, int]) -> Line:
     speed = known.speeds.get(line.stage)
     seconds = 0.0 if not line.n_worked_tokens else line.n_worked_tokens / speed if speed else None
     return replace(line, n_bytes=n_bytes, seconds=seconds)
-
-
-ORDER = (
-    "import prompts",
-    "responses",
-    "critiques",
-    "revisions",
-    "helpful",
-    "SFT",
-    "candidates",
-    "self-test",
-    "labels",
-    "preferences",
-    "reward model",
-    "RL",
-    "RL guard",
-    "evaluation",
-    "win rates",
-    "harm scale",
-)
-
-
-def in_order(lines: Sequence[Line]) -> list[Line]:
-    """In the order that a run takes; a stage of which there is nothing is left out."""
-    return sorted((line for line in lines if line.n_asks or line.n_rows), key=lambda line: ORDER.index(line.stage))
-
-
-def total(lines: Sequence[Line]) -> Line:
-    """Rows count where they are stored: those that are trained on are there already."""
-    unknown = any(line.seconds is None for line in lines)
-    return Line(
-        "total",
-        sum(line.n_asks for line in lines),
-        sum(line.n_prompt_tokens for line in lines),
-        sum(line.n_computed_tokens for line in lines),
-        sum(line.n_tokens for line in lines),
-        sum(line.n_trained_tokens for line in lines),
-        sum(line.n_steps for line in lines),
-        sum(line.n_rows for line in lines if line.stage in TABLES),
-        sum(line.n_bytes for line in lines),
-        None if unknown else sum(line.seconds or 0.0 for line in lines),
-    )
 
 
 def assumptions(profile: Profile, work: Work, known: Known, counters: Counters, block: int | None) -> tuple[str, ...]:

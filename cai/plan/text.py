@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cai.plan.predict import Line, Plan, total
+from cai.plan.lines import Line, Plan, total
 
 HEADER = ("stage", "asks", "prompt tokens", "computed", "generated", "trained", "steps", "rows", "MB", "time")
 COMPARED = ("stage", "asks", "fact", "", "tokens", "fact", "", "computed", "fact", "", "rows", "fact", "time", "fact")

@@ -201,11 +201,11 @@ def train(job: DPOJob, workspace: Workspace, progress: Progress) -> Trained:
 
     checkpoint = workspace.open(progress)
     trainer = build_trainer(job, prepared, workspace.folder)
-    trainer.add_callback(Watch(workspace.folder, progress, reported))
+    trainer.add_callback(Watch(workspace.folder, progress, lambda _, numbers: reported(numbers)))
     steps = run(trainer, checkpoint)
     model = trainer.accelerator.unwrap_model(trainer.model)
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    numbers = [{"step": entry["step"], **reported(entry["step"], entry)} for entry in logged]
+    numbers = [{"step": entry["step"], **reported(entry)} for entry in logged]
 
     def fill(out: Path) -> None:
         save_policy(model, prepared.tokenizer, job.model, out)
@@ -215,7 +215,7 @@ def train(job: DPOJob, workspace: Workspace, progress: Progress) -> Trained:
     return Trained(fill, {**prepared.facts, "n_steps": steps, "metrics": summary(numbers)})
 
 
-def reported(step: int, numbers: dict[str, float]) -> dict[str, float]:
+def reported(numbers: dict[str, float]) -> dict[str, float]:
     return {name: numbers[name] for name in NAMES if math.isfinite(numbers.get(name, math.nan))}
 
 

@@ -199,7 +199,7 @@ def _lora(rank: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def _reported(step: int, numbers: dict[str, float]) -> dict[str, float]:
+def _reported(numbers: dict[str, float]) -> dict[str, float]:
     named = ("loss", "grad_norm", "learning_rate", "mean_token_accuracy")
     return {name: numbers[name] for name in named if name in numbers}
 
@@ -217,7 +217,7 @@ def train(job: SFTJob, workspace: Workspace, progress: Progress) -> Trained:
 
     checkpoint = workspace.open(progress)
     trainer = build_trainer(job, prepared, workspace.folder)
-    trainer.add_callback(Watch(workspace.folder, progress, _reported))
+    trainer.add_callback(Watch(workspace.folder, progress, lambda _, numbers: _reported(numbers)))
     steps = run(trainer, checkpoint)
     weights = gathered_weights(trainer)
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -227,7 +227,7 @@ def train(job: SFTJob, workspace: Workspace, progress: Progress) -> Trained:
     def fill(out: Path) -> None:
         save_policy(model, load_tokenizer(job.model), job.model, out, weights)
         write_rejects(out / "rejects.jsonl", prepared.rejects)
-        append(out / METRICS, ({"step": e["step"], **_reported(e["step"], e)} for e in logged))
+        append(out / METRICS, ({"step": e["step"], **_reported(e)} for e in logged))
 
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     losses = [entry["loss"] for entry in logged]
