@@ -62,7 +62,7 @@ def constitutional_ai(
         home: folder of the tables, models and runs
         without: leave out every principle that bears this tag
         prompts: files of prompts, in place of the profile's
-        limit: take the first so many prompts of each source
+        limit: take so many prompts of each source, drawn by the profile's seed
         until: the last stage to run; one before `rl_cai` ends in the first round
         constitution: YAML file, in place of the profile's
         approve: ask a person before a set is trained on, before the policy is promoted, or both; the run is suspended

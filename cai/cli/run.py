@@ -56,7 +56,9 @@ def demo(home: Path, without: str, json_file: Path | None, constitution: Path | 
 @home_option
 @click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
 @click.option("--prompts", multiple=True, metavar="FILE", help="Prompts, in place of the profile's; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="Take the first so many prompts of each source.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Take so many prompts of each source, drawn by the profile's seed."
+)
 @click.option("--until", type=click.Choice(UNTIL), default="report", show_default=True, help="The last stage to run.")
 @click.option("--constitution", type=click.Path(path_type=Path), help="In place of the profile's.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")

@@ -16,7 +16,7 @@ class AnySource(Config):
 
     path: str
     limit: Positive | None = None
-    """The first so many prompts; `smallworld` needs it."""
+    """So many prompts, drawn by the profile's `seed`, in the order of the file; `smallworld` needs it."""
     tags: tuple[str, ...] = ()
     licence: str = ""
     """What is stated here goes for every row; where it is "", the row's own counts. So with `origin` and `kind`."""
