@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import random
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -33,6 +34,8 @@ DIGESTS = "_digests.jsonl"
 _ATTEMPTS = 10
 T = TypeVar("T")
 _LOCK_TIMEOUT_S = 300.0
+_LOGIN = re.compile(r"(?<=://)[^\s@]+@")
+"""A user and password in an address, such as AWS_ENDPOINT_URL: what the store answers has it word for word."""
 
 
 def open_table(path: Place, version: int | None = None) -> DeltaTable | None:
@@ -192,11 +195,11 @@ def storage_errors(path: Place) -> Iterator[None]:
     except CommitFailedError:  # no trouble of the storage's: `until_first` knows what to do
         raise
     except (OSError, DeltaError) as error:
-        raise StorageError(_explain(path, error)) from error
+        raise StorageError(_explain(path, error)) from (None if _LOGIN.search(str(error)) else error)
 
 
 def _explain(path: Place, error: Exception) -> str:
-    text = str(error)
+    text = _LOGIN.sub("", str(error))
     if isinstance(path, Remote):
         return (
             f"{path} could not be read or written: {text}; check the address, the network, and the AWS_ variables of "

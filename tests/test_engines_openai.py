@@ -5,12 +5,17 @@ import logging
 import math
 import threading
 import time
+import traceback
 
+import httpx
 import pytest
 from chat_server import ASK, reply, serving, use
+from pydantic import ValidationError
 
-from cai.config import EngineConfig
+from cai.config import EngineConfig, Profile
+from cai.config.base import problems
 from cai.engines import open_engine
+from cai.engines.openai import OpenAIEngine
 from cai.engines.options import NEVER
 from cai.engines.slot import EngineSlot
 from cai.errors import ConfigError, EngineError, ModelNotFound
@@ -147,3 +152,54 @@ def test_a_slot_asks_the_server_for_another_of_its_models(server):
 
     asyncio.run(go())
     assert [body["model"] for body, *_ in server.seen] == ["small", "small", "other"]
+
+
+def test_a_key_from_a_file_is_sent_without_its_line_end(server, monkeypatch):
+    """The client refused the header and quoted it, so that the key stood in the error, seven times tried."""
+    monkeypatch.setenv("SOME_KEY", "s3cret\n")
+    use(server, lambda e: e.complete(ASK, Sampling(), 1), api_key_env="SOME_KEY")
+    assert server.seen[0][1] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("key", ["s3cret…", "s3\ncret", "s3cret\x7f"])
+def test_a_key_that_cannot_be_sent_is_told_by_the_name_of_its_variable(server, monkeypatch, caplog, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    with caplog.at_level(logging.DEBUG), pytest.raises(ConfigError, match=r"\$SOME_KEY .*printable ASCII") as caught:
+        use(server, lambda e: e.complete(ASK, Sampling(), 1), api_key_env="SOME_KEY")
+    assert "s3" not in caplog.text + str(caught.value)
+
+
+def test_a_header_that_cannot_be_sent_is_neither_quoted_nor_tried_again(server):
+    async def go():
+        client = httpx.AsyncClient(base_url=server.url, headers={"Authorization": "Bearer s3cret\n"})
+        engine = OpenAIEngine(EngineConfig(kind="openai", model="small"), client, backoff_s=60)
+        try:
+            await engine.connect()
+        finally:
+            await engine.close()
+
+    with pytest.raises(EngineError, match="a header is not as HTTP has it") as caught:
+        asyncio.run(go())
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+SECRETS = [
+    {"api_key_env": "sk-s3cret-0123456789"},
+    {"api_key_env": "gsk_s3cretEFGH1234ijklMNOP5678qrstUV"},
+    {"base_url": "http://me:s3cret@127.0.0.1:9/v1"},
+    {"base_url": "htttp://127.0.0.1:9/v1?key=s3cret"},
+    {"replicas": ["http://me:s3cret@127.0.0.1:9/v1"]},
+    {"api_key": "s3cret"},
+]
+
+
+@pytest.mark.parametrize("typed", SECRETS)
+def test_a_key_that_is_typed_into_a_profile_is_refused_and_not_repeated(typed):
+    """It was stored with the run, and stood in the error."""
+    with pytest.raises(ValidationError) as caught:
+        Profile.model_validate({"constitution": "c.yaml", "engine": typed, "prompts": []})
+    said = problems(caught.value)
+    assert f"engine.{next(iter(typed))}" in said and "name: Field required" in said and "s3cret" not in said
+    with pytest.raises(ValidationError) as caught:
+        EngineConfig(**typed)
+    assert "s3cret" not in str(caught.value)

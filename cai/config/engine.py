@@ -1,16 +1,48 @@
 """Which engine answers, how it samples, and on which machines."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from cai.config.base import Config, Positive, Share
+from cai.config.base import SECRET, Config, Positive, Share
 from cai.records import Sampling
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _variable(name: str) -> str:
+    from cai.privacy import find  # which imports the settings of a profile
+
+    if not _VARIABLE.fullmatch(name) or find(name, {"key"}):
+        raise PydanticCustomError(
+            SECRET,
+            "the name of an environment variable is expected, such as OPENAI_API_KEY, and this is none; put the key "
+            "into a variable and its name here",
+        )
+    return name
+
+
+def _address(url: str) -> str:
+    if "@" in url or "?" in url:
+        raise PydanticCustomError(
+            SECRET,
+            "an address is expected without a user, password or query in it, such as http://127.0.0.1:8000/v1, and "
+            "this has one; a key comes from the variable that `api_key_env` names",
+        )
+    return url
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""Of a server. Profiles are stored, and shown in reports."""
 
 
 class EngineConfig(Config):
     """Which engine answers, and how it is set up."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     kind: Literal["vllm", "openai", "transformers", "scripted", "writer"] = "vllm"
     """`writer` is no model: it writes prompts of the small world by a grammar, under `generate.engine`."""
@@ -25,13 +57,13 @@ class EngineConfig(Config):
     tensor_parallel: Positive = 1
     kv_cache_gib: Positive = 1
     """CPU only: memory for the key-value cache."""
-    base_url: str = ""
+    base_url: Address = ""
     """openai only: for example `http://127.0.0.1:8000/v1`."""
-    replicas: tuple[str, ...] = ()
+    replicas: tuple[Address, ...] = ()
     """openai only: more addresses that serve the same model. All asks about one prompt go to one address, and to
     another where that gives no answer; `max_concurrency` is of all of them together.
     """
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: Annotated[str, AfterValidator(_variable)] = "OPENAI_API_KEY"
     """openai only: the name of the environment variable that holds the key, never the key."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     tries: Positive = 7
