@@ -7,7 +7,7 @@ from cai.errors import CAIError
 from flows.pipeline import constitutional_ai
 
 MISTAKES = {
-    "an unknown key": ({"promts": []}, "promts: Extra inputs are not permitted"),
+    "an unknown key": ({"promts": []}, r"unknown key 'promts' \(line \d+\); did you mean 'prompts'\?"),
     "a constitution that breaks a rule": ({"constitution": "broken.yaml"}, "principles"),
     "a constitution that is not there": ({"constitution": "gone.yaml"}, "gone.yaml"),
     "prompts that are not there": ({"prompts": [{"path": "gone.txt"}]}, "no prompts at 'gone.txt'"),
