@@ -230,6 +230,11 @@ class OpenAIEngine:
             try:
                 async with self._places:
                     answer = await client.request(method, path, json=body)
+            except httpx.LocalProtocolError:  # what it says may quote a header, and so the key
+                raise EngineError(
+                    f"the request to {_address(client)} is none that can be sent: a header is not as HTTP has it; "
+                    f"look at the variable {self._config.api_key_env}"
+                ) from None
             except httpx.TransportError as error:
                 last = type(error).__name__ + (f": {error}" if str(error) else "")
                 self._replicas.gave_no_answer(client)
@@ -254,7 +259,7 @@ class OpenAIEngine:
         url = _address(client)
         if answer.status_code in (401, 403):
             key = self._config.api_key_env
-            known = "is set but not accepted" if os.environ.get(key) else "is not set"
+            known = "is set but not accepted" if _key(self._config) else "is not set"
             return EngineError(f"{url} answered {answer.status_code}: the API key in ${key} {known}")
         return Refused(answer.status_code, answer.text, f"{url}/{path}")
 
@@ -321,7 +326,7 @@ async def open(config: EngineConfig) -> OpenAIEngine:
     """Connect to `config.base_url` and `config.replicas`, and find the model at each.
 
     Raises:
-        ConfigError: an address is empty or no http address.
+        ConfigError: an address is empty or no http address, or the key cannot be sent.
         EngineUnreachable: nothing answers at one of them.
         ModelNotFound: one does not serve `config.model`.
         EngineError: they serve different models under its name.
@@ -339,8 +344,23 @@ async def open(config: EngineConfig) -> OpenAIEngine:
         raise
 
 
+def _key(config: EngineConfig) -> str:
+    """The API key, without the line end that comes with a file; "" where none is set.
+
+    Raises:
+        ConfigError: it has a character that no header may have. It is not quoted.
+    """
+    key = os.environ.get(config.api_key_env, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError(
+            f"the API key in ${config.api_key_env} is expected to be printable ASCII, and holds another character (a "
+            "line end, a quotation mark from a text processor): set the variable to the key alone"
+        )
+    return key
+
+
 def _client(config: EngineConfig, url: str) -> httpx.AsyncClient:
-    key = os.environ.get(config.api_key_env, "")
+    key = _key(config)
     return httpx.AsyncClient(
         base_url=url,
         headers={"Authorization": f"Bearer {key}"} if key else {},
