@@ -77,7 +77,7 @@ def constitutional_ai(
         Path(profile), prompts=prompts or (), limit=limit, constitution=Path(constitution) if constitution else None
     )
     run = create_run(plan, Path(home), without=without)
-    check(run)
+    check(run, until)
     last = ORDER.index(until)
     asks_to_train = approve in ("training", "both")
     with failure_recorded(run), ray_cluster(run), generation(run) as engine:

@@ -8,14 +8,14 @@ from cai.errors import ConfigError
 SOUND = "name: mine\nconstitution: constitution/smallworld.yaml\nprompts: [{path: smallworld, limit: 20}]\n"
 MISTAKES = {
     "a misspelt key": ("chain: {rounds: 2}", r"unknown key 'chain' \(line 4\); did you mean 'chains'\?"),
-    "one of a part": ("chains:\n  rouns: 2", r"unknown key 'rouns' in chains \(line 5\); did you mean 'rounds'\?"),
+    "one of a part": ("chains:\n  rouns: 2", r"unknown key 'chains.rouns' \(line 5\); did you mean 'rounds'\?"),
     "one of a kind of a part": (
         "rl:\n  algorithm: ppo\n  stpes: 3",
-        r"unknown key 'stpes' in rl.ppo \(line 6\); did you mean 'steps'\?",
+        r"unknown key 'rl.ppo.stpes' \(line 6\); did you mean 'steps'\?",
     ),
     "one of a kind in a list": (
         "rl:\n  rewards:\n  - {kind: length, name: l, free_token: 1}",
-        r"unknown key 'free_token' in .*\(line 6\); did you mean 'free_tokens'\?",
+        r"unknown key .*free_token' \(line 6\); did you mean 'free_tokens'\?",
     ),
     "a key given twice": ("chains: {rounds: 1}\nchains: {rounds: 2}", r"'chains' is given twice, .*line 4.*\(line 5\)"),
     "one given twice in a part": ("sft: {epochs: 1, epochs: 2}", r"'epochs' is given twice"),

@@ -153,22 +153,27 @@ def _plan(asked: Asked) -> Any:
     from flows.runs import plan_run, profile_with
 
     plan = profile_with(asked.profile, prompts=asked.prompts, limit=asked.limit, constitution=asked.constitution)
-    return plan_run(plan, asked.home, without=asked.without)
+    return plan_run(plan, asked.home, without=asked.without, fetch=False)
 
 
 def _check(asked: Asked) -> None:
     """Everything that can be wrong with the request itself, found before anything is started."""
     from flows.preflight import check
 
-    check(_plan(asked))
+    check(_plan(asked), asked.until)
 
 
 def _dry_run(asked: Asked) -> None:
+    from cai.models import look_up
+
     _check(asked)
     run = _plan(asked)
     stages = UNTIL[: UNTIL.index(asked.until) + 1]
     finished = sorted(p.stem for p in (run.path / "steps").glob("*.json"))
-    click.echo(f"run           {run.run_id}")
+    engines = (run.profile.engine, *run.profile.judges)
+    absent = {engine.model for engine in engines if engine.has_weights and look_up(engine.model) is None}
+    to_fetch = f"named when {' and '.join(sorted(absent))} has been fetched from the hub, which the run does"
+    click.echo(f"run           {to_fetch if absent else run.run_id}")
     click.echo(f"constitution  {run.constitution.name}: {len(run.constitution.principles)} principles")
     click.echo(f"engine        {run.profile.engine.kind}, model {run.profile.engine.model}")
     click.echo(f"prompts       {', '.join(source.path for source in run.profile.prompts)}")

@@ -55,13 +55,13 @@ _EXPECTED = {
 def _problem(error: ErrorDetails, kind: type[Config] | None, document: Document | None) -> str:
     found = None if document is None else document.line(error["loc"])
     line = "" if found is None else f" (line {found})"
-    *around, name = map(str, error["loc"] or ("the file",))
+    path = [str(part) for part in error["loc"]]
+    shown = ".".join(path) or "the file"
     if error["type"] == "extra_forbidden":
-        within = f" in {'.'.join(around)}" if around else ""
-        known = "" if kind is None else f"; {near(name, _known(kind, around))}"
-        return f"unknown key {name!r}{within}{line}{known}"
+        known = "" if kind is None else f"; {near(path[-1], _known(kind, path[:-1]))}"
+        return f"unknown key {shown!r}{line}{known}"
     said = _EXPECTED.get(error["type"], error["msg"].removeprefix("Value error, "))
-    return f"{'.'.join((*around, name))}{line}: {said}{_got(error)}"
+    return f"{shown}{line}: {said}{_got(error)}"
 
 
 def _known(kind: type[Config], path: list[str]) -> list[str]:
