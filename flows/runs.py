@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, replace_sources
+from cai.config import AnySource, EngineConfig, Profile, PromptSource, found, load_profile, replace_sources
 from cai.config.prompts import GENERATED
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, DataError
@@ -206,7 +206,7 @@ def profile_with(
     profile = load_profile(path)
     update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit, PromptSource)}
     if constitution is not None:
-        update["constitution"] = constitution
+        update["constitution"] = found(constitution)
     return profile.model_copy(update=update)
 
 

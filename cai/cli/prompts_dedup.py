@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai.cli.tables import checked_home, format_table, home_option
+from cai.cli.tables import OutFile, checked_home, format_table, home_option
 
 if TYPE_CHECKING:
     from cai.records import Prompt, Reject
@@ -20,8 +20,8 @@ N_SHOWN = 10
 @click.command("dedup")
 @click.argument("files", nargs=-1, metavar="[FILE]…")
 @home_option()
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the prompts that stay, as JSONL.")
-@click.option("--rejects", "rejects_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the others.")
+@click.option("--out", type=OutFile(), help="Write the prompts that stay, as JSONL.")
+@click.option("--rejects", "rejects_file", type=OutFile(), help="Write the others.")
 @click.option("--show", type=click.IntRange(min=0), default=N_SHOWN, show_default=True, help="Repeats to print.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(

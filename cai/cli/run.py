@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 @click.command()
 @home_option
 @click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--json", "json_file", type=tables.OutFile(), help="Also write the measured rates here.")
 @click.option("--constitution", type=click.Path(path_type=Path), help="Another constitution for the small world.")
 @click.option("--limit", type=click.IntRange(min=1), help="Fewer (or more) training prompts than the profile's.")
 def demo(home: Path, without: str, json_file: Path | None, constitution: Path | None, limit: int | None) -> None:
@@ -61,7 +61,7 @@ def demo(home: Path, without: str, json_file: Path | None, constitution: Path | 
 )
 @click.option("--until", type=click.Choice(UNTIL), default="report", show_default=True, help="The last stage to run.")
 @click.option("--constitution", type=click.Path(path_type=Path), help="In place of the profile's.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--json", "json_file", type=tables.OutFile(), help="Also write the measured rates here.")
 @click.option(
     "--approve",
     type=click.Choice(["never", "training", "promotion", "both"]),
@@ -115,10 +115,12 @@ def approve(run_id: str, home: Path, by: str, reason: str, refuse: bool) -> None
 
     `cai sql approvals` lists what was asked and answered.
     """
+    from flows.runs import open_run
     from flows.server import prefect_api
 
     if not by.strip():
         raise click.UsageError("--by is empty; who approves?")
+    open_run(home, run_id)  # before a server is started in a home that may not be there
     with prefect_api(home):
         from flows.approvals import answer
 

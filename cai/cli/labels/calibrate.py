@@ -30,6 +30,9 @@ def calibrate(home: Path, judge: str | None, method: Literal["temperature", "iso
     labels = read_labels(store, objective=objective)
     said = labels.annotated
     sources = {source for source, is_gold in zip(said.source, said.is_gold, strict=True) if is_gold}
+    if not sources:
+        about = f" of the objective {objective!r}" if objective else ""
+        raise DataError(f"no gold pairs{about} under {home} to fit to; `cai gold import` brings them in")
     fitted = fit(
         opinions_of(labels.verdicts, said),
         chosen_judge(labels.verdicts.judges, judge),
