@@ -32,11 +32,19 @@ def home(tmp_path):
     ],
     ids=" ".join,
 )
-def test_a_file_in_a_folder_that_is_not_there_is_refused_before_the_work(command, tmp_path):
+def test_a_file_in_a_folder_that_cannot_be_is_refused_before_the_work(command, tmp_path):
     """It was found at the end, and taken for a full disk."""
-    said = CliRunner().invoke(door, [*command, str(tmp_path / "gone" / "file")])
+    (tmp_path / "taken").write_text("")
+    said = CliRunner().invoke(door, [*command, str(tmp_path / "taken" / "new" / "file")])
     assert said.exit_code == 2
-    assert f"there is no folder {tmp_path / 'gone'}; make it" in " ".join(said.output.split())
+    assert f"the folder {tmp_path / 'taken' / 'new'} cannot be made (Not a directory)" in " ".join(said.output.split())
+
+
+def test_a_folder_that_is_not_there_is_made(home, tmp_path):
+    file = tmp_path / "new" / "folder" / "stats.json"
+    said = CliRunner().invoke(door, ["prompts", "stats", "--home", str(home), "--json", str(file)])
+    assert said.exit_code == 0, said.output
+    assert file.is_file()
 
 
 @pytest.mark.parametrize("command", [["lint"], ["show"], ["diff", "constitution/smallworld.yaml"]], ids=" ".join)

@@ -38,15 +38,17 @@ def home_option(what: str = "Where the tables lie.") -> _Decorator:
 
 
 class OutFile(click.Path):
-    """A file to write. Its folder is looked for before the work, which may take hours."""
+    """A file to write. Its folder is made before the work, which may take hours."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         path = cast(Path, super().convert(value, param, ctx))
-        if not path.parent.is_dir():
-            self.fail(f"there is no folder {path.parent}; make it, or name another file", param, ctx)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.fail(f"the folder {path.parent} cannot be made ({error.strerror}); name another", param, ctx)
         return path
 
 
