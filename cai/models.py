@@ -11,14 +11,17 @@ from cai.errors import ModelNotFound
 from cai.files import file_digest
 from cai.records import digest
 
-DOWNLOADED = ["*.safetensors*", "*.json", "*.model", "*.jinja"]
+DOWNLOADED = ["*.safetensors*", "*.json", "*.model", "*.txt", "*.jinja"]
 """Of a model on the hub: nothing that is run. Chat templates are rendered in the sandbox of transformers or vLLM."""
 SMALLWORLD = Path(__file__).parent / "smallworld" / "model"
 META = "meta.json"
+HUB_S = 10.0
+"""Seconds that the hub may take to say whether it has a model."""
 
 
-def resolve_model(name: str | Path) -> Path:
-    """The directory of a model: `smallworld`, a path, or a Hugging Face name found in the local hub cache.
+def resolve_model(name: str | Path, *, fetch: bool = True) -> Path:
+    """The directory of a model: `smallworld`, a path, or a Hugging Face name; one that is not in the local hub cache is
+    fetched, if `fetch`.
 
     Raises:
         ModelNotFound: nothing is there, the directory is unfinished, or it asks to run its own code.
@@ -32,12 +35,33 @@ def resolve_model(name: str | Path) -> Path:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return _checked(Path(snapshot_download(str(name), allow_patterns=DOWNLOADED)))
+        return _checked(Path(snapshot_download(str(name), allow_patterns=DOWNLOADED, local_files_only=not fetch)))
     except (HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ModelNotFound(
             f"no model at {str(name)!r}: expected a directory with config.json and safetensors weights, "
             f"`smallworld`, or a Hugging Face name that can be downloaded ({type(error).__name__})"
         ) from None  # the hub's own chain of network errors says nothing more
+
+
+def look_up(name: str | Path) -> Path | None:
+    """Where a model is, as `resolve_model` finds it; None where the hub has it and its weights are not here yet.
+
+    Raises:
+        ModelNotFound: it is nowhere, or the hub cannot be asked.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        return resolve_model(name, fetch=False)
+    except ModelNotFound as error:
+        if Path(name).is_dir():
+            raise
+        try:
+            HfApi().model_info(str(name), timeout=HUB_S)
+        except Exception as asked:  # the hub's, and those of whatever it is asked with
+            said = str(asked).strip().partition("\n")[0]
+            raise ModelNotFound(f"{error}; the hub's cache here does not have it, nor the hub: {said}") from None
+        return None
 
 
 def _checked(path: Path) -> Path:

@@ -19,8 +19,8 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.variables import Variable
 from prefect.workers.utilities import get_default_base_job_template_for_infrastructure_type
 
-from cai.constitution.nodes import near
 from cai.errors import ConfigError
+from cai.yaml_files import near
 from flows.deployment_file import (
     ACTION,
     TRIGGER,

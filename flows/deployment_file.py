@@ -6,7 +6,7 @@ problems, all of them reported at once. Nothing in this module talks to a server
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,8 @@ from prefect.utilities.templating import apply_values
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cai.config import Config
-from cai.constitution.nodes import near
 from cai.errors import ConfigError
+from cai.yaml_files import near, read_document
 from flows.events import SENT
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -278,26 +278,10 @@ def _checked(model: type[AnyModel], body: dict[str, Any], path: Path) -> AnyMode
         raise ConfigError("\n".join(problems)) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """A key that is given twice is an error, where YAML takes the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
-        if twice := _twice(keys):
-            raise yaml.MarkedYAMLError("", None, f"the key {twice[0]!r} is given twice; drop one", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"no file at {path}; run this at the top of the checkout, or name the file")
-    loader = _Loader(path.read_text(encoding="utf-8"))
-    try:
-        body = loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    finally:
-        loader.dispose()
+    body = read_document(path).body
     if not isinstance(body, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, got {type(body).__name__}")
     return body

@@ -66,7 +66,13 @@ def monitor(wish: Wish, tell: Callable[[str], object]) -> Monitored:
         ConfigError: the judge cannot give scores.
     """
     store = Store(wish.home)
-    model = registry.load(store).find(wish.against)
+    known = registry.load(store)
+    if wish.against == CHANNEL and known.promoted(CHANNEL) is None:
+        raise DataError(
+            f"no model is promoted to the channel {CHANNEL!r}; `cai models promote MODEL` does that, or name one "
+            "with --against"
+        )
+    model = known.find(wish.against)
     production, n_rejected = kept_rejects(store, read_exchanges(wish.file))
     drawn = sample(production, wish.sample, wish.seed)
     if not drawn.n_seen:

@@ -60,7 +60,7 @@ def constitutional_ai(
         home: folder of the tables, models and runs
         without: leave out every principle that bears this tag
         prompts: files of prompts, in place of the profile's
-        limit: take the first so many prompts of each source
+        limit: take so many prompts of each source, drawn by the profile's seed
         until: the last stage to run; one before `rl_cai` ends in the first round
         constitution: YAML file, in place of the profile's
         approve: ask a person before a set is trained on, before the policy is promoted, or both; the run is suspended
@@ -75,7 +75,7 @@ def constitutional_ai(
         Path(profile), prompts=prompts or (), limit=limit, constitution=Path(constitution) if constitution else None
     )
     run = create_run(plan, Path(home), without=without)
-    check(run)
+    check(run, until)
     does_rl = reaches(until, "rl_cai")
     asks_to_train = approve in ("training", "both")
     with failure_recorded(run), ray_cluster(run), generation(run) as engine:

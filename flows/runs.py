@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cai import __version__
-from cai.config import AnySource, EngineConfig, Profile, PromptSource, load_profile, problems, replace_sources
+from cai.config import AnySource, EngineConfig, Profile, PromptSource, found, load_profile, problems, replace_sources
 from cai.config.prompts import GENERATED
 from cai.constitution import Constitution, load_constitution
 from cai.errors import ConfigError, ConstitutionError, DataError
 from cai.files import file_digest
-from cai.models import model_digest, read_meta, resolve_model
+from cai.models import look_up, model_digest, read_meta, resolve_model
 from cai.records import Prompt, Run, RunStatus, digest
 from cai.smallworld import world
 from cai.source import code_version
@@ -106,8 +106,12 @@ class RunFolder:
         replace_with(self.path / "ids" / f"{name}.parquet", write)
 
 
-def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
-    """The folder this profile's run has; writes nothing. `without` drops every principle that bears the tag."""
+def plan_run(profile: Profile, home: Path, *, without: str = "", fetch: bool = True) -> RunFolder:
+    """The folder this profile's run has; writes nothing. `without` drops every principle that bears the tag.
+
+    Weights that only the hub has are fetched, for the run's id is of their bytes too; without `fetch` it is of their
+    name until they are here.
+    """
     constitution = load_constitution(profile.constitution)
     if without:
         constitution = constitution.without(without)
@@ -117,7 +121,7 @@ def plan_run(profile: Profile, home: Path, *, without: str = "") -> RunFolder:
         "profile": {**profile.model_dump(mode="json", exclude={"generate"}), "constitution": constitution.name},
         "constitution_digest": constitution.digest(),
         "self_test": [asdict(pair) for pair in constitution.self_test],
-        "models": [engine_digest(engine) for engine in (profile.engine, *profile.judges)],
+        "models": [engine_digest(engine, fetch=fetch) for engine in (profile.engine, *profile.judges)],
         "prompts": sources,
         "helpful": [source_digest(source, "train", profile.seed, home) for source in helpful],
         "held_out": [source_digest(source, "eval", profile.seed, home) for source in profile.evaluation.prompts],
@@ -233,7 +237,7 @@ def profile_with(
     profile = load_profile(path)
     update: dict[str, Any] = {"prompts": replace_sources(profile.prompts, prompts, limit, PromptSource)}
     if constitution is not None:
-        update["constitution"] = constitution
+        update["constitution"] = found(constitution)
     return profile.model_copy(update=update)
 
 
@@ -258,9 +262,14 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def engine_digest(engine: EngineConfig) -> str:
-    """Weights of our own are known by their bytes; a server's model by its name alone."""
-    return model_digest(resolve_model(engine.model)) if engine.has_weights else engine.model
+def engine_digest(engine: EngineConfig, *, fetch: bool = True) -> str:
+    """Weights of our own are known by their bytes; a server's model by its name alone, and so, without `fetch`, is one
+    that only the hub has.
+    """
+    if not engine.has_weights:
+        return engine.model
+    path = resolve_model(engine.model) if fetch else look_up(engine.model)
+    return engine.model if path is None else model_digest(path)
 
 
 def generated_now(profile: Profile, home: Path) -> list[Prompt]:
@@ -284,7 +293,7 @@ def source_digest(source: AnySource, split: Split, seed: int, home: Path | None 
     if source.path == GENERATED and home is not None:
         return digest(GENERATED, [prompt.prompt_id for prompt in _generated(source, seed, home)])
     if source.path == "smallworld":
-        return digest("smallworld", [p.prompt_id for p in world.prompts(split, source.limit or 0, seed)])
+        return digest("smallworld", [p.prompt_id for p in world.prompts(split, source.n_made(), seed)])
     path = Path(source.path)
     if source.path.startswith(HUB):
         return source.path

@@ -38,7 +38,7 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
     also gone when this process is killed.
 
     Raises:
-        ConfigError: the configured API does not answer, or the server does not start.
+        ConfigError: the configured API does not answer, the port is taken, or the server does not start.
     """
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
@@ -58,7 +58,7 @@ def prefect_api(home: Path, *, port: int | None = None) -> Iterator[str]:
         yield running
         return
     with contextlib.ExitStack() as held:
-        yield from _started(home, port or held.enter_context(held_port()))
+        yield from _started(home, _free(port) if port else held.enter_context(held_port()))
 
 
 def _started(home: Path, port: int) -> Iterator[str]:
@@ -128,14 +128,38 @@ def _running(home: Path) -> str | None:
     return None
 
 
+def _free(port: int) -> int:
+    """The port, if a server can listen there: one that somebody else has would be waited for, and talked to."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            theirs = _home_of(f"http://127.0.0.1:{port}/api")
+            by = f" by the Prefect server of {theirs}" if theirs else ""
+            raise ConfigError(f"port {port} is taken{by} ({error.strerror}); --port N names another") from error
+    return port
+
+
+def _home_of(url: str) -> str | None:
+    """The PREFECT_HOME of the server that answers there; None where it does not say."""
+    try:
+        with urllib.request.urlopen(f"{url}/admin/settings", timeout=ANSWER_S) as response:  # noqa: S310
+            return str(json.load(response)["home"])
+    except (OSError, ValueError, KeyError, TypeError):  # it wants a password, or is none of Prefect's
+        return None
+
+
 def _wait_for(url: str, server: Child) -> None:
+    """Until our own server answers, not one that took its port meanwhile: ours ends then, and says why."""
+    ours = (None, os.environ["PREFECT_HOME"])
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         try:
             server.raise_if_dead()
         except StepFailed as error:
             raise ConfigError(f"the Prefect server did not start: {error}") from error
-        if _hear(url) == "well":
+        if _hear(url) == "well" and _home_of(url) in ours:
             return
         time.sleep(0.1)
     raise ConfigError(f"the Prefect server did not answer at {url} within {START_S:.0f} s")

@@ -59,11 +59,19 @@ def read_sets(sources: Sequence[EvaluationSource], seed: int, guard: Guard | Non
     return Sets([*prompts.values()], [*items.values()], rejects)
 
 
+def check_source(source: EvaluationSource, seed: int) -> None:
+    """Read the first row of a file.
+
+    Raises:
+        ConfigError: a setting is missing that the format needs.
+        DataError: no such file, an empty one, or one of another format.
+    """
+    next(_entries(source.model_copy(update={"limit": None}), seed, {}, {}, Guard()), None)
+
+
 def _smallworld(source: EvaluationSource, seed: int) -> Iterator[Entry]:
     """Its prompts say in their tags what the oracle knows of them."""
-    if source.limit is None:
-        raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
-    for prompt in world.prompts("eval", source.limit, seed):
+    for prompt in world.prompts("eval", source.n_made(), seed):
         harm = prompt.tags[0] if prompt.tags[0] in world.KINDS else ""
         kind: ItemKind = "harmful" if harm else "borderline" if "lookalike" in prompt.tags else "benign"
         yield Entry(prompt, EvaluationItem.make(SMALLWORLD_SET, kind, prompt.prompt_id, subset=harm))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast, get_args
 
 from cai.config import AnySource, PrivacyConfig, PromptSource
 from cai.config.prompts import GENERATED
-from cai.errors import ConfigError, DataError
+from cai.errors import DataError
 from cai.privacy import REASON, Guard, refusal
 from cai.records import Message, Prompt, PromptKind, Reject, digest, seed_from
 from cai.smallworld import world
@@ -84,9 +84,7 @@ def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Promp
     Raises:
         ConfigError: no limit.
     """
-    if source.limit is None:
-        raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
-    return iter(world.prompts(split, source.limit, seed))
+    return iter(world.prompts(split, source.n_made(), seed))
 
 
 def read_prompts(

@@ -430,3 +430,12 @@ def test_an_import_leaves_the_collector_as_it_was(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_import(Store(tmp_path / "home"), Import([source], HeldOutGuard([])), stop)
     assert gc.isenabled()
+
+
+def test_a_split_and_a_share_to_hold_out_are_not_both_taken(tmp_path):
+    """Meant to measure with, all but a hundredth went in to be trained on, and nothing said so."""
+    path = jsonl(tmp_path / "p.jsonl", {"prompt": "How do I mend a shoe?"})
+    asked = ["prompts", "import", str(path), "--split", "eval", "--eval-share", "0.01", "--home", str(tmp_path / "h")]
+    said = CliRunner().invoke(door, asked)
+    assert said.exit_code == 2
+    assert "--split and --eval-share both" in said.output

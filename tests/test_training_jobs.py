@@ -46,7 +46,7 @@ def test_a_job_file_is_read_strictly(tmp_path, model):
     good = write_job(tmp_path / "good.json", model=model, data="d.parquet", out="o", reward_models=["r"])
     assert load_job(good, GRPOJob).config.beta == 0.1
     bad = write_job(tmp_path / "bad.json", model=model, data="d.parquet", out="o", config={"epoch": 3})
-    with pytest.raises(ConfigError, match=r"bad.json.*config\.epoch"):
+    with pytest.raises(ConfigError, match=r"bad.json.*'config.epoch' \(line 1\); did you mean 'epochs'"):
         load_job(bad, SFTJob)
     with pytest.raises(ConfigError, match="no job file"):
         load_job(tmp_path / "none.json", SFTJob)

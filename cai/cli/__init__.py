@@ -1,5 +1,6 @@
 """The `cai` command: a door that imports nothing heavy until a command is chosen. Results on stdout, logs on stderr."""
 
+import errno
 import os
 import sys
 
@@ -60,7 +61,9 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        click.echo(f"error: {error}; is the disk full, or the folder not yours to write?", err=True)
+        refused = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+        hint = "; is the disk full, or the folder not yours to write?" if refused else ""
+        click.echo(f"error: {error}{hint}", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped; run the same command again to go on from here", err=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cai.cli.run import home_option
+from cai.cli.tables import OutFile
 
 if TYPE_CHECKING:
     from cai.comparison.data import Comparison
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 @click.argument("run_b")
 @home_option
 @click.option("--home-b", type=click.Path(path_type=Path, file_okay=False), help="Where RUN_B is, if in another home.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write everything as JSON.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Also write a page that stands alone.")
+@click.option("--json", "json_file", type=OutFile(), help="Also write everything as JSON.")
+@click.option("--html", "html_file", type=OutFile(), help="Also write a page that stands alone.")
 @click.option("--examples", type=click.IntRange(min=0), default=10, show_default=True, help="Answers to show.")
 @click.option(
     "--judge", type=click.IntRange(min=1), metavar="N", help="Have B's judge compare the answers to N held-out prompts."

@@ -4,12 +4,13 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import click
 
 from cai.cli.constitution_home import Cost, predict
-from cai.cli.tables import home_option
+from cai.cli.tables import OutFile, home_option
+from cai.config import found
 from cai.constitution import Constitution, load_constitution
 from cai.constitution.diff import ConstitutionDiff, FieldChange, PrincipleChange, diff
 from cai.constitution.dump import to_yaml
@@ -19,6 +20,16 @@ from cai.errors import ConfigError
 
 Format = Literal["text", "json"]
 _FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class _Constitution(click.Path):
+    """A file, or the shipped one of that name, as a profile's `constitution` is found."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return found(cast(Path, super().convert(value, param, ctx)))
+
+
+_READ = _Constitution(path_type=Path, dir_okay=False)
 _FORMAT = click.option("--format", "format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
@@ -32,7 +43,7 @@ def constitution() -> None:
 
 
 @constitution.command("lint")
-@click.argument("files", nargs=-1, required=True, type=_FILE)
+@click.argument("files", nargs=-1, required=True, type=_READ)
 @click.option("--strict", is_flag=True, help="Treat warnings as errors.")
 def lint_command(files: tuple[Path, ...], strict: bool) -> None:
     """Say what is wrong with constitution FILES, line by line.
@@ -56,7 +67,7 @@ def lint_command(files: tuple[Path, ...], strict: bool) -> None:
 
 
 @constitution.command("show")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=_READ)
 @click.option("--without", metavar="TAG", help="Leave out every principle that bears TAG.")
 @_FORMAT
 def show_command(file: Path, without: str | None, format: Format) -> None:
@@ -71,8 +82,8 @@ def show_command(file: Path, without: str | None, format: Format) -> None:
 
 
 @constitution.command("diff")
-@click.argument("old", type=_FILE)
-@click.argument("new", type=_FILE)
+@click.argument("old", type=_READ)
+@click.argument("new", type=_READ)
 @home_option("Where runs are stored; without one there, only the texts are compared.")
 @click.option("--run", "run_id", metavar="RUN", help="The run to predict for.  [default: the last one of OLD]")
 @_FORMAT
@@ -99,7 +110,7 @@ def diff_command(old: Path, new: Path, home: Path, run_id: str | None, format: F
 
 @constitution.command("import")
 @click.argument("files", nargs=-1, required=True, type=_FILE)
-@click.option("--out", type=_FILE, help="The YAML file to write.  [default: standard output]")
+@click.option("--out", type=OutFile(), help="The YAML file to write.  [default: standard output]")
 @click.option("--name", help="The constitution's name.  [default: the first file's]")
 @click.option("--force", is_flag=True, help="Overwrite the file of --out.")
 def import_command(files: tuple[Path, ...], out: Path | None, name: str | None, force: bool) -> None:

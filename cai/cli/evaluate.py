@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cai.cli.run import PROFILES, home_option
+from cai.cli.tables import OutFile
 from cai.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ Models = dict[str, Path | str]
 @click.option(
     "--reward-model", type=click.Path(path_type=Path), help="Also have this one tell the better response of each pair."
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write what was measured here.")
+@click.option("--json", "json_file", type=OutFile(), help="Also write what was measured here.")
 @click.option("--engine", "kind", type=click.Choice(["vllm", "transformers"]), help="In place of the profile's engine.")
 def evaluate(
     named: tuple[str, ...],

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.option("--run", "run_id", metavar="RUN_ID", help="Hold the plan of a finished run against what it did cost.")
 @click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
 @click.option("--prompts", multiple=True, metavar="FILE", help="Prompts, in place of the profile's; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="Take the first so many prompts of each source.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Take so many prompts of each source, drawn by the profile's seed."
+)
 @click.option("--constitution", type=click.Path(path_type=Path), help="In place of the profile's.")
 @click.option(
     "--probe",

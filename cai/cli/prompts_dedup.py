@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cai.cli.tables import checked_home, format_table, home_option
+from cai.cli.tables import OutFile, checked_home, format_table, home_option
 
 if TYPE_CHECKING:
     from cai.records import Prompt, Reject
@@ -21,8 +21,8 @@ _STATED = ("messages", "licence", "origin", "kind", "tags")
 @click.command("dedup")
 @click.argument("files", nargs=-1, metavar="[FILE]…")
 @home_option()
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the prompts that stay, as JSONL.")
-@click.option("--rejects", "rejects_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the others.")
+@click.option("--out", type=OutFile(), help="Write the prompts that stay, as JSONL.")
+@click.option("--rejects", "rejects_file", type=OutFile(), help="Write the others.")
 @click.option(
     "--expected-column", help="Of FILEs: the column of the known answer; else `expected`, where a row has it."
 )

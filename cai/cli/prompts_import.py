@@ -31,9 +31,7 @@ N_TAGS = 15
 @click.option(
     "--split",
     type=click.Choice(["train", "eval"]),
-    default="train",
-    show_default=True,
-    help="eval: to measure with, and never to train on.",
+    help="eval: to measure with, and never to train on.  [default: train]",
 )
 @click.option(
     "--eval-share",
@@ -62,7 +60,7 @@ def command(
     files: tuple[str, ...],
     home: Path,
     tags: str,
-    split: Literal["train", "eval"],
+    split: Literal["train", "eval"] | None,
     seed: int,
     profile: Path | None,
     dry_run: bool,
@@ -102,7 +100,9 @@ def command(
     from storage.store import Store
 
     sources = [_source(path, tags, settings) for path in files]
-    sides = None if settings["eval_share"] is not None else split
+    if split is not None and settings["eval_share"] is not None:
+        raise click.UsageError("--split and --eval-share both say what is held out; give one of them")
+    sides = None if settings["eval_share"] is not None else split or "train"
     store = Store(home)
     settings_of = None if profile is None else load_profile(profile)
     guard = guard_of(store, settings_of)

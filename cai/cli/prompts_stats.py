@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cai.cli.tables import checked_home, home_option
+from cai.cli.tables import OutFile, checked_home, home_option
 from cai.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, metavar="[FILE]…")
 @home_option()
 @click.option("--run", "run_id", help="The prompts of this run of the home, in place of all.")
-@click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write a page.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Also write it as JSON.")
+@click.option("--html", "html_file", type=OutFile(), help="Also write a page.")
+@click.option("--json", "json_file", type=OutFile(), help="Also write it as JSON.")
 def command(
     files: tuple[str, ...], home: Path, run_id: str | None, html_file: Path | None, json_file: Path | None
 ) -> None:

@@ -34,7 +34,7 @@ class Asked(NamedTuple):
 @click.command()
 @home_option
 @click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--json", "json_file", type=tables.OutFile(), help="Also write the measured rates here.")
 @click.option("--constitution", type=click.Path(path_type=Path), help="Another constitution for the small world.")
 @click.option("--limit", type=click.IntRange(min=1), help="Fewer (or more) training prompts than the profile's.")
 def demo(home: Path, without: str, json_file: Path | None, constitution: Path | None, limit: int | None) -> None:
@@ -56,10 +56,12 @@ def demo(home: Path, without: str, json_file: Path | None, constitution: Path | 
 @home_option
 @click.option("--without", default="", metavar="TAG", help="Leave out every principle that bears this tag.")
 @click.option("--prompts", multiple=True, metavar="FILE", help="Prompts, in place of the profile's; may be repeated.")
-@click.option("--limit", type=click.IntRange(min=1), help="Take the first so many prompts of each source.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Take so many prompts of each source, drawn by the profile's seed."
+)
 @click.option("--until", type=click.Choice(ORDER), default="report", show_default=True, help="The last stage to run.")
 @click.option("--constitution", type=click.Path(path_type=Path), help="In place of the profile's.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the measured rates here.")
+@click.option("--json", "json_file", type=tables.OutFile(), help="Also write the measured rates here.")
 @click.option(
     "--approve",
     type=click.Choice(["never", "training", "promotion", "both"]),
@@ -113,10 +115,12 @@ def approve(run_id: str, home: Path, by: str, reason: str, refuse: bool) -> None
 
     `cai sql approvals` lists what was asked and answered.
     """
+    from flows.runs import open_run
     from flows.server import prefect_api
 
     if not by.strip():
         raise click.UsageError("--by is empty; who approves?")
+    open_run(home, run_id)  # before a server is started in a home that may not be there
     with prefect_api(home):
         from flows.approvals import answer
 
@@ -151,22 +155,27 @@ def _plan(asked: Asked) -> Any:
     from flows.runs import plan_run, profile_with
 
     plan = profile_with(asked.profile, prompts=asked.prompts, limit=asked.limit, constitution=asked.constitution)
-    return plan_run(plan, asked.home, without=asked.without)
+    return plan_run(plan, asked.home, without=asked.without, fetch=False)
 
 
 def _check(asked: Asked) -> None:
     """Everything that can be wrong with the request itself, found before anything is started."""
     from flows.preflight import check
 
-    check(_plan(asked))
+    check(_plan(asked), asked.until)
 
 
 def _dry_run(asked: Asked) -> None:
+    from cai.models import look_up
+
     _check(asked)
     run = _plan(asked)
     stages = ORDER[: ORDER.index(asked.until) + 1]
     finished = sorted(p.stem for p in (run.path / "steps").glob("*.json"))
-    click.echo(f"run           {run.run_id}")
+    engines = (run.profile.engine, *run.profile.judges)
+    absent = {engine.model for engine in engines if engine.has_weights and look_up(engine.model) is None}
+    to_fetch = f"named when {' and '.join(sorted(absent))} has been fetched from the hub, which the run does"
+    click.echo(f"run           {to_fetch if absent else run.run_id}")
     click.echo(f"constitution  {run.constitution.name}: {len(run.constitution.principles)} principles")
     click.echo(f"engine        {run.profile.engine.kind}, model {run.profile.engine.model}")
     click.echo(f"prompts       {', '.join(source.path for source in run.profile.prompts)}")

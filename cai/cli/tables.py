@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -35,6 +35,21 @@ def home_option(what: str = "Where the tables lie.") -> _Decorator:
         show_envvar=True,
         help=what,
     )
+
+
+class OutFile(click.Path):
+    """A file to write. Its folder is made before the work, which may take hours."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = cast(Path, super().convert(value, param, ctx))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.fail(f"the folder {path.parent} cannot be made ({error.strerror}); name another", param, ctx)
+        return path
 
 
 def checked_home(home: Path) -> Path:
@@ -258,7 +273,7 @@ def export() -> None:
     """Write a training set that TRL and `datasets` read as it is: .parquet or .jsonl."""
 
 
-_OUT = click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+_OUT = click.argument("out", type=OutFile())
 _IDS = click.option(
     "--ids",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -1,10 +1,10 @@
 """A profile: one YAML file of all settings, and how it is read."""
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from cai.config.base import Config, problems
 from cai.config.engine import EngineConfig, RayConfig
@@ -17,18 +17,32 @@ from cai.config.prompts import GENERATED, MasteredConfig, PromptSource
 from cai.config.rl import GRPOConfig, RLConfig
 from cai.config.training import RewardModelConfig, SFTConfig
 from cai.errors import ConfigError
+from cai.yaml_files import read_document
 
 SHIPPED = Path(__file__).parents[2]
+
+
+def _name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
+        near = re.sub(r"[^a-z0-9._-]+", "-", name.casefold()).strip("-._")[:64] or "mine"
+        raise ValueError(f"64 lower-case letters, digits, dots, hyphens and underscores at most, such as `{near}`")
+    return name
+
+
+def _sources(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(f"a list of sources is expected, such as `prompts: [{{path: {value}}}]`")
+    return value
 
 
 class Profile(Config):
     """One way to run the whole method; see `deployments/profiles/`."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+    name: Annotated[str, AfterValidator(_name)]
     seed: int = 0
     constitution: Path
     engine: EngineConfig = EngineConfig()
-    prompts: tuple[PromptSource, ...]
+    prompts: Annotated[tuple[PromptSource, ...], BeforeValidator(_sources)]
     privacy: PrivacyConfig = PrivacyConfig()
     generate: GenerateConfig = GenerateConfig()
     """How prompts are written by `cai prompts generate`; a run only reads those, where `prompts` names `generated`."""
@@ -107,19 +121,24 @@ def load_profile(path: Path) -> Profile:
     not there is looked for among those that are shipped.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or has an unknown key or a wrong value; says which and where.
+        ConfigError: the file is missing, is no YAML, or has a key twice, one that is unknown, or a wrong value; says
+            which and where.
     """
     path = found(path)
     if not path.is_file():
         raise ConfigError(f"no profile at {path}; `ls deployments/profiles` shows the ones that are shipped")
+    document = read_document(path)
+    if not isinstance(document.body, dict):
+        came = "nothing" if document.body is None else f"a {type(document.body).__name__}"
+        raise ConfigError(
+            f"profile {path}: `key: value` lines are expected, such as `name: mine`, and it holds {came}; start from "
+            "one of deployments/profiles"
+        )
     try:
-        body = yaml.safe_load(path.read_text(encoding="utf-8"))
-        profile = Profile.model_validate(body)
-        return profile.model_copy(update={"constitution": found(profile.constitution)})
-    except yaml.YAMLError as error:
-        raise ConfigError(f"profile {path} is not YAML: {error}") from error
+        profile = Profile.model_validate(document.body)
     except ValidationError as error:
-        raise ConfigError(f"profile {path} cannot be used: {problems(error)}") from error
+        raise ConfigError(f"profile {path} cannot be used: {problems(error, Profile, document)}") from error
+    return profile.model_copy(update={"constitution": found(profile.constitution)})
 
 
 def found(path: Path) -> Path:

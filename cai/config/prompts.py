@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from cai.config.base import Config, Positive
+from cai.errors import ConfigError
 from cai.records import ItemKind, PromptKind
 
 GENERATED = "generated"
@@ -16,7 +17,7 @@ class AnySource(Config):
 
     path: str
     limit: Positive | None = None
-    """The first so many prompts; `smallworld` needs it."""
+    """So many prompts, drawn by the profile's `seed`, in the order of the file; `smallworld` needs it."""
     tags: tuple[str, ...] = ()
     licence: str = ""
     """What is stated here goes for every row; where it is "", the row's own counts. So with `origin` and `kind`."""
@@ -34,6 +35,16 @@ class AnySource(Config):
     """Of the prompts, this share is held out, by the hash of the prompt: a source under `evaluation` gives these, one
     under `prompts` the others. None: the source is all of it.
     """
+
+    def n_made(self) -> int:
+        """How many prompts `smallworld` makes.
+
+        Raises:
+            ConfigError: no limit.
+        """
+        if self.limit is None:
+            raise ConfigError("the prompt source `smallworld` needs a `limit`: it makes as many as are asked for")
+        return self.limit
 
 
 class PromptSource(AnySource):

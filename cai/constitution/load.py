@@ -22,10 +22,11 @@ from cai.constitution.model import (
     Principle,
     Stage,
 )
-from cai.constitution.nodes import Problem, Reader, compose, line_of, near, read_text
+from cai.constitution.nodes import Problem, Reader, compose, read_text
 from cai.errors import ConstitutionError
 from cai.records import Message, Role
 from cai.templates import DEFAULTS, TemplateName, check
+from cai.yaml_files import line_of, near
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # Which texts a stage asks the model with.

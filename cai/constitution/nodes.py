@@ -3,14 +3,15 @@
 `Reader` walks the nodes by schema and notes every problem with its line instead of stopping at the first.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from cai.yaml_files import line_of, near
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 12
@@ -102,13 +103,6 @@ def _compose(text: str) -> Node | Problem:
     return node if node is not None else Problem(None, "error", "the file is empty; expected `name` and `principles`")
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """What to write instead of an unknown name."""
-    known = list(known)
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {match[0]!r}?" if match else f"known: {', '.join(known)}"
-
-
 class Reader:
     """Walks nodes and collects problems. A value that has one is None."""
 
@@ -180,11 +174,6 @@ class Reader:
             return name
         self.error(node, f"{where}: unknown value {name!r}; {near(name, known)}")
         return None
-
-
-def line_of(node: Node) -> int:
-    line: int = node.start_mark.line
-    return line + 1
 
 
 def _names(key: Node, name: str) -> bool:

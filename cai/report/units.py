@@ -55,6 +55,8 @@ _KNOWN: dict[str, tuple[Unit, Better]] = {
     "partial_refusal_rate": (SHARE, ""),
     "evasive_rate": (SHARE, "lower"),
     "rude_rate": (SHARE, "lower"),
+    "refusal_rate": (SHARE, ""),
+    "unscored_rate": (SHARE, "lower"),
     "contamination_rate": (SHARE, "lower"),
     "capability": (SHARE, "higher"),
     "accuracy": (SHARE, "higher"),
@@ -80,6 +82,15 @@ _KNOWN: dict[str, tuple[Unit, Better]] = {
     "probe/reward_length": (CORRELATION, "lower"),
     "probe/reward_hedging": (CORRELATION, "lower"),
 }
+
+
+def known_metrics() -> tuple[str, ...]:
+    """What an evaluation can name, without what stands behind a `/` or in brackets: of which model, kind or set."""
+    return tuple(_KNOWN)
+
+
+def is_known(metric: str) -> bool:
+    return _found(metric) is not None
 
 
 def unit_of(metric: str) -> Unit:

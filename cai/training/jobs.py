@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from cai.config import (
@@ -26,6 +25,7 @@ from cai.errors import ConfigError, DataError
 from cai.files import file_digest
 from cai.models import model_digest, resolve_model
 from cai.records import digest
+from cai.yaml_files import read_document
 
 Stage = Literal["sft", "reward_model", "grpo", "rloo", "ppo", "dpo"]
 
@@ -167,12 +167,11 @@ def load_job(path: Path, kind: type[J]) -> J:
     """
     if not path.is_file():
         raise ConfigError(f"no job file at {path}; write one with the keys {sorted(kind.model_fields)}")
+    document = read_document(path)
     try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"job {path} is neither JSON nor YAML: {error}") from error
+        return kind.model_validate(document.body)
     except ValidationError as error:
-        raise ConfigError(f"job {path} cannot be run: {problems(error)}") from error
+        raise ConfigError(f"job {path} cannot be run: {problems(error, kind, document)}") from error
 
 
 def data_digest(path: Path) -> str:

@@ -25,9 +25,15 @@ if TYPE_CHECKING:
     help="In place of the judge's.",
 )
 @click.option("--model", help="In place of the judge's: a directory, a name, or `smallworld`.")
+@click.option("--base-url", help="openai only: the server.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
-    profile: Path | None, constitution: Path | None, kind: str | None, model: str | None, form: Literal["text", "json"]
+    profile: Path | None,
+    constitution: Path | None,
+    kind: str | None,
+    model: str | None,
+    base_url: str | None,
+    form: Literal["text", "json"],
 ) -> None:
     """Try a judge with pairs whose winner is known, before it labels anything.
 
@@ -53,17 +59,20 @@ def command(
     \b
     cai labels self-test deployments/profiles/laptop.yaml
     cai labels self-test --constitution constitution/smallworld.yaml --engine transformers
+    cai labels self-test --engine openai --base-url http://127.0.0.1:8000/v1 --model my-judge
     cai labels self-test my.yaml --format json | jq '.findings[].name'
     """
-    from cai.config import load_profile
+    from cai.config import found, load_profile
     from cai.constitution import load_constitution
     from cai.labels.self_test_text import to_json, to_text
     from cai.turns import accelerator_of, taken
 
     settings = load_profile(profile or PROFILES / "demo.yaml")
-    read = load_constitution(constitution or settings.constitution)
-    change = {name: value for name, value in (("kind", kind), ("model", model)) if value is not None}
-    judge = settings.judge.model_copy(update=change)
+    read = load_constitution(found(constitution) if constitution else settings.constitution)
+    named = {"kind": kind, "model": model, "base_url": base_url}
+    judge = settings.judge.model_copy(update={name: value for name, value in named.items() if value is not None})
+    if judge.kind == "openai" and not judge.base_url:
+        raise click.UsageError("the openai engine needs --base-url, such as http://127.0.0.1:8000/v1")
     with taken(accelerator_of([judge], "`cai labels self-test`")):
         made = asyncio.run(_try(settings, read, judge))
     click.echo(json.dumps(to_json(made), indent=1) if form == "json" else to_text(made))
