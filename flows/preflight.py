@@ -82,9 +82,10 @@ def _check_sources(profile: Profile) -> None:
 
 def _trains(profile: Profile, until: str) -> bool:
     """Whether a stage up to `until` starts from the weights of `engine.model`."""
-    if until in ("prompts", "revisions"):
-        return False
-    return profile.sft is not None or until != "preferences"
+    untrained = ["prompts", "revisions"]
+    if profile.sft is None:
+        untrained += ["sl_cai", "preferences", *(["reward_model"] if profile.rl.algorithm == "dpo" else [])]
+    return until not in untrained
 
 
 def _check_weights(profile: Profile) -> None:

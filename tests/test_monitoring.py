@@ -240,7 +240,7 @@ def test_without_a_model_an_evaluation_or_a_row_there_is_an_error_and_no_verdict
     (tmp_path / "bad.jsonl").write_text("no json\n")
     with pytest.raises(DataError, match="none of the 1 rows"):
         raise run(home, tmp_path / "bad.jsonl").exception
-    with pytest.raises(DataError, match="no model is called 'production'"):
+    with pytest.raises(DataError, match="no model is promoted to the channel 'production'"):
         raise run(home, tmp_path / "bad.jsonl", "--against", "production").exception
 
 

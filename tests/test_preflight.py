@@ -103,8 +103,13 @@ def test_a_home_that_cannot_be_written_to_is_named(profile, tmp_path):
     assert str(said.exception).startswith(f"nothing can be written to --home {home}: Not a directory")
 
 
-def test_a_run_that_ends_before_training_needs_no_weights(profile, tmp_path):
-    asked = ["run", profile(sft={}), "--home", str(tmp_path / "home"), "--until", "revisions", "--dry-run"]
+@pytest.mark.parametrize(
+    ("changes", "until"),
+    [({"sft": {}}, "revisions"), ({}, "preferences"), ({"rl": {"algorithm": "dpo"}}, "reward_model")],
+    ids=["sft", "no sft", "dpo"],
+)
+def test_a_run_that_ends_before_training_needs_no_weights(changes, until, profile, tmp_path):
+    asked = ["run", profile(**changes), "--home", str(tmp_path / "home"), "--until", until, "--dry-run"]
     said = CliRunner().invoke(door, asked, catch_exceptions=False)
     assert said.output.startswith("run           small-")
     assert not (tmp_path / "home").exists()
