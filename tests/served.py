@@ -136,7 +136,7 @@ def scripted(folder: Path, name: str, latency_s: float, prompts: str, until: str
 
 def small(folder: Path, name: str, prompts: str) -> dict:
     """The same over the small model, whose weights need the accelerator: on a machine without a GPU, the machine."""
-    reply = {"max_tokens": 8}
+    reply = {"max_tokens": 48}
     profile = {
         "name": name,
         "constitution": "constitution/smallworld.yaml",
