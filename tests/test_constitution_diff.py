@@ -226,7 +226,7 @@ def stored(tmp_path, constitution: Constitution, candidates_of: str = "scripted"
     home, used = Home(), constitution.without(without) if without else constitution
     home.run(used, candidates_of=candidates_of)
     profile = Profile(
-        name="test", seed=SEED, constitution=tmp_path / "old.yaml", prompts=(PromptSource(path="smallworld"),)
+        name="test", seed=SEED, constitution=tmp_path / "old.yaml", prompts=(PromptSource(path="smallworld", limit=8),)
     )
     write(tmp_path / "old.yaml", constitution)
     run = create_run(profile, tmp_path / "home", without=without)

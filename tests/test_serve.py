@@ -176,11 +176,11 @@ def test_the_ci_script_cancels_a_run_that_is_at_work_when_its_time_is_up(api, se
 
 
 def test_a_scheduled_refresh_is_cancelled_and_the_next_goes_on_and_says_what_came(api, folder):
-    """The schedule is the server's: it makes the run, for whose week the prompts are. What it sees too late beside
-    other work it makes no run for, and then the next one counts.
+    """The schedule is the server's, which looks at all of them once a minute: it makes the run, for whose week the
+    prompts are. What it sees too late beside other work it makes no run for, and then the next one counts.
     """
     words = api.read_deployment_by_name("refresh-prompts/words")
-    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=45)
+    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=75)
     often = IntervalSchedule(interval=datetime.timedelta(minutes=3), anchor_date=at)
     (schedule,) = api.create_deployment_schedules(words.id, [(often, True)])
     of_this = DeploymentFilter(id=DeploymentFilterId(any_=[words.id]))
