@@ -117,7 +117,8 @@ def test_a_run_that_ends_before_training_needs_no_weights(changes, until, profil
 
 def test_a_limit_of_the_command_line_will_do_for_the_small_world(profile, tmp_path):
     asked = ["run", profile(), "--prompts", "smallworld", "--limit", "3", "--until", "revisions", "--dry-run"]
-    CliRunner().invoke(door, [*asked, "--home", str(tmp_path / "home")], catch_exceptions=False)
+    said = CliRunner().invoke(door, [*asked, "--home", str(tmp_path / "home")], catch_exceptions=False)
+    assert said.exit_code == 0 and "prompts       smallworld\n" in said.output
 
 
 @contextmanager
