@@ -98,34 +98,27 @@ _IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}(?=[ \-.
 _REGISTRY = numdb.get("iban")
 
 
-@cache
-def _structure(country: str) -> tuple[tuple[int, str], ...]:
-    """How many digits (n), letters (a) or either (c) follow each other behind the check digits; () for no country."""
-    bban = _REGISTRY.info(country.upper())[0][1].get("bban", "")
-    return tuple((int(n), kind) for n, kind in re.findall(r"([0-9]+)!([nac])", bban))
+def _accounts() -> dict[str, str]:
+    """How accounts of each country are written: what digits (n), letters (a) or either (c) follow its check digits."""
+    letters = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
+    patterns = {}
+    for country in map("".join, product(ascii_uppercase, repeat=2)):
+        structure = re.findall(r"([0-9]+)!([nac])", _REGISTRY.info(country)[0][1].get("bban", ""))
+        parts = [rf"(?:(?:[ \-._\t]{{0,2}}| - ){letters[kind]}){{{n}}}" for n, kind in structure]
+        if parts:
+            patterns[country] = rf"{country}[ \-._\t]?[0-9]{{2}}{''.join(parts)}"
+    return patterns
+
+
+_ACCOUNTS = _accounts()
+ACCOUNTS = "|".join(_ACCOUNTS.values())
+"""What has the structure of an account of any country, letters in capitals."""
 
 
 @cache
 def _account(country: str) -> re.Pattern[str] | None:
-    """How accounts of a country are written, by SWIFT's registry."""
-    letters = {"n": "[0-9]", "a": "[A-Z]", "c": "[A-Z0-9]"}
-    parts = [rf"(?:(?:[ \-._\t]{{0,2}}| - ){letters[kind]}){{{n}}}" for n, kind in _structure(country)]
-    return re.compile(rf"{country}[ \-._\t]?[0-9]{{2}}{''.join(parts)}", re.IGNORECASE | re.ASCII) if parts else None
-
-
-def structure(country: str) -> str:
-    """What follows the check digits: `aaaannnnnn` for four letters and six digits, `c` for either."""
-    return "".join(kind * n for n, kind in _structure(country))
-
-
-CODES = tuple(code for code in map("".join, product(ascii_uppercase, repeat=2)) if _structure(code))
-"""The countries that have such accounts."""
-
-
-def account_at(text: str, start: int) -> re.Match[str] | None:
-    """What has the structure of an account of the country that it begins with."""
-    account = _account(text[start : start + 2])
-    return None if account is None else account.match(text, start)
+    pattern = _ACCOUNTS.get(country.upper())
+    return None if pattern is None else re.compile(pattern, re.IGNORECASE | re.ASCII)
 
 
 _GOES_ON = re.compile(rf"[^\W_{UNSPACED}]")
@@ -134,7 +127,8 @@ _GOES_ON = re.compile(rf"[^\W_{UNSPACED}]")
 def ibans(text: str) -> Iterator[Found]:
     """The structure first: of words with two letters and two digits at their start, few go on like an account."""
     for start in _IBAN.finditer(text):
-        match = account_at(text, start.start())
+        account = _account(start[0])
+        match = account and account.match(text, start.start())
         if match is None or _GOES_ON.match(text, match.end()):
             continue
         number = re.sub(r"[^A-Z0-9]", "", match[0].upper())
