@@ -41,9 +41,8 @@ def _is_dropped(char: str) -> bool:
 
 _KEPT = _Kept()
 # The same for ASCII, several times faster: what is in no word divides words.
-_ASCII = {
-    code: None if _is_dropped(chr(code)) else chr(code).lower() if chr(code).isalnum() else " " for code in range(128)
-}
+_DROPPED = bytes(code for code in range(128) if _is_dropped(chr(code)))
+_ASCII = bytes(ord(chr(code).lower()) if chr(code).isalnum() and code < 128 else 0x20 for code in range(256))
 
 
 def words_of(prompt: Prompt) -> Words:
@@ -51,13 +50,13 @@ def words_of(prompt: Prompt) -> Words:
 
     A placeholder of a personal item is one word whatever its number, which goes by what the conversation had before.
     """
-    text = " ".join(message.content for message in prompt.messages if message.role != "system")
+    text = " ".join([message.content for message in prompt.messages if message.role != "system"])
     return words_in(PLACEHOLDER.sub(r" \1placeholder ", text) if "[" in text else text)
 
 
 def words_in(text: str) -> Words:
     if text.isascii():
-        return tuple(text.translate(_ASCII).split())
+        return tuple(text.encode().translate(_ASCII, _DROPPED).decode().split())
     text = unicodedata.normalize("NFKD", text.replace("´", "")).casefold()  # a form of it is a space and a mark
     return tuple(_WORD.findall(text.translate(_KEPT)))
 

@@ -15,7 +15,7 @@ from cai.monitoring.exchanges import Exchange
 from cai.privacy import Guard
 from cai.records import Prompt, Reject, Response, Score, digest
 from storage.dialogues import BadRow, answer_of, messages_of, own_tags
-from storage.rows import MAX_ROW_CHARS, Columns, Row, json_row, reader
+from storage.rows import MAX_ROW_CHARS, Columns, Row, read_json, reader
 from storage.store import Store
 
 STDIN = "-"
@@ -70,7 +70,8 @@ def _lines_of(stream: Any) -> Iterator[Row]:
                 pass
             yield Row(number, "", BadRow("too_long", f"a line of more than {MAX_ROW_CHARS:,} characters"))
         else:
-            yield json_row(Row(number, line.rstrip("\r\n"), line))
+            text = line.rstrip("\r\n")
+            yield Row(number, text, read_json(text))
 
 
 def evaluated(store: Store, model_digest: str) -> list[Exchange]:

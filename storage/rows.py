@@ -78,9 +78,9 @@ def reader(path: Path, columns: Columns) -> Callable[[], Iterator[Row]]:
         raise DataError(f"{path} is {what}; give a file of {', '.join(_SUFFIXES)} (text also as .gz)")
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix in {".jsonl", ".ndjson"}:
-        return lambda: _json_rows(path)
+        return lambda: _lines(path, read_json)
     if suffix == ".txt":
-        return lambda: _lines(path)
+        return lambda: _lines(path, str)
     if suffix in {".csv", ".tsv"}:
         return lambda: _csv_rows(path, "\t" if suffix == ".tsv" else ",", columns)
     if path.suffix == ".parquet":
@@ -94,7 +94,7 @@ def _open(path: Path) -> IO[str]:
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _lines(path: Path) -> Iterator[Row]:
+def _lines(path: Path, read: Callable[[str], dict[str, Any] | str | BadRow]) -> Iterator[Row]:
     with _open(path) as file:
         number = 0
         try:
@@ -107,7 +107,7 @@ def _lines(path: Path) -> Iterator[Row]:
                     yield Row(number, kept, BadRow("too_long", detail))
                     continue
                 text = line.rstrip("\r\n")
-                yield Row(number, text, text)
+                yield Row(number, text, read(text))
         except (OSError, EOFError, zlib.error) as error:
             raise _broken(path, number, error) from error
 
@@ -116,16 +116,8 @@ def _broken(path: Path, number: int, error: Exception) -> DataError:
     return DataError(f"{path} breaks off after row {number}: {error}; fetch the file again")
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
-    return map(json_row, _lines(path))
-
-
-def json_row(row: Row) -> Row:
-    """A line, with what it says as JSON; one that could not be read as it is."""
-    return row if isinstance(row.value, BadRow) else Row(row.number, row.raw, _json(row.raw))
-
-
-def _json(line: str) -> dict[str, Any] | BadRow:
+def read_json(line: str) -> dict[str, Any] | BadRow:
+    """What a line says."""
     if not line.strip():
         return BadRow("empty_prompt", "an empty line")
     try:

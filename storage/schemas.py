@@ -6,7 +6,7 @@ The schema follows from the dataclass, so a record cannot drift from its table. 
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -135,11 +135,11 @@ def to_arrow(table: Table, rows: Sequence[Record]) -> pa.Table:
     Raises:
         StorageError: a value that does not fit its column; names the row and the column.
     """
-    ordered = sorted(rows, key=attrgetter(*table.sort)) if table.sort else list(rows)
     try:
-        return pa.table([_column(ordered, f) for f in table.schema], schema=table.schema)
+        made = pa.table([_column(rows, f) for f in table.schema], schema=table.schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-        raise StorageError(f"{_culprit(table, ordered)}; expected {table.schema.names}: {error}") from error
+        raise StorageError(f"{_culprit(table, rows)}; expected {table.schema.names}: {error}") from error
+    return made.sort_by([(name, "ascending") for name in table.sort]) if table.sort else made
 
 
 def _column(rows: Sequence[Record], field: pa.Field) -> pa.Array:
@@ -153,7 +153,7 @@ def _column(rows: Sequence[Record], field: pa.Field) -> pa.Array:
 
 def _messages(values: Sequence[Sequence[Message]], kind: pa.DataType) -> pa.Array:
     """Column by column: a dict for each message would take three times as long."""
-    flat = [message for messages in values for message in messages]
+    flat = list(chain.from_iterable(values))
     columns = [pa.array(list(map(attrgetter(f.name), flat)), f.type) for f in kind.value_type]
     offsets = pa.array(accumulate(map(len, values), initial=0), pa.int32())
     return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(kind.value_type)), kind)

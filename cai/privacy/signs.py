@@ -22,6 +22,7 @@ _SPACE = r"[\s\x0b\x1c-\x1f\x85\x{2028}\x{2029}]"
 _CLOSES = r"[\"'`\])]{0,2}"
 _POINT = r"(?:\.|[\[(](?:\.|dot)[\])]| dot )"
 _OTHER = "[^A-Za-z0-9]"
+
 _Sign = Detector | Literal["short number", "of nine digits", "any"]
 _SIGNS: tuple[tuple[_Sign, str], ...] = (
     ("key", rf"[^ \t\n\r\x0b\f\"'`<>\[\](){{}},;]{{{keys.SHORTEST}}}"),
@@ -43,7 +44,7 @@ _SIGNS: tuple[tuple[_Sign, str], ...] = (
     ("short number", rf"(?:^|{_OTHER})[0-9](?:{_OTHER}{{0,3}}[0-9]){{6}}"),
     ("of nine digits", rf"[0-9](?:{_OTHER}*[0-9]){{8}}"),
     ("name", r"Mr|Ms|Miss|Dr|Prof|(?i:name is |name's |m called |signed,|sincerely,)"),
-    ("any", ""),
+    ("any", r"\A"),
 )
 
 
