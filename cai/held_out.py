@@ -83,8 +83,9 @@ class HeldOutGuard:
     def refusal(self, prompt: Prompt) -> Refusal | None:
         if (reason := self._reasons.get(prompt.prompt_id)) is not None:
             return Refusal(reason, _DETAIL[reason], (Repeat(prompt.prompt_id, "same"),))
-        repeats = tuple(dict.fromkeys(self._repeats.found(prompt)))
-        return Refusal(NEAR, f"{_DETAIL[NEAR]} {repeats[0].held_out_id}", repeats) if repeats else None
+        if not (found := self._repeats.found(prompt)):
+            return None
+        return Refusal(NEAR, f"{_DETAIL[NEAR]} {found[0].held_out_id}", tuple(dict.fromkeys(found)))
 
 
 class HeldOut(NamedTuple):
@@ -161,21 +162,19 @@ class Repeats:
                 self._places.setdefault(run, []).append(place)
         self._firsts = frozenset(run[0] for run in self._places)
 
-    def found(self, prompt: Prompt) -> Iterator[Repeat]:
+    def found(self, prompt: Prompt) -> list[Repeat]:
         """The held-out prompts that a prompt repeats; one may come several times."""
         if not self._whole:
-            return
+            return []
         words = words_of(prompt)
-        if (prompt_id := self._whole.get("".join(words))) is not None:
-            yield Repeat(prompt_id, "inside")
+        whole = self._whole.get("".join(words))
         met = [
             (start, place)
             for start, word in enumerate(words)
             if word in self._firsts
             for place in self._places.get(words[start : start + GRAM], ())
         ]
-        if met:
-            yield from _repeats(words, met)
+        return [*([] if whole is None else [Repeat(whole, "inside")]), *(_repeats(words, met) if met else ())]
 
 
 def _places(prompt_id: str, words: Words, letters: str, counts: Counter[Words]) -> Iterator[_Place]:

@@ -94,7 +94,7 @@ def cards(text: str, run: Run) -> Iterator[Found]:
                     break
 
 
-_IBAN = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}(?=[ \-._\t]?[0-9]{2})")
+_IBAN = re.compile(r"(?=[A-Za-z]{2}[ \-._\t]?[0-9]{2})(?:(?<![A-Za-z0-9])|(?<=iban)|(?<=IBAN))[A-Za-z]{2}")
 _REGISTRY = numdb.get("iban")
 
 
