@@ -27,7 +27,7 @@ from storage.imports import Parsed, duplicate, held_out_side, parse, small_world
 from storage.seen import IdsOnDisk, SeenIds
 from storage.store import Store
 
-BATCH_ROWS, BATCH_CHARS = 20_000, 32 * 2**20
+BATCH_ROWS, BATCH_CHARS = 40_000, 32 * 2**20
 """What is in memory at a time: so many rows, or so much text."""
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _BYTES = 16
 _CHUNK = 65_536
 _BITS = 22
-"""Of 20,000 ids one in 200 strangers shares such a prefix, and only these are compared whole."""
+"""Of 40,000 ids one in 100 strangers shares such a prefix, and only these are compared whole."""
 
 
 class IdsOnDisk:
