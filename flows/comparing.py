@@ -284,7 +284,7 @@ def _asked_first(answers: Answers, labelling: Labelling, store: Store) -> _Known
 async def ask_judge(a: RunFolder, b: RunFolder, n: int) -> None:
     """B's judge, under B's constitution, on the answers to the first `n` held-out prompts; what it says is stored."""
     from cai.engines.slot import EngineSlot
-    from cai.evaluation import compare_models
+    from cai.evaluation import Setup, compare_models
     from cai.records import Reject
     from storage.ledger import TableLedger
 
@@ -297,10 +297,7 @@ async def ask_judge(a: RunFolder, b: RunFolder, n: int) -> None:
             await compare_models(
                 open_prompts(answers.prompts.values(), answers.items),
                 {"a": [*answers.a.values()], "b": [*answers.b.values()]},
-                profile=b.profile.model_copy(update={"evaluation": evaluation}),
-                constitution=b.constitution,
-                engines=engines,
-                ledger=ledger,
+                Setup(b.profile.model_copy(update={"evaluation": evaluation}), b.constitution, engines, ledger),
             )
     finally:
         await engines.close()

@@ -13,9 +13,18 @@ from cai.asks import OnProgress
 from cai.config import Profile
 from cai.constitution import Constitution
 from cai.engines.base import Engine
-from cai.engines.slot import EngineSlot
 from cai.errors import NoSuchOption
-from cai.evaluation import Measured, Rates, Sets, evaluate_models, is_smallworld, last_request, open_prompts, to_json
+from cai.evaluation import (
+    Measured,
+    Rates,
+    Sets,
+    Setup,
+    evaluate_models,
+    is_smallworld,
+    last_request,
+    open_prompts,
+    to_json,
+)
 from cai.intervals import Rate, bootstrap_mean
 from cai.metrics.best_of_n import BestOfN, Sample, frontier
 from cai.metrics.diversity import Text, distinct, repetition, self_repetition
@@ -99,60 +108,36 @@ async def measure(
     models: Mapping[str, Path | str],
     sets: Sets,
     subject: Subject | None,
-    *,
-    profile: Profile,
-    constitution: Constitution,
-    engines: EngineSlot,
+    setup: Setup,
     store: Store,
-    ledger: Ledger,
-    progress: OnProgress | None = None,
 ) -> Probed:
     """Ask the models and the judge what the sets ask for, and probe what was said."""
     prompts = sets.asked()
-    measured = await evaluate_models(
-        models,
-        prompts,
-        profile=profile,
-        constitution=constitution,
-        engines=engines,
-        ledger=ledger,
-        items=sets.items,
-        progress=progress,
-    )
-    return await probe(
-        prompts,
-        measured,
-        subject,
-        profile=profile,
-        constitution=constitution,
-        engines=engines,
-        store=store,
-        ledger=ledger,
-        progress=progress,
-    )
+    measured = await evaluate_models(models, prompts, setup, sets.items)
+    return await probe(prompts, measured, subject, setup, store)
 
 
 async def probe(
     prompts: Sequence[Prompt],
     measured: Measured,
     subject: Subject | None,
-    *,
-    profile: Profile,
-    constitution: Constitution,
-    engines: EngineSlot,
+    setup: Setup,
     store: Store,
-    ledger: Ledger,
-    progress: OnProgress | None = None,
 ) -> Probed:
     """All of it, on the prompts that a model answers in its own words; without a subject no probes. Ratings go to the
     ledger; what is there is not asked for again.
     """
-    opened = open_prompts(prompts, measured.items)
+    profile, opened = setup.profile, open_prompts(prompts, measured.items)
     answers = {name: among(rows, opened) for name, rows in measured.answers.items()}
     if few := {prompt.prompt_id: prompt for prompt in opened[: profile.evaluation.harm_scale_prompts]}:
-        judge = await engines.get(profile.judge, profile.judge.model)
         harm = await harm_scale(
-            few, answers, constitution, judge, ledger, max_concurrency=profile.judge.max_concurrency, progress=progress
+            few,
+            answers,
+            setup.constitution,
+            await setup.judge(),
+            setup.ledger,
+            max_concurrency=profile.judge.max_concurrency,
+            progress=setup.progress,
         )
     else:
         harm = Harm({}, {}, "evaluation.harm_scale_prompts is 0, or there are no prompts")

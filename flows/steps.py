@@ -16,7 +16,7 @@ from typing import Any
 from cai import gate
 from cai.candidates import sample_responses
 from cai.critique import run_chains
-from cai.evaluation import Measured, Sets, name_of, to_json, to_rows, win_rates_to_json
+from cai.evaluation import Measured, Sets, Setup, name_of, to_json, to_rows, win_rates_to_json
 from cai.privacy import Guard
 from cai.records import (
     Comparison,
@@ -142,12 +142,8 @@ async def evaluate(session: Session, models: dict[str, str]) -> dict[str, Any]:
             models,
             sets,
             probing.subject_of_run(run, models),
-            profile=run.profile,
-            constitution=run.constitution,
-            engines=session.engines,
-            store=session.store,
-            ledger=ledger,
-            progress=report_progress,
+            Setup(run.profile, run.constitution, session.engines, ledger, report_progress),
+            session.store,
         )
     _keep_measured(session, sets, probed.measured)
     judged = _gated(session, sets, probed)

@@ -4,14 +4,17 @@ import asyncio
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from evaluation_rows import REFUSAL, prompts_of, response_to
 
 from cai.config import EngineConfig, Profile
+from cai.constitution import load_constitution
 from cai.engines.slot import EngineSlot
 from cai.errors import DataError
 from cai.evaluation import (
+    Setup,
     answer_all,
     from_json,
     is_smallworld,
@@ -104,10 +107,10 @@ def test_each_model_answers_with_its_own_weights_and_only_once():
     models = {"seed": "loose", "rl_cai": "careful"}
 
     def answer():
-        slot = EngineSlot()
-        return asyncio.run(
-            answer_all(models, prompts, profile=profile, engines=slot, ledger=ledger, progress=told.append)
+        setup = Setup(
+            profile, load_constitution(Path("constitution/smallworld.yaml")), EngineSlot(), ledger, told.append
         )
+        return asyncio.run(answer_all(models, prompts, setup))
 
     answers = answer()
     for name, weights in models.items():

@@ -8,11 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import re2
 
 from benchmarks import privacy as benchmark
 from benchmarks import privacy_held_back, privacy_held_back_2, privacy_held_back_3, privacy_items
 from cai.config import PrivacyConfig
-from cai.privacy import Guard, added, find, in_words, masked, redacted
+from cai.privacy import Guard, added, find, in_words, masked, redacted, signs
 from cai.privacy.find import is_bare
 from cai.records import Message, Prompt
 
@@ -169,6 +170,16 @@ def test_asking_only_the_detectors_whose_sign_a_text_has_finds_what_asking_all_w
     for text in texts:
         assert find(text) == find(text, ask_all=True), text
     assert sum(is_bare(text) for text in texts) > 1_000
+
+
+def test_where_the_search_for_signs_has_no_memory_every_detector_is_asked(monkeypatch):
+    """RE2 then answers that nothing matches, not even the sign that every text has."""
+    nothing = re2.Set.SearchSet()
+    nothing.Add("no text has this")
+    nothing.Compile()
+    monkeypatch.setattr(signs, "_all_signs", lambda: nothing)
+    assert signs.signs("hello") == list(signs.DETECTORS)
+    assert kinds(f"{MAIL} {CARD}") == ["email", "card"]
 
 
 def test_no_text_takes_long_to_read():

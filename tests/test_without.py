@@ -14,8 +14,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_without_the_principles_of_one_kind_only_that_kind_stays(tmp_path):
-    """The constitution did it: whatever else the pipeline does to a model does not make it decline harm."""
-    cai("demo", "--home", tmp_path / "home", "--without", "violence", "--json", tmp_path / "without.json")
+    """The constitution did it: whatever else the pipeline does to a model does not make it decline harm. Of 900 prompts,
+    which show it as well as the demo's 1,600.
+    """
+    options = ("--without", "violence", "--limit", 900, "--json", tmp_path / "without.json")
+    cai("demo", "--home", tmp_path / "home", *options)
     rates = json.loads((tmp_path / "without.json").read_text())
     assert value(rates, "rl_cai", "harmful_rate/violence") >= 0.70
     for kind in set(KINDS) - {"violence"}:
@@ -25,7 +28,7 @@ def test_without_the_principles_of_one_kind_only_that_kind_stays(tmp_path):
 def test_real_dialogues_go_through_every_stage(tmp_path, shared_data):
     """Whole dialogues, not first turns; every table's rows in are its rows out and its rejects."""
     prompts = shared_data / "hh-rlhf" / "harmless-base-test.jsonl.gz"
-    options = ("--prompts", prompts, "--limit", 40, "--until", "preferences")
+    options = ("--prompts", prompts, "--limit", 24, "--until", "preferences")
     cai("run", "deployments/profiles/laptop.yaml", "--home", tmp_path, *options)
     turns = Store(tmp_path).query("select max(len(messages)) as n from prompts")
     assert turns[0]["n"] > 3
@@ -36,6 +39,6 @@ def test_real_dialogues_go_through_every_stage(tmp_path, shared_data):
     }
     for title, n_in, n_out, n_rejected in lines:
         assert n_in == n_out + n_rejected, title
-    assert lines[0][1] == 40
+    assert lines[0][1] == 24
     rejects = Store(tmp_path).query("select count(*) as n from rejects")
     assert rejects[0]["n"] == sum(n_rejected for *_, n_rejected in lines), "a row was dropped unseen"

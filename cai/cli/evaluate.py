@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from cai.asks import OnProgress, Progress
     from cai.config import EngineConfig, Profile
     from cai.constitution import Constitution
-    from cai.engines.slot import EngineSlot
-    from cai.evaluation import Rates, Sets
+    from cai.evaluation import Rates, Sets, Setup
     from cai.evaluation.pairs import Preferred
     from cai.probes.limits import Finding
-    from cai.records import EvaluationItem, Ledger
+    from cai.records import EvaluationItem
     from flows.probing import Probed, Subject
     from storage.store import Store
 
@@ -227,7 +226,7 @@ async def _measure(
 ) -> "tuple[Probed, dict[str, Rates]]":
     """Sample, judge, probe and store; and what the judge says of pairs whose better response is known."""
     from cai.engines.slot import EngineSlot
-    from cai.evaluation import name_of, to_rows
+    from cai.evaluation import Setup, name_of, to_rows
     from cai.records import Comparison, Rating, Reject, Response, digest
     from flows.probing import measure
     from storage.ledger import TableLedger
@@ -236,19 +235,10 @@ async def _measure(
     told: dict[str, Rates] = {}
     try:
         with TableLedger(store, prompt_ids, (Response, Comparison, Rating, Reject)) as ledger:
-            probed = await measure(
-                models if sets.asked() else {},
-                sets,
-                subject,
-                profile=profile,
-                constitution=constitution,
-                engines=engines,
-                store=store,
-                ledger=ledger,
-                progress=_on_stderr(),
-            )
+            setup = Setup(profile, constitution, engines, ledger, _on_stderr())
+            probed = await measure(models if sets.asked() else {}, sets, subject, setup, store)
             if profile.evaluation.win_rate_prompts:
-                told = await _judged(sets, profile, constitution, engines, ledger, store)
+                told = await _judged(sets, setup, store)
     finally:
         await engines.close()
     over, judged_in = name_of(sets.asked(), sets.items), digest("judged", profile.judge.model, constitution.digest())
@@ -256,28 +246,21 @@ async def _measure(
     return probed, told
 
 
-async def _judged(
-    sets: "Sets",
-    profile: "Profile",
-    constitution: "Constitution",
-    engines: "EngineSlot",
-    ledger: "Ledger",
-    store: "Store",
-) -> "dict[str, Rates]":
+async def _judged(sets: "Sets", setup: "Setup", store: "Store") -> "dict[str, Rates]":
     """What the judge says of the pairs, where there are any."""
     from cai.evaluation import judge_pairs, pairs_of
 
     if not (pairs := pairs_of(sets.items)):
         return {}
-    judge = await engines.get(profile.judge, profile.judge.model)
+    judge = await setup.judge()
     preferred = await judge_pairs(
         pairs,
         {prompt.prompt_id: prompt for prompt in sets.prompts},
-        profile=profile,
-        constitution=constitution,
+        profile=setup.profile,
+        constitution=setup.constitution,
         engine=judge,
-        ledger=ledger,
-        progress=_on_stderr(),
+        ledger=setup.ledger,
+        progress=setup.progress,
     )
     return {"judge": _told("judge", judge.model_digest, pairs, preferred, store)}
 

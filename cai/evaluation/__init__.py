@@ -4,7 +4,7 @@ The oracle reads responses in the small world, rules elsewhere; a judge compares
 """
 
 from cai.evaluation.matches import Judged, Matches, judge_matches, match, win_rate
-from cai.evaluation.models import Compared, Measured, answer_all, compare_models, evaluate_models
+from cai.evaluation.models import Compared, Measured, Setup, answer_all, compare_models, evaluate_models
 from cai.evaluation.outcomes import Outcomes, is_right, measure, outcomes, sycophancy_of
 from cai.evaluation.pairs import judge_pairs, pair_rates, pairs_of, score_pairs
 from cai.evaluation.results import from_json, rows_of, to_json, to_rows, win_rates_from_json, win_rates_to_json
@@ -31,6 +31,7 @@ __all__ = [
     "Reading",
     "SMALLWORLD_SET",
     "Sets",
+    "Setup",
     "answer_all",
     "is_right",
     "measure",

@@ -9,6 +9,7 @@ from cai.asks import OnProgress
 from cai.candidates import sample_responses
 from cai.config import Profile
 from cai.constitution import Constitution
+from cai.engines.base import Engine
 from cai.engines.slot import EngineSlot
 from cai.evaluation.matches import judge_matches
 from cai.evaluation.outcomes import measure
@@ -44,57 +45,52 @@ class Measured(NamedTuple):
         return found
 
 
+class Setup(NamedTuple):
+    """What models are evaluated with: the ledger keeps what they and the judge say."""
+
+    profile: Profile
+    constitution: Constitution
+    engines: EngineSlot
+    ledger: Ledger
+    progress: OnProgress | None = None
+
+    async def judge(self) -> Engine:
+        """The engine with the profile's feedback model."""
+        return await self.engines.get(self.profile.judge, self.profile.judge.model)
+
+
 async def evaluate_models(
     models: Mapping[str, Path | str],
     prompts: Sequence[Prompt],
-    *,
-    profile: Profile,
-    constitution: Constitution,
-    engines: EngineSlot,
-    ledger: Ledger,
+    setup: Setup,
     items: Sequence[EvaluationItem] = (),
-    progress: OnProgress | None = None,
 ) -> Measured:
     """Sample every model, read the responses, and have the feedback model compare those in the model's own words.
 
     Responses and comparisons go to the ledger; what is there is not asked for again. `items` say what the prompts are.
     """
-    answers = await answer_all(models, prompts, profile=profile, engines=engines, ledger=ledger, progress=progress)
+    answers = await answer_all(models, prompts, setup)
     rates = {name: measure(prompts, items, responses) for name, responses in answers.items()} if prompts else {}
-    win_rates, ratings = await compare_models(
-        open_prompts(prompts, items),
-        answers,
-        profile=profile,
-        constitution=constitution,
-        engines=engines,
-        ledger=ledger,
-        progress=progress,
-    )
+    win_rates, ratings = await compare_models(open_prompts(prompts, items), answers, setup)
     return Measured(answers, rates, win_rates, ratings, tuple(items))
 
 
 async def answer_all(
-    models: Mapping[str, Path | str],
-    prompts: Sequence[Prompt],
-    *,
-    profile: Profile,
-    engines: EngineSlot,
-    ledger: Ledger,
-    progress: OnProgress | None = None,
+    models: Mapping[str, Path | str], prompts: Sequence[Prompt], setup: Setup
 ) -> dict[str, list[Response]]:
     """One response of every model to every prompt, by model."""
-    answers = {}
+    profile, answers = setup.profile, {}
     for name, model in models.items():
         answers[name] = await sample_responses(
             prompts,
-            engine=await engines.get(profile.engine, model),
-            ledger=ledger,
+            engine=await setup.engines.get(profile.engine, model),
+            ledger=setup.ledger,
             sampling=profile.evaluation.response.sampling(),
             k=1,
             seed=profile.seed,
             stage="eval",
             max_concurrency=profile.engine.max_concurrency,
-            progress=progress,
+            progress=setup.progress,
         )
     return answers
 
@@ -105,20 +101,14 @@ class Compared(NamedTuple):
 
 
 async def compare_models(
-    prompts: Sequence[Prompt],
-    answers: Mapping[str, Sequence[Response]],
-    *,
-    profile: Profile,
-    constitution: Constitution,
-    engines: EngineSlot,
-    ledger: Ledger,
-    progress: OnProgress | None = None,
+    prompts: Sequence[Prompt], answers: Mapping[str, Sequence[Response]], setup: Setup
 ) -> Compared:
     """Every model against every earlier one, on the first `win_rate_prompts` prompts."""
+    profile = setup.profile
     few = prompts[: profile.evaluation.win_rate_prompts]
     if not few or len(answers) < 2:
         return Compared({}, {})
-    judge = await engines.get(profile.judge, profile.judge.model)
+    judge = await setup.judge()
     chosen = {prompt.prompt_id for prompt in few}
     among = {name: [r for r in responses if r.prompt_id in chosen] for name, responses in answers.items()}
     judged = {
@@ -126,14 +116,14 @@ async def compare_models(
             few,
             among[model],
             among[other],
-            constitution=constitution,
+            constitution=setup.constitution,
             engine=judge,
-            ledger=ledger,
+            ledger=setup.ledger,
             feedback=profile.feedback,
             preferences=profile.preferences,
             seed=profile.seed,
             max_concurrency=profile.judge.max_concurrency,
-            progress=progress,
+            progress=setup.progress,
         )
         for other, model in combinations(among, 2)
     }
