@@ -172,6 +172,19 @@ def test_asking_only_the_detectors_whose_sign_a_text_has_finds_what_asking_all_w
     assert sum(is_bare(text) for text in texts) > 1_000
 
 
+def test_a_short_secret_and_an_address_in_words_have_a_sign_however_they_are_said():
+    """Of a password behind `is:`, or behind another language's word and `is`, only half was asked for."""
+    words = "password passwort PWD pw contraseña senha wachtwoord hasło lösenord ŞİFRE пароль 密码 パスワード".split()
+    links = [":", " : ", "=", " => ", " is ", " was ", " İst ", " es: ", " is : ", '"] = "', "\x85is\u2028", "\n=\t"]
+    texts = [f"my {word}{link}hunter2!" for word in words for link in links]
+    dots = [" dot ", " DOT ", " punkt ", " point ", " ponto ", " kropka ", " точка ", "[.]", " (dot) ", "{ . }", "<.>"]
+    ats = [" at ", " [at] ", " arroba ", " chiocciola ", "(ät)", " собака ", "\u00a0at\u00a0", " AT "]
+    texts += [f"jo.b{at}acme{dot}org, please" for at in ats for dot in dots]
+    found = {text: find(text) for text in texts}
+    assert found == {text: find(text, ask_all=True) for text in texts}
+    assert sum(not items for items in found.values()) < 0.1 * len(texts), "most of them are items"
+
+
 def test_where_the_search_for_signs_has_no_memory_every_detector_is_asked(monkeypatch):
     """RE2 then answers that nothing matches, not even the sign that every text has."""
     nothing = re2.Set.SearchSet()

@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_without_the_principles_of_one_kind_only_that_kind_stays(tmp_path):
-    """The constitution did it: whatever else the pipeline does to a model does not make it decline harm. Of 900 prompts,
-    which show it as well as the demo's 1,600.
+    """The constitution did it: whatever else the pipeline does to a model does not make it decline harm. 900 prompts
+    show it as well as the 1,600 of the demo do.
     """
     options = ("--without", "violence", "--limit", 900, "--json", tmp_path / "without.json")
     cai("demo", "--home", tmp_path / "home", *options)

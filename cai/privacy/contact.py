@@ -25,7 +25,8 @@ _BOUNCED = re.compile(rf"(?<!{_LOCAL})[\w.%'\-]++\+[\w.+\-]++=[\w.+\-]++@{_DOMAI
 """A sender that says in itself to whom the mail went: `bounce+ada=acme.org@lists.org`."""
 _QUOTED = re.compile(rf'"[^"\n@]{{1,64}}"@{_DOMAIN}')
 _DOT_WORD = r"(?:dot|punkt|point|punto|ponto|kropka|точка)"
-_DOT = rf"(?:\.| ?[\[({{<] ?(?:dot|\.) ?[\])}}>] ?| {_DOT_WORD} )"
+SPELT_DOT = rf" ?[\[({{<] ?(?:dot|\.) ?[\])}}>] ?| {_DOT_WORD} "
+_DOT = rf"(?:\.|{SPELT_DOT})"
 _SPELT_OUT = re.compile(
     rf"(?<!{_LOCAL})(?P<local>{_LOCAL}++(?:(?: dot | ?[\[({{<]dot[\])}}>] ?)[\w\-]++){{0,4}}+)"
     r"(?P<at> ?[\[({<] ?(?:at|@|ät|arroba|arr?obase) ?[\])}>] ?| (?:at|arroba|arr?obase|chiocciola|małpa|собака) "

@@ -63,20 +63,22 @@ _HEADER = re.compile(
 )
 _URL = re.compile(r"(?<=://)[^\s/@:'\"<>]{0,64}:(?P<value>[^\s/@'\"<>]{3,128})(?=@)")
 _OPTION = re.compile(r"(?<=\s)(?:-u|--user)[ =]['\"]?[^\s:'\"]{1,64}:(?P<value>[^\s'\"]{3,128})")
-_VALUE = (
-    r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|>|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
-    r"[\"'`(<\[]{0,2}(?P<value>[^\s\"'`<>\[\](){},;]{6,500})"
-)
+LINK = r"[\"'`\])]{0,2}(?:\s?(?:=>|:=|==|[:=])\s?|>|\s(?:is|was|to|ist|es)(?:\s?:)?\s)"
+"""What stands between the word for a secret and the secret."""
+_VALUE = rf"{LINK}[\"'`(<\[]{{0,2}}(?P<value>[^\s\"'`<>\[\](){{}},;]{{6,500}})"
+_USUAL = r"pass(?:word|wd|phrase|code|wort|e)?|pwd|contrase[nñ]a"
+_ABROAD = r"senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호"
+PASSWORD = rf"{_USUAL}|pw|{_ABROAD}"
+"""The words for a secret that may be short."""
 _SAID = re.compile(
-    r"(?=[spctaem])(?P<name>sig(?==)|pass(?:word|wd|phrase|code|wort|e)?|pwd|contrase[nñ]a|secret|token|"
+    rf"(?=[spctaem])(?P<name>sig(?==)|{_USUAL}|secret|token|"
     r"(?:api|app|access|private|secret|account|shared|auth|encryption|signing|master|client|subscription)[_\- ]?"
     rf"(?:access[_\- ]?)?(?:key|secret|token)s?(?:[_\- ]id)?){_VALUE}",
     re.IGNORECASE,
 )
-PASSWORD_ABROAD = r"senha|wachtwoord|parola|has[lł]o|l[oö]senord|[sş]ifre|пароль|密码|密碼|パスワード|비밀번호"
 ABROAD = ("senha", "wachtwoord", "parola", "haslo", "losenord", "sifre")
 """Those that an ASCII text may have."""
-_SAID_ABROAD = re.compile(rf"(?P<name>(?<![A-Za-z0-9])pw|{PASSWORD_ABROAD}){_VALUE}", re.IGNORECASE)
+_SAID_ABROAD = re.compile(rf"(?P<name>(?<![A-Za-z0-9])pw|{_ABROAD}){_VALUE}", re.IGNORECASE)
 _VARIABLE = re.compile(
     r"(?<![A-Za-z0-9])(?!PUBLIC)[A-Z][A-Z0-9]{1,20}_KEY=['\"]?(?P<value>[^\s\"'`<>\[\](){},;]{16,500})"
 )

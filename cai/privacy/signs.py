@@ -19,24 +19,25 @@ MAX_MEMORY = 16 * 2**20
 
 _SPACE = r"[\s\x0b\x1c-\x1f\x85\x{2028}\x{2029}]"
 """What Python calls a space and RE2 does not, too. Those between words are plain in a folded text."""
-_CLOSES = r"[\"'`\])]{0,2}"
 _POINT = r"(?:\.|[\[(](?:\.|dot)[\])]| dot )"
 _OTHER = "[^A-Za-z0-9]"
 
+
+def _any_i(pattern: str) -> str:
+    """To Python's patterns İ and ı are forms of i, where case does not count."""
+    return pattern.replace("i", "[iİı]")
+
+
+_ASSIGNED = _any_i(keys.LINK).replace(r"\s", _SPACE)
 _Sign = Detector | Literal["short number", "of nine digits", "any"]
 _SIGNS: tuple[tuple[_Sign, str], ...] = (
     ("key", rf"[^ \t\n\r\x0b\f\"'`<>\[\](){{}},;]{{{keys.SHORTEST}}}"),
-    (
-        "key",
-        rf"(?i)--pass|sshpass|login{_SPACE}\S+{_SPACE}password{_SPACE}|"
-        rf"(?:pass(?:word|wd|phrase|code|wort|e)?|pwd|pw|contrase[nñ]a){_CLOSES}"
-        rf"(?:{_SPACE}?[:=>]|{_SPACE}(?:is|was|to|ist|es){_SPACE})",
-    ),
-    ("key", rf"(?i)(?:{keys.PASSWORD_ABROAD}){_CLOSES}{_SPACE}?[:=>]"),
+    ("key", rf"(?i)--pass|sshpass|login{_SPACE}\S+{_SPACE}password{_SPACE}"),
+    ("key", rf"(?i)(?:{_any_i(keys.PASSWORD)}){_ASSIGNED}"),
     ("key", r"(?i)identified by '|-u[ =]|--user|-----begin|private-lines:"),
     ("key", r"(?s)@.*://|://.*@"),
     ("email", r"(?i)@|_at_|%40|&#|&commat;|\\u0040|[\[({<] ?(?:at|ät|arroba|arr?obase) ?[\])}>]"),
-    ("email", r"(?is) at .*(?:dot|punkt| punto )|(?:dot|punkt| punto ).* at "),
+    ("email", rf"(?is) at .*(?:{contact.SPELT_DOT})|(?:{contact.SPELT_DOT}).* at "),
     ("email", r"(?i)arroba |robase |chiocciola | małpa | собака "),
     ("ip", rf"(?i)[0-9]{_POINT}[0-9]{{1,3}}{_POINT}[0-9]{{1,3}}{_POINT}[0-9]|:[0-9a-f]{{0,4}}:"),
     ("iban", rf"(?i)(?:^|{_OTHER}|iban)(?:{numbers.ACCOUNTS})"),
