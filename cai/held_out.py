@@ -3,22 +3,27 @@
 A prompt repeats a held-out one where the held-out words stand in it in their order, alone or inside a longer
 conversation, whatever their case, punctuation, spacing, diacritics and Unicode form. In a text of many words one in
 `WORDS_PER_EDIT` may be changed, missing or new; a shorter one must be there word for word: "how do i steal a bicycle?"
-and "how do i steal a scarf?" are two questions. What divides words does not count ("e-mail", "e mail", "email"); inside
-a longer conversation only as long as five words in a row, of those that are looked up, are divided alike.
+and "how do i steal a scarf?" are two questions. One of fewer than `GRAM` words must be a whole sentence. What divides
+words does not count ("e-mail", "e mail", "email"); inside a longer conversation only as long as five words in a row, of
+those that are looked up, are divided alike.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, get_args
 
 from cai.records import Contamination, Dataset, Likeness, Prompt, Reject
-from cai.words import Words, runs, words_of
+from cai.words import Words, runs, words_in, words_of
 
 WORDS_PER_EDIT = 20
 """Only words that no other held-out prompt has in such a place count: those of a shared instruction tell nothing."""
 GRAM = 5
-"""Words in a row that are looked up. A held-out prompt of fewer is met only as a whole: "why not?" is in any talk."""
+"""Words in a row that are looked up. A held-out prompt of fewer is met as a whole sentence only."""
+SHORTEST = 3
+"""Words of a held-out prompt that is met as a sentence of a longer one: "why not?" is in any talk."""
+_ENDS = re.compile(r"[.!?。！？\n]+")
 GOLD, HELD_OUT, NEAR = "gold_prompt", "held_out_prompt", "near_evaluation"
 _DETAIL = {
     GOLD: "the prompt has gold labels, which are for measuring alone; `cai gold list`",
@@ -146,6 +151,7 @@ class Repeats:
 
     def __init__(self, prompts: Iterable[Prompt], more: "Repeats | None" = None) -> None:
         self._whole: dict[str, str] = {}
+        self._sentences: dict[str, str] = {}
         self._places: dict[Words, list[_Place]] = {}
         self._texts: dict[Words, str] = {} if more is None else dict(more._texts)
         for prompt in prompts:
@@ -156,6 +162,8 @@ class Repeats:
             letters = "".join(words)
             self._whole[letters] = prompt_id
             if len(words) < GRAM:
+                if len(words) >= SHORTEST:
+                    self._sentences[letters] = prompt_id
                 continue
             for place in _places(prompt_id, words, letters, counts):
                 run = words[place.offset : place.offset + GRAM]
@@ -174,7 +182,17 @@ class Repeats:
             if word in self._firsts
             for place in self._places.get(words[start : start + GRAM], ())
         ]
-        return [*([] if whole is None else [Repeat(whole, "inside")]), *(_repeats(words, met) if met else ())]
+        found = [] if whole is None else [Repeat(whole, "inside")]
+        if self._sentences:
+            said = [self._sentences.get("".join(words_in(sentence))) for sentence in _sentences(prompt)]
+            found += [Repeat(prompt_id, "inside") for prompt_id in said if prompt_id is not None]
+        return [*found, *_repeats(words, met)] if met else found
+
+
+def _sentences(prompt: Prompt) -> Iterator[str]:
+    for message in prompt.messages:
+        if message.role != "system":
+            yield from _ENDS.split(message.content)
 
 
 def _places(prompt_id: str, words: Words, letters: str, counts: Counter[Words]) -> Iterator[_Place]:
