@@ -192,7 +192,12 @@ def _check(messages: Sequence[Message]) -> None:
 
 
 def check_unicode(text: str) -> None:
-    """Raise `BadRow` where `text` holds half a character, which no file can store (JSON can spell one)."""
+    """Raise `BadRow` where `text` holds half a character, which no file can store (JSON can spell one), or a NUL: text
+    in UTF-16 that is read as UTF-8 has one at every letter, and no personal item in it is found.
+    """
+    if "\x00" in text:
+        at = text.index("\x00")
+        raise BadRow("not_unicode", f"the text has a NUL character at {at}, as UTF-16 has; expected UTF-8 without any")
     if text.isascii():
         return
     try:

@@ -1,11 +1,13 @@
 """Rows from files as a stream: JSONL, CSV, Parquet, or one a line. Knows bytes, not what a row says."""
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
@@ -21,6 +23,10 @@ from storage.dialogues import BadRow
 MAX_ROW_CHARS = 16 * 2**20
 """A longer line is rejected unread: one broken file must not fill the memory."""
 KEPT_OF_LONG = 1_000
+READ_OF_LONG = 64 * KEPT_OF_LONG
+"""What is kept of it until personal items in it are hidden, and then the cut is made: an item there is seen whole, also
+where placeholders are far shorter than the keys before it.
+"""
 _DECODER = json.JSONDecoder()
 _SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
 
@@ -47,9 +53,17 @@ class Columns(NamedTuple):
     """Read every column, whatever they are called."""
 
     def check(self, path: Path, names: list[str]) -> None:
-        """Raise `DataError` where the file lacks what it must have."""
-        if self.everything:
-            return
+        """Raise `DataError` where the file lacks what it must have, or has a column twice that is read."""
+        if not self.everything:
+            self._check_present(path, names)
+        for column, n in Counter(self.read(names)).items():
+            if n > 1:
+                raise DataError(
+                    f"{path} has the column {redacted(column)!r} {n} times, expected once: only one of them would be "
+                    "read; rename or remove the others"
+                )
+
+    def _check_present(self, path: Path, names: list[str]) -> None:
         if not set(self.any_of) & set(names):
             wanted = " or ".join(map(repr, self.any_of))
             raise DataError(f"{path} has no column {wanted}, only {_shown(names)}; {self.hint}")
@@ -76,22 +90,52 @@ def reader(path: Path, columns: Columns) -> Callable[[], Iterator[Row]]:
     if not path.is_file():
         what = "a directory, not a file" if path.is_dir() else "not there"
         raise DataError(f"{path} is {what}; give a file of {', '.join(_SUFFIXES)} (text also as .gz)")
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    suffix = (Path(path.stem).suffix if _is_gzip(path) else path.suffix).lower()
     if suffix in {".jsonl", ".ndjson"}:
         return lambda: _lines(path, read_json)
     if suffix == ".txt":
         return lambda: _lines(path, str)
     if suffix in {".csv", ".tsv"}:
         return lambda: _csv_rows(path, "\t" if suffix == ".tsv" else ",", columns)
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return lambda: _parquet_rows(path, columns)
     raise DataError(f"{path} has the unknown suffix {suffix!r}; expected one of {', '.join(_SUFFIXES)}")
 
 
+def _is_gzip(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
 def _open(path: Path) -> IO[str]:
-    """Text in UTF-8; bytes that are none come through as lone surrogates, and so are rejected row by row."""
-    binary: Any = gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
+    """Text in UTF-8; bytes that are none come through as lone surrogates, and so are rejected row by row.
+
+    Raises:
+        DataError: text in UTF-16, or no gzip.
+    """
+    binary: Any = gzip.GzipFile(path) if _is_gzip(path) else path.open("rb")
+    try:
+        mark = binary.read(2)
+        binary.seek(0)
+    except (OSError, EOFError, zlib.error) as error:
+        binary.close()
+        raise _broken(path, 0, error) from error
+    if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        binary.close()
+        raise _utf16(path, "utf16")
     return io.TextIOWrapper(binary, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _utf16(path: Path, encoding: str) -> DataError:
+    unpack = "gunzip -c IN | " if _is_gzip(path) else ""
+    convert = f"{unpack}iconv -f {encoding} -t utf8{'' if unpack else ' IN'} > OUT"
+    return DataError(f"{path} is text in UTF-16, expected UTF-8; convert it with `{convert}` and give that file")
+
+
+def _without_nul(text: str) -> str:
+    """A row as a reject may have it: a NUL between each two letters (UTF-16 without its mark, or its JSON) hides an
+    item from whoever looks for it, and not from whoever reads it.
+    """
+    return text.replace("\x00", "").replace("\\u0000", "")
 
 
 def _lines(path: Path, read: Callable[[str], dict[str, Any] | str | BadRow]) -> Iterator[Row]:
@@ -103,11 +147,11 @@ def _lines(path: Path, read: Callable[[str], dict[str, Any] | str | BadRow]) -> 
                 if len(line) == MAX_ROW_CHARS and not line.endswith("\n"):
                     while (rest := file.readline(MAX_ROW_CHARS)) and not rest.endswith("\n"):
                         pass
-                    kept, detail = line[:KEPT_OF_LONG], f"a line of more than {MAX_ROW_CHARS:,} characters"
-                    yield Row(number, kept, BadRow("too_long", detail))
+                    bad = BadRow("too_long", f"a line of more than {MAX_ROW_CHARS:,} characters")
+                    yield Row(number, _without_nul(line[:READ_OF_LONG]), bad)
                     continue
                 text = line.rstrip("\r\n")
-                yield Row(number, text, read(text))
+                yield Row(number, _without_nul(text), read(text))
         except (OSError, EOFError, zlib.error) as error:
             raise _broken(path, number, error) from error
 
@@ -137,12 +181,14 @@ def _csv_rows(path: Path, delimiter: str, columns: Columns) -> Iterator[Row]:
             header = next(records, None)
             if header is None:
                 return
+            if "\x00" in "".join(header):
+                raise _utf16(path, "utf-16be" if header[0].startswith("\x00") else "utf-16le")
             columns.check(path, header)
             n_lines = records.line_num
             for fields in records:
                 number += 1
                 n_lines = records.line_num
-                yield Row(number, delimiter.join(fields), _csv_value(header, fields))
+                yield Row(number, _without_nul(delimiter.join(fields)), _csv_value(header, fields))
         except csv.Error as error:
             began = _cell_began(path, n_lines, records.line_num, delimiter)
             raise DataError(
@@ -190,7 +236,7 @@ def arrow_rows(batch: pa.RecordBatch | pa.Table, n_before: int) -> Iterator[Row]
     """The rows of a batch that stands behind `n_before` others."""
     for number, value in enumerate(_values(batch), n_before + 1):
         raw = value.detail if isinstance(value, BadRow) else json.dumps(value, ensure_ascii=False, default=str)
-        yield Row(number, raw, value)
+        yield Row(number, _without_nul(raw), value)
 
 
 def _values(batch: pa.RecordBatch | pa.Table) -> Sequence[dict[str, Any] | BadRow]:
