@@ -133,8 +133,8 @@ def _check_names(sources: "Sequence[PromptSource]") -> None:
     for source in sources:
         if source.path == GENERATED:
             raise click.UsageError(
-                f"`{GENERATED}` means something in a profile only: there it is what `cai prompts generate` wrote, which "
-                f"the home has already; for a file of this name write ./{GENERATED}"
+                f"`{GENERATED}` means something in a profile only: there it is what `cai prompts generate` wrote, "
+                f"which the home has already; for a file of this name write ./{GENERATED}"
             )
         if strays := source.without_effect():
             options = ", ".join(f"--{name.replace('_', '-')}" for name in strays)
