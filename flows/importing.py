@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -160,15 +161,15 @@ def collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-_Row = Parsed | Prompt | Reject
+_Row = Parsed | Reject
 
 
 def _rows(source: PromptSource, wish: Import, skip: int, privacy: Guard) -> Iterator[_Row]:
     if source.path == world.SOURCE:
-        made = list(small_world(source, wish.split or "train", wish.seed))
-        return iter(made[skip:])
+        return islice(small_world(source, wish.split or "train", wish.seed), skip, None)
     if source.path == GENERATED:
-        return (Parsed(prompt, None, n, text_of(prompt.messages)) for n, prompt in enumerate(wish.generated[skip:], 1))
+        rows = (Parsed(row, None, n, text_of(row.messages)) for n, row in enumerate(wish.generated, 1))
+        return islice(rows, skip, None)
     return parse(source, wish.seed, privacy, skip, split=wish.split or "train")
 
 
@@ -177,7 +178,7 @@ def _groups(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
     n_chars = 0
     for row in rows:
         group.append(row)
-        n_chars += len(row.raw if isinstance(row, Parsed) else row.text if isinstance(row, Reject) else "")
+        n_chars += len(row.raw if isinstance(row, Parsed) else row.text)
         if len(group) >= size or n_chars >= BATCH_CHARS:
             yield group
             group, n_chars = [], 0

@@ -63,7 +63,8 @@ def read_sources(
     seen: Seen = {}
     for source in sources:
         if source.path == world.SOURCE:
-            yield from small_world(source, split, seed)
+            made = _once(source, small_world(source, split, seed), seen, guard or Guard())
+            yield from (row.prompt if isinstance(row, Answered) else row for row in made)
             continue
         if source.path == GENERATED:
             yield from (row for row in generated if row.prompt_id not in seen)
@@ -78,13 +79,14 @@ def read_sources(
                 yield row
 
 
-def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Prompt]:
-    """The prompts of the built-in generator.
+def small_world(source: PromptSource, split: Split, seed: int) -> Iterator[Parsed]:
+    """The prompts of the built-in generator, which has its own two sides.
 
     Raises:
         ConfigError: no limit.
     """
-    return iter(world.prompts(split, source.n_made(), seed))
+    made = world.prompts(split, source.n_made(), seed)
+    return (Parsed(prompt, None, n, prompt.messages[-1].content) for n, prompt in enumerate(made, 1))
 
 
 def read_prompts(

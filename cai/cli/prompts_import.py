@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,6 +100,7 @@ def command(
     from storage.store import Store
 
     sources = [_source(path, tags, settings) for path in files]
+    _check_names(sources)
     if split is not None and settings["eval_share"] is not None:
         raise click.UsageError("--split and --eval-share both say what is held out; give one of them")
     sides = None if settings["eval_share"] is not None else split or "train"
@@ -123,6 +124,24 @@ def _source(path: str, tags: str, settings: dict[str, Any]) -> "PromptSource":
 
     given = {name: value for name, value in settings.items() if value is not None}
     return PromptSource(path=path, tags=tuple(filter(None, map(str.strip, tags.split(",")))), **given)
+
+
+def _check_names(sources: "Sequence[PromptSource]") -> None:
+    """Of what is no file: that it means something here, and that every setting has an effect."""
+    from cai.config.prompts import GENERATED
+
+    for source in sources:
+        if source.path == GENERATED:
+            raise click.UsageError(
+                f"`{GENERATED}` means something in a profile only: there it is what `cai prompts generate` wrote, "
+                f"which the home has already; for a file of this name write ./{GENERATED}"
+            )
+        if strays := source.without_effect():
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in strays)
+            raise click.UsageError(
+                f"`{source.path}` makes its own prompts, and {options} would change nothing there; drop that, or "
+                "import other files by a command of their own"
+            )
 
 
 def _progress() -> "Callable[[ImportReport], None]":

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from cai.config.base import Config, Positive
 from cai.errors import ConfigError
 from cai.records import ItemKind, PromptKind
+from cai.smallworld import world
 
 GENERATED = "generated"
 
@@ -60,9 +61,10 @@ class PromptSource(AnySource):
 
     def without_effect(self) -> list[str]:
         """What is set here and changes nothing."""
-        if self.path != GENERATED:
+        if self.path not in (GENERATED, world.SOURCE):
             return []
-        plain = PromptSource(path=GENERATED, limit=self.limit, kind=self.kind)
+        kind = self.kind if self.path == GENERATED else ""
+        plain = PromptSource(path=self.path, limit=self.limit, kind=kind)
         return [name for name in type(self).model_fields if getattr(self, name) != getattr(plain, name)]
 
 
