@@ -82,7 +82,11 @@ def read_policy(
 
 
 def fired(
-    store: Store, revisions: Which, comparisons: Which, *, max_mass_outside: float = PreferencesConfig().max_mass_outside
+    store: Store,
+    revisions: Which,
+    comparisons: Which,
+    *,
+    max_mass_outside: float = PreferencesConfig().max_mass_outside,
 ) -> list[Fired]:
     """By principle, those that changed or decided something most often first. A comparison counts where it is a label:
     with more than `max_mass_outside` on no option it is unscored.

@@ -68,7 +68,7 @@ def plan(
     if (profile is None) == (run_id is None):
         raise click.UsageError("give a PROFILE to plan, or --run RUN_ID to compare; one of the two")
     if generate and run_id is None:
-        _refuse("--generate, which plans what the profile says", {"without", "prompts", "limit", "constitution", "probe"})
+        _refuse("--generate, which plans what PROFILE says", {"without", "prompts", "limit", "constitution", "probe"})
     if run_id is not None:
         _refuse("--run, which has a plan of its own", {"without", "prompts", "limit", "constitution", "generate"})
     wish = Wish(probe, tokens_per_second)
@@ -93,7 +93,7 @@ def _refuse(beside: str, options: Set[str]) -> None:
     context = click.get_current_context()
     typed = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if idle := [f"--{name}" for name in typed if name in options]:
-        raise click.UsageError(f"{', '.join(idle)} changes nothing beside {beside}; leave it out")
+        raise click.UsageError(f"nothing comes of {', '.join(idle)} beside {beside}; leave that out")
 
 
 def _compare(home: Path, run_id: str, wish: "object", form: str) -> None:

@@ -54,7 +54,9 @@ def command(
     from flows.near_duplicates import rejects_of
 
     if expected_column is not None and not files:
-        raise click.UsageError("--expected-column names a column of FILEs, and none is given; leave it out, or name one")
+        raise click.UsageError(
+            "--expected-column names a column of FILEs, and none is given; leave it out, or name one"
+        )
     prompts, unfit = _of_files(files, expected_column) if files else (_of_home(home), [])
     finder = NearDuplicates()
     for prompt in prompts:
@@ -88,9 +90,7 @@ def command(
 
 
 def _of_files(files: Sequence[str], expected_column: str | None) -> "tuple[list[Prompt], list[Reject]]":
-    """The prompts of either split, with the answers that are known of them, also where a later row knows it, and what is
-    none.
-    """
+    """Prompts of either split, with the answers known of them, also where a later row knows it, and what is none."""
     from cai.config import PromptSource
     from cai.records import Reject
     from storage.imports import Seen, read_prompts
