@@ -53,13 +53,14 @@ async def plan_writing(profile: Profile, home: Path, *, edition: str = "", wish:
 def past_of(store: Store, profile: str, edition: str = "") -> Past:
     """Of the profile's campaigns: without an edition, of a week, or of this edition. Of another one the name does not
     tell: `rent-big-…` may be the edition `big` of `rent`, or the profile `rent-big`.
+
+    Empty replies are not among them: a reject of one names its request, and no row says whose request that was.
     """
     named = rf"{re.escape(profile)}-((\d{{4}}-w\d\d|{re.escape(edition)})-)?[0-9a-f]{{10}}"
-    drafts = "select count(*) n, avg(r.n_tokens) tokens from attempts a join responses r"
-    mine = "where regexp_full_match(a.campaign, ?)"
-    (kept,) = store.query(f"{drafts} on r.response_id = a.draft_id {mine}", [named])
-    replies = f"{drafts} on list_contains(a.response_ids, r.response_id) {mine}"
-    (tried,) = store.query(replies, [named])
+    mine = "from attempts where regexp_full_match(campaign, ?)"  # a draft has a row for each policy it was tried on
+    replies = "select count(*) n, avg(n_tokens) tokens from responses where response_id in"
+    (kept,) = store.query(f"{replies} (select draft_id {mine})", [named])
+    (tried,) = store.query(f"{replies} (select unnest(response_ids) {mine})", [named])
     select = "select count(*) n from rejects where stage = 'writing' and regexp_full_match(parent_ids[2], ?)"
     (lost,) = store.query(select, [named])
     n_tokens = {stage: row["tokens"] for stage, row in ((WRITING, kept), (TRYING, tried)) if row["n"]}

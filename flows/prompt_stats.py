@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cai.config import PreferencesConfig
 from cai.coverage.mastery import Readings, readings_of
 from cai.coverage.stats import Fired, PromptStats, stats_of
 from cai.errors import DataError
@@ -24,9 +25,13 @@ _CHANGED = """
     LEFT JOIN responses AS response ON revision.parent_id = response.response_id
     WHERE coalesce(earlier.text, response.text) IS NOT NULL
 """
+# What is unscored leans nowhere and is no label: as `cai.verdict.soft_verdict` and `storage/verdicts.py` decide.
 _LEANED = """
     SELECT principle_id, prompt_id, abs(1 / (1 + exp(logp_b - logp_a)) - 0.5) > ? AS held
-    FROM comparisons AS comparison WHERE TRUE
+    FROM comparisons AS comparison
+    WHERE NOT (isnan(logp_a) OR isnan(logp_b) OR isnan(mass_outside))
+      AND greatest(logp_a, logp_b) NOT IN ('inf'::DOUBLE, '-inf'::DOUBLE)
+      AND mass_outside <= ?
 """
 _AMONG = "IN (SELECT unnest(?::VARCHAR[]))"
 
@@ -42,7 +47,10 @@ def of_run(run: RunFolder, store: Store) -> PromptStats:
     prompts = list(store.find_all(Prompt, run.ids("prompts")).values())
     readings, policy = read_policy(run, store, prompts)
     principles = fired(
-        store, ("revision_id", ids_of(run, "revisions")), ("comparison_id", list(made_by(run, store).asks))
+        store,
+        ("revision_id", ids_of(run, "revisions")),
+        ("comparison_id", list(made_by(run, store).asks)),
+        max_mass_outside=run.profile.preferences.max_mass_outside,
     )
     return stats_of(prompts, principles=principles, readings=readings, policy=policy)
 
@@ -73,10 +81,19 @@ def read_policy(
     return None, ""
 
 
-def fired(store: Store, revisions: Which, comparisons: Which) -> list[Fired]:
-    """By principle, those that changed or decided something most often first."""
+def fired(
+    store: Store,
+    revisions: Which,
+    comparisons: Which,
+    *,
+    max_mass_outside: float = PreferencesConfig().max_mass_outside,
+) -> list[Fired]:
+    """By principle, those that changed or decided something most often first. A comparison counts where it is a label:
+    with more than `max_mass_outside` on no option it is unscored.
+    """
     changed = _by_principle(store.query(f"{_CHANGED} AND revision.{revisions[0]} {_AMONG}", (revisions[1],)))
-    leaned = _by_principle(store.query(f"{_LEANED} AND comparison.{comparisons[0]} {_AMONG}", (LEANS, comparisons[1])))
+    asked = (LEANS, max_mass_outside, comparisons[1])
+    leaned = _by_principle(store.query(f"{_LEANED} AND comparison.{comparisons[0]} {_AMONG}", asked))
     found = [Fired(name, rate(*changed.get(name, _NONE)), rate(*leaned.get(name, _NONE))) for name in changed | leaned]
     return sorted(
         found, key=lambda each: (-max(_known(each.changed.value), _known(each.leaned.value)), each.principle_id)

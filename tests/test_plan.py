@@ -369,3 +369,16 @@ def test_the_command_plans_keeps_the_plan_and_compares_it(ran):
 def test_the_command_wants_a_profile_or_a_run_not_both(tmp_path):
     for arguments in ([], [str(write_profile(tmp_path)), "--run", "x"]):
         assert CliRunner().invoke(command, arguments).exit_code == 2
+
+
+def test_an_option_that_changes_nothing_is_refused_and_named(tmp_path):
+    """They were ignored, and the plan was of something else than was asked for."""
+    path, home = str(write_profile(tmp_path)), ["--home", str(tmp_path / "home")]
+    typed = ["--constitution", "c.yaml", "--prompts", "p.txt", "--limit", "3", "--without", "theft", "--probe", "16"]
+    refused = CliRunner().invoke(command, [path, "--generate", *typed, *home])
+    assert refused.exit_code == 2
+    for name in typed[::2]:
+        assert name in refused.output
+    refused = CliRunner().invoke(command, ["--run", "small-0123456789", "--generate", "--limit", "3", *home])
+    assert refused.exit_code == 2 and "nothing comes of --generate, --limit beside --run" in refused.output
+    assert "--probe" not in refused.output and "--prompts" not in refused.output

@@ -203,6 +203,26 @@ def test_the_report_has_a_section_of_prompts(run):
     assert section.count("<svg") >= 3 and "Principles that fire" in section
 
 
+def test_what_is_unscored_leans_nowhere(tmp_path):
+    """-inf for both options made NaN, which DuckDB has for more than all, and nobody looked at the mass outside."""
+
+    def ask(i, a, b, outside):
+        return Comparison(
+            f"{i:032x}", asked("why?").prompt_id, "a", "b", "ab", "p", "", "", "", "", a, b, outside, True
+        )
+
+    even = ask(1, math.log(0.5), math.log(0.5), 0.0)
+    unsaid = ask(2, -9.0, -12.0, 0.9998)
+    never = [ask(3, -math.inf, -math.inf, 1.0), ask(4, -math.inf, -math.inf, 0.0), ask(5, math.nan, -1.0, 0.0)]
+    store = Store(tmp_path)
+    store.append([asked("why?"), even, unsaid, *never, ask(6, -math.inf, -0.1, 0.0)])
+    (fired,) = prompt_stats.of_home(tmp_path, store).principles
+    assert (fired.leaned.n, fired.leaned.value) == (2, 0.5)
+    ids = [row.comparison_id for row in store.read(Comparison)]
+    (fired,) = prompt_stats.fired(store, ("revision_id", []), ("comparison_id", ids), max_mass_outside=1.0)
+    assert (fired.leaned.n, fired.leaned.value) == (3, pytest.approx(2 / 3))
+
+
 def test_what_files_say_is_escaped_on_the_page():
     rows = [prompt(f"{HOSTILE} {word} bread", tags=[HOSTILE, word]) for word in ("sour", "sweet", "flat")]
     page = to_page(stats_of(rows), HOSTILE)
@@ -259,6 +279,28 @@ def test_what_stays_keeps_its_known_answer(tmp_path):
         assert ran.exit_code == 0, ran.output
         known = read_prompts(PromptSource(path=str(kept), expected_column="expected"), 0)
         assert [(row.messages[0].content, row.expected) for row in known] == [("1+1?", "2"), ("2+2?", "4"), ("a", None)]
+
+
+def test_an_evaluation_file_is_counted_and_cleaned_as_one(tmp_path):
+    """Both took files for what is trained on, threw its rows away, and `--out` wrote an empty file."""
+    rows = [{"prompt": text, "split": "eval"} for text in ("why?", "Why?!", "how?")] + [{"prompt": "when?"}]
+    source, kept = tmp_path / "in.jsonl", tmp_path / "kept.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ran = CliRunner().invoke(dedup, [str(source), "--out", str(kept)], catch_exceptions=False)
+    assert ran.exit_code == 0, ran.output
+    written = [json.loads(line) for line in kept.read_text().splitlines()]
+    said = [(row["messages"][0]["content"], row.get("split")) for row in written]
+    assert said == [("why?", "eval"), ("how?", "eval"), ("when?", None)]
+    ran = CliRunner().invoke(stats_command, [str(kept)], catch_exceptions=False)
+    assert "no prompts" not in ran.output
+    by_split = [line.split()[:2] for line in ran.output.partition("by split")[2].splitlines()[1:3]]
+    assert by_split == [["eval", "2"], ["train", "1"]]
+
+
+def test_a_home_has_no_expected_column(tmp_path):
+    """It was ignored: what a home expects stands with its prompts."""
+    ran = CliRunner().invoke(dedup, ["--home", str(tmp_path), "--expected-column", "answer"])
+    assert ran.exit_code == 2 and "--expected-column names a column of FILEs" in ran.output
 
 
 def test_a_home_is_compared_and_what_repeats_is_a_row(tmp_path):

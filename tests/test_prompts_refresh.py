@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -201,6 +202,32 @@ def test_a_plan_learns_nothing_from_another_profile_whose_name_begins_alike(prof
     n_drafts = {name: past_of(store, name).n_drafts for name in ("small", "small-big", "small-2026", "sm", "smal.")}
     assert n_drafts == {"small": 8, "small-big": 8, "small-2026": 0, "sm": 0, "smal.": 0}
     assert past_of(store, "small", "2026-w47").n_drafts == 8
+
+
+def test_a_draft_counts_once_however_many_policies_it_was_tried_on(profile):
+    """`attempts` has a row for each, and after a promotion more of the drafts seemed usable than were."""
+    made = write(wish(profile, quota=2, rounds=0), lambda _: None)
+    store = Store(wish(profile).home)
+    before = past_of(store, "small")
+    assert before.n_drafts == made.n_asked
+    store.append(
+        [replace(row, attempt_id=f"{i:032x}", policy_digest="promoted") for i, row in enumerate(store.read(Attempt))]
+    )
+    assert past_of(store, "small") == before
+
+
+def test_a_dry_run_looks_for_the_model_too(profile):
+    """It planned for a model that the run then could not find."""
+    words = ["generate", str(profile), "--home", str(wish(profile).home), "--dry-run", "--model"]
+    with pytest.raises(DataError, match="no model is called 'nosuch'"):
+        CliRunner().invoke(command, [*words, "nosuch"], catch_exceptions=False)
+    assert CliRunner().invoke(command, [*words, str(profile.parent)]).exit_code == 0
+    assert not wish(profile).home.exists()
+
+
+def test_one_round_is_one_round(profile):
+    said = asyncio.run(plan_writing(wish(profile, rounds=0).settings(), wish(profile).home, wish=Planned())).assumptions
+    assert any(each.startswith("1 round,") for each in said) and "rounds" not in "".join(said)
 
 
 def test_what_the_judge_finds_off_task_is_counted_and_asked_for_once(profile):

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from cai.cli.run import home_option
 
@@ -65,6 +67,10 @@ def plan(
 
     if (profile is None) == (run_id is None):
         raise click.UsageError("give a PROFILE to plan, or --run RUN_ID to compare; one of the two")
+    if generate and run_id is None:
+        _refuse("--generate, which plans what PROFILE says", {"without", "prompts", "limit", "constitution", "probe"})
+    if run_id is not None:
+        _refuse("--run, which has a plan of its own", {"without", "prompts", "limit", "constitution", "generate"})
     wish = Wish(probe, tokens_per_second)
     if profile is None:
         assert run_id is not None, "one of the two was given"
@@ -80,6 +86,14 @@ def plan(
     made = asyncio.run(make_plan(wanted, home, without=without, wish=wish))
     _say(made, form)
     click.echo(f"kept    {keep(made, home)}", err=True)
+
+
+def _refuse(beside: str, options: Set[str]) -> None:
+    """What was typed and would change nothing."""
+    context = click.get_current_context()
+    typed = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if idle := [f"--{name}" for name in typed if name in options]:
+        raise click.UsageError(f"nothing comes of {', '.join(idle)} beside {beside}; leave that out")
 
 
 def _compare(home: Path, run_id: str, wish: "object", form: str) -> None:

@@ -53,6 +53,10 @@ def command(
     from cai.training.rows import write_rejects
     from flows.near_duplicates import rejects_of
 
+    if expected_column is not None and not files:
+        raise click.UsageError(
+            "--expected-column names a column of FILEs, and none is given; leave it out, or name one"
+        )
     prompts, unfit = _of_files(files, expected_column) if files else (_of_home(home), [])
     finder = NearDuplicates()
     for prompt in prompts:
@@ -86,14 +90,14 @@ def command(
 
 
 def _of_files(files: Sequence[str], expected_column: str | None) -> "tuple[list[Prompt], list[Reject]]":
-    """The prompts with the answers that are known of them, also where a later row knows it, and what is none."""
+    """Prompts of either split, with the answers known of them, also where a later row knows it, and what is none."""
     from cai.config import PromptSource
     from cai.records import Reject
     from storage.imports import Seen, read_prompts
 
     seen: Seen = {}
     sources = [PromptSource(path=file, expected_column=expected_column) for file in files]
-    rows = [row for source in sources for row in read_prompts(source, 0, seen, own_expected=True)]
+    rows = [row for source in sources for row in read_prompts(source, 0, seen, split="eval", own_expected=True)]
     prompts = [replace(row, expected=seen[row.prompt_id]) for row in rows if not isinstance(row, Reject)]
     return prompts, [row for row in rows if isinstance(row, Reject)]
 
@@ -116,6 +120,7 @@ def _line(prompt: "Prompt", names: Sequence[str]) -> str:
     of one prompt among others is said: an `expected_column` is there in every row.
     """
     body: dict[str, Any] = asdict(prompt)
-    return (
-        json.dumps({name: body[name] for name in names if body[name] or name == "expected"}, ensure_ascii=False) + "\n"
-    )
+    stated = {name: body[name] for name in names if body[name] or name == "expected"}
+    if prompt.split == "eval":
+        stated["split"] = prompt.split
+    return json.dumps(stated, ensure_ascii=False) + "\n"

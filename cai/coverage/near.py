@@ -30,7 +30,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from difflib import SequenceMatcher
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +62,13 @@ _SIGN = re.compile(r"[+*/=<>#%^|~\\]|(?<=\d) ?- ?(?=\d)")
 _MARKUP = re.compile(r"^\s*[#*>+]+\s|(?<!\w)\*+|\*+(?!\w)|</?\w+/?>")
 
 Kind = Literal["same_words", "moved_words", "near"]
+_FROM_STRONG: tuple[Kind, ...] = get_args(Kind)
 Hashes = npt.NDArray[np.uint64]
 
 
 class Repeat(NamedTuple):
     """A prompt and the one before it that it repeats, which itself repeats none. `similarity` is of runs of words,
-    and 1 where the words are the same.
+    and 1 where the words are the same. Where others stand between the two, both are of the weakest link.
     """
 
     prompt_id: str
@@ -135,7 +136,8 @@ class NearDuplicates:
         found = dict(self._of_same_words())
         found |= self._near([i for i in range(len(self._ids)) if i not in found])
         ids = list(self._ids)
-        return [Repeat(ids[i], ids[_kept(i, found)], found[i].kind, found[i].similarity) for i in sorted(found)]
+        kept = ((i, _kept(i, found)) for i in sorted(found))
+        return [Repeat(ids[i], ids[last.of], last.kind, last.similarity) for i, last in kept]
 
     def _text(self, i: int) -> "array[int]":
         return self._words[self._starts[i] : self._starts[i + 1]]
@@ -223,11 +225,13 @@ def near_duplicates(prompts: Iterable[Prompt]) -> list[Repeat]:
     return finder.repeats()
 
 
-def _kept(i: int, found: Mapping[int, _Found]) -> int:
-    """What it repeats may repeat another in turn."""
-    while i in found:
-        i = found[i].of
-    return i
+def _kept(i: int, found: Mapping[int, _Found]) -> _Found:
+    """What it repeats may repeat another in turn; how alike the ends are is as the weakest link between them."""
+    last = found[i]
+    while (onward := found.get(last.of)) is not None:
+        kind = max(last.kind, onward.kind, key=_FROM_STRONG.index)
+        last = _Found(onward.of, kind, min(last.similarity, onward.similarity))
+    return last
 
 
 def _digest(*parts: bytes) -> bytes:

@@ -101,8 +101,11 @@ def campaign_assumptions(
     return (
         *(["the judge is asked about every reply, whether it is what was asked for"] if config.judge_checks else []),
         f"{1 + config.rounds} rounds, each of whose prompts draws out harm: what is varied has the longest requests; a "
-        f"round that finds nothing new ends it earlier",
-        f"{past.kept:.0%} of the replies can be used, as of {past.n_drafts:,} earlier ones; {n} tries for each at most"
+        f"round that finds nothing new ends it earlier"
+        if config.rounds
+        else "1 round, in which nothing is varied",
+        f"{past.kept:.0%} of the replies that are not empty can be used, as of {past.n_drafts:,} earlier ones; {n} "
+        f"tries for each at most"
         if past.kept is not None
         else f"all replies can be used, for nothing is known of them; where none can, the first round asks {n} times "
         f"as much, and is the last",
