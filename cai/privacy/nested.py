@@ -104,7 +104,7 @@ def find_each(parts: Sequence[Part], kinds: Collection[Kind] = KINDS) -> list[li
 
 
 def joined(*found: Sequence[Found]) -> list[Found]:
-    """Items of one text that were found in several ways, in order; those that overlap are one, called as the longest."""
+    """Items of one text that were found in several ways, in order; overlapping ones are one, called as the longest."""
     made: list[Found] = []
     longest = 0
     for item in sorted((item for items in found for item in items), key=lambda item: (item.start, -item.end)):
