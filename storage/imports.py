@@ -40,6 +40,7 @@ class Parsed(NamedTuple):
     answer: str | None
     number: int
     raw: str
+    value: dict[str, Any] | str = ""
 
 
 Seen = dict[str, str | None]
@@ -228,7 +229,7 @@ def _convert(
         except BadRow as bad:
             yield reject_of(source, row, bad, guard)
         else:
-            yield Parsed(prompt, answer, row.number, row.raw)
+            yield Parsed(prompt, answer, row.number, row.raw, row.value)
 
 
 _TO_MEASURE = (
@@ -277,13 +278,23 @@ def source_name(source: PromptSource) -> str:
 def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -> Reject:
     """A row that gives nothing, with what is wrong with it, and without what `guard` hides."""
     raw = row.raw.encode("utf-8", "replace").decode("utf-8")
-    text = guard.raw(raw)
+    cells = cells_of(row.value, raw)
+    text = guard.raw(raw, cells)
     if bad.reason == "too_long":
         text = text[:KEPT_OF_LONG]
     parents = (source.path, str(row.number), digest(text))
-    said = guard.detail(bad.detail, raw)
+    said = guard.detail(bad.detail, raw, cells)
     detail = f"{source.path}, row {row.number}: {said}".encode("utf-8", "replace").decode("utf-8")
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
+
+
+def cells_of(value: dict[str, Any] | str | BadRow, raw: str) -> dict[str, str]:
+    """The cells of a row that is no JSON; none of another."""
+    if not isinstance(value, dict) or raw.startswith("{"):
+        return {}
+    if not all(isinstance(cell, str) for cell in value.values()):
+        return {}
+    return {name: cell.encode("utf-8", "replace").decode("utf-8") for name, cell in value.items()}
 
 
 def tags_of(value: dict[str, Any] | str) -> list[str]:

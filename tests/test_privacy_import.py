@@ -177,6 +177,35 @@ def test_a_scan_of_a_home_reads_its_prompts_and_its_rejects(tmp_path):
     assert {kind: n["rows"] for kind, n in body["kinds"].items()} == {"phone": 1, "email": 1}
 
 
+BESIDE = [
+    {"id": 17, "prompt": "(212) 555-2368 keeps calling me"},
+    {"messages": json.dumps([{"role": "user", "content": "write to them\n(212) 555-2368"}])},
+]
+
+
+@pytest.mark.parametrize("row", BESIDE)
+def test_what_a_prompt_lost_is_not_in_the_reject_of_its_row_and_a_scan_finds_it(tmp_path, row):
+    """The name of a field, or the n of an escape, stood before the number: the reject had it, the scan passed it."""
+    path = written(tmp_path / "a.jsonl", row, row)
+    _, reject = read_prompts(PromptSource(path=str(path)), 0)
+    assert reject.reason == "duplicate_prompt" and "[PHONE_1]" in reject.text and "2368" not in reject.text
+    assert scanned(path, "--fail").exit_code == 3 and "2368" not in scanned(path).output
+    Store(tmp_path / "h").append([Reject.make("import", "x", text=json.dumps(row))])
+    assert scanned("--home", tmp_path / "h", "--fail").exit_code == 3
+
+
+def test_the_cells_of_a_csv_are_read_one_by_one(tmp_path):
+    path = written(tmp_path / "a.csv", "kind_of,prompt", *["page,(212) 555-2368 keeps calling me"] * 2)
+    _, reject = read_prompts(PromptSource(path=str(path)), 0)
+    assert reject.text == "page,[PHONE_1] keeps calling me" and scanned(path, "--fail").exit_code == 3
+
+
+def test_a_raw_row_hides_what_any_form_of_it_shows():
+    raw = Guard().raw(r"mail jo@acme.com, password: ab\nc9!dx")
+    assert raw == "mail [EMAIL_1], password: [KEY_1]"
+    assert Guard().raw(same := '{"id":  1, "a": "b\\u0063"}') == same
+
+
 def test_a_scan_says_what_it_lacks(tmp_path):
     assert isinstance(scanned().exception, ConfigError)
     assert isinstance(scanned(written(tmp_path / "a.txt", "x"), "--kind", "shoe").exception, ConfigError)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,17 +11,17 @@ import click
 from cai.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from cai.privacy import Found, Kind
+    from cai.privacy import Kind, Part
 
 FOUND = 3
 GROUP = 10_000
 
 
-class Text(NamedTuple):
+class Row(NamedTuple):
     """One row that is scanned. `place` says where it is."""
 
     place: str
-    text: str
+    parts: "tuple[Part, ...]"
 
 
 class Scan(NamedTuple):
@@ -67,9 +67,9 @@ def command(
         raise SystemExit(FOUND)
 
 
-def scan(rows: Iterator[Text], kinds: "tuple[Kind, ...]", n_examples: int = 3) -> Scan:
+def scan(rows: Iterator[Row], kinds: "tuple[Kind, ...]", n_examples: int = 3) -> Scan:
     """Items of `kinds` in rows, counted; memory grows with the different items alone, which are kept as digests."""
-    from cai.privacy import find, masked
+    from cai.privacy import find_each, masked
     from cai.records import digest
 
     made = Scan(0, Counter(), Counter(), Counter(), {})
@@ -77,17 +77,20 @@ def scan(rows: Iterator[Text], kinds: "tuple[Kind, ...]", n_examples: int = 3) -
     n_rows = 0
     for row in rows:
         n_rows += 1
-        found: list[Found] = find(row.text, kinds)
-        made.rows_with.update({each.kind for each in found})
-        made.rows_with["any"] += bool(found)
-        for each in found:
-            made.items[each.kind] += 1
-            examples = made.examples.setdefault(each.kind, [])
-            if len(examples) < n_examples:
-                examples.append(f"{row.place}: {masked(row.text, each)}")
-            if (key := digest(each.kind, each.same)) not in seen:
-                seen.add(key)
-                made.different[each.kind] += 1
+        found_in = find_each(row.parts, kinds)
+        made.rows_with.update({each.kind for found in found_in for each in found})
+        made.rows_with["any"] += any(found_in)
+        for part, found in zip(row.parts, found_in, strict=True):
+            label = f"{part.name}: " if part.name else ""
+            placed = [each._replace(start=each.start + len(label), end=each.end + len(label)) for each in found]
+            for each in placed:
+                made.items[each.kind] += 1
+                examples = made.examples.setdefault(each.kind, [])
+                if len(examples) < n_examples:
+                    examples.append(f"{row.place}: {masked(label + part.text, each, others=placed)}")
+                if (key := digest(each.kind, each.same)) not in seen:
+                    seen.add(key)
+                    made.different[each.kind] += 1
     return made._replace(n_rows=n_rows)
 
 
@@ -99,7 +102,8 @@ def _kinds(only: tuple[str, ...]) -> "tuple[Kind, ...]":
     return tuple(kind for kind in KINDS if not only or kind in only)
 
 
-def _of_files(files: tuple[Path, ...]) -> Iterator[Text]:
+def _of_files(files: tuple[Path, ...]) -> Iterator[Row]:
+    from storage.imports import cells_of
     from storage.rows import Columns, reader
 
     for path in files:
@@ -107,13 +111,12 @@ def _of_files(files: tuple[Path, ...]) -> Iterator[Text]:
         n = 0
         for row in rows:
             n += 1
-            value = row.raw if isinstance(row.value, Exception | str) else "\n".join(_strings(row.value))
-            yield Text(f"{path}, row {row.number}", value)
+            yield Row(f"{path}, row {row.number}", _parts(row.raw, cells_of(row.value, row.raw)))
         if not n:
             raise DataError(f"{path} has no rows; expected at least one to scan")
 
 
-def _of_home(home: Path) -> Iterator[Text]:
+def _of_home(home: Path) -> Iterator[Row]:
     from cai.cli.tables import checked_home
     from cai.records import Prompt, Reject
     from storage.store import Store
@@ -121,21 +124,19 @@ def _of_home(home: Path) -> Iterator[Text]:
     store = Store(checked_home(home))
     for prompt in store.read(Prompt):
         parts = (*(m.content for m in prompt.messages), prompt.expected or "", *prompt.tags)
-        yield Text(f"prompt {prompt.prompt_id[:8]}", "\n".join(parts))
+        yield Row(f"prompt {prompt.prompt_id[:8]}", tuple(part for text in parts for part in _parts(text)))
     for reject in store.read(Reject):
-        yield Text(f"reject {reject.reject_id[:8]}", f"{reject.text}\n{reject.detail}")
+        yield Row(f"reject {reject.reject_id[:8]}", (*_parts(reject.text), *_parts(reject.detail)))
 
 
-def _strings(value: object, name: str = "") -> Iterator[str]:
-    """Every text and number in a row, each after its name, for the name may say what a number is."""
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _strings(each, str(key))
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _strings(each, name)
-    elif value is not None:
-        yield f"{name}: {value}"
+def _parts(text: str, cells: Mapping[str, str] | None = None) -> "tuple[Part, ...]":
+    """The texts of a row, and of one that is neither JSON nor cells the form in which its escapes hide nothing."""
+    from cai.privacy import Part, find_in_forms, is_json, leaves, parts_of
+
+    if not cells and not is_json(text):
+        text = find_in_forms(text)[0] if "\\" in text else text
+        return (Part(0, len(text), "", text, is_json=False),)
+    return tuple(leaves(parts_of(text, cells)))
 
 
 def _to_json(made: Scan) -> dict[str, object]:

@@ -14,14 +14,13 @@ from typing import NamedTuple
 from cai.config.privacy import PrivacyConfig
 from cai.privacy.find import find, is_bare
 from cai.privacy.items import KINDS, NAMES, Found, Kind
+from cai.privacy.nested import MAX_DEPTH, Part, find_each, find_in_forms, forms, is_json, joined, leaves, parts_of, put
 from cai.records import Message, Prompt
 
 REASON = "personal_data"
 SHORTEST_KNOWN = 6
 """Characters of an item that is looked for in the rest of its row, word for word; a shorter one may mean anything."""
 _TOKEN = re.compile(r"\w+")
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|([ntrbf\"'/\\]))")
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": " ", "f": " "}
 
 Tally = dict[str, dict[str, int]]
 """Items by kind and by what was done: `{"email": {"redact": 3}}`, with `{"rows": {…}}` for the prompts that had any."""
@@ -90,19 +89,28 @@ class Guard:
         )
         return Conversation(clean, tuple(replaced[end:]), refused)
 
-    def raw(self, text: str) -> str:
-        """A row of a file as a reject may have it. Escaped characters (JSON) are read where they hide an item."""
+    def raw(self, text: str, cells: Mapping[str, str] | None = None) -> str:
+        """A row of a file as a reject may have it: as it was read, but for what is hidden of its fields, each by itself
+        (see `parts_of`), and of the whole. Escaped characters are read where they hide an item.
+        """
         hidden = self._policy.hidden()
-        plain = _ESCAPE.sub(_unescaped, text) if "\\" in text else text
-        if is_bare(f"{plain}\n{text}" if plain is not text else text):
+        named = [f"{name}: {cell}" for name, cell in (cells or {}).items()]
+        if is_bare("\n".join([*(form.text for form in forms(text)), *named])):
             return text
-        return redacted(plain, hidden) if find(plain, hidden) else redacted(text, hidden)
+        placeholder, left, is_whole = _Placeholders(), text, is_json(text)
+        if cells:
+            left = _with_parts_hidden(text, parts_of(text, cells), hidden, placeholder)
+        elif is_whole:
+            for depth in (MAX_DEPTH, 0):  # also a string that is JSON, as one text: a prompt is searched like that
+                left = _with_parts_hidden(left, parts_of(left, depth=depth), hidden, placeholder)
+        left, found = (left, find(left, hidden)) if is_whole else find_in_forms(left, hidden)
+        return _replaced([left], _everywhere([left], [found], hidden), hidden, placeholder)[0]
 
-    def detail(self, detail: str, raw: str) -> str:
+    def detail(self, detail: str, raw: str, cells: Mapping[str, str] | None = None) -> str:
         """Why a row was rejected, without what it quotes (`…, got 'the row'`) where the row holds what is hidden: a
         quotation is cut somewhere, and half a key tells much of it.
         """
-        return detail if self.raw(raw) == raw else redacted(detail.partition(", got ")[0])
+        return detail if self.raw(raw, cells) == raw else redacted(detail.partition(", got ")[0])
 
     def tally(self) -> Tally:
         """The counts up to now, with every kind that was found."""
@@ -125,12 +133,14 @@ def redacted(text: str, kinds: Collection[Kind] = KINDS) -> str:
     return _replaced([text], _everywhere([text], [find(text, kinds)], kinds), kinds)[0]
 
 
-def masked(text: str, found: Found, n_around: int = 30) -> str:
-    """An item in its place with what stands around it, on one line; neither it nor another one can be read."""
+def masked(text: str, found: Found, n_around: int = 30, others: Sequence[Found] = ()) -> str:
+    """An item in its place with what stands around it, on one line; neither it nor another one can be read, nor what
+    is known from elsewhere to be one (`others`).
+    """
     hidden = _Placeholders()
     start, end = max(0, found.start - n_around), found.end + n_around
     parts, place = [], start
-    for each in _everywhere([text], [find(text)], KINDS)[0]:
+    for each in _everywhere([text], [joined(find(text), [found], others)], KINDS)[0]:
         if each.end > start and each.start < end:
             parts += [text[place : each.start], hidden(each)]
             place = each.end
@@ -205,8 +215,22 @@ def _is_in_word(text: str, place: int) -> bool:
     return 0 < place < len(text) and _TOKEN.fullmatch(text[place - 1 : place + 1]) is not None
 
 
-def _replaced(texts: Sequence[str], found: Sequence[Sequence[Found]], kinds: Collection[Kind]) -> list[str]:
-    placeholder = _Placeholders()
+def _with_parts_hidden(
+    text: str, parts: Sequence[Part], kinds: Collection[Kind], placeholder: Callable[[Found], str]
+) -> str:
+    ends = list(leaves(parts))
+    texts = [part.text for part in ends]
+    found = _everywhere(texts, find_each(ends, kinds), kinds)
+    return put(text, parts, iter(_replaced(texts, found, kinds, placeholder)))
+
+
+def _replaced(
+    texts: Sequence[str],
+    found: Sequence[Sequence[Found]],
+    kinds: Collection[Kind],
+    placeholder: Callable[[Found], str] | None = None,
+) -> list[str]:
+    placeholder = placeholder or _Placeholders()
     return [_with(text, items, kinds, placeholder) for text, items in zip(texts, found, strict=True)]
 
 
@@ -217,13 +241,6 @@ def _with(text: str, found: Sequence[Found], kinds: Collection[Kind], placeholde
             parts += [text[place : item.start], placeholder(item)]
             place = item.end
     return "".join([*parts, text[place:]]) if parts else text
-
-
-def _unescaped(match: re.Match[str]) -> str:
-    if code := match[1] or match[2]:
-        char = chr(int(code, 16))
-        return " " if "\ud800" <= char <= "\udfff" else char
-    return _ESCAPED.get(match[3], match[3])
 
 
 def in_words(tally: Mapping[str, Mapping[str, int]]) -> str:
