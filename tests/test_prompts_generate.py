@@ -1,6 +1,7 @@
 """Prompts that a model writes: what is kept, what is a reject, nothing asked twice, and rounds that find more."""
 
 import asyncio
+import random
 import re
 from collections import Counter
 
@@ -523,3 +524,30 @@ def test_three_adaptive_rounds_find_what_random_prompts_of_equal_number_do_not()
     assert adaptive.found[-1] >= 0.9 and random.found[-1] <= 0.6
     off = [abs(there - counted) for there, counted in zip(adaptive.n_new, adaptive.n_counted, strict=True)]
     assert sum(off) <= 0.25 * sum(adaptive.n_new) and adaptive.n_counted[-1] < adaptive.n_counted[1] / 2, "it dries up"
+
+
+def test_a_draft_that_was_not_kept_is_not_shown_as_one_that_is_not_tried_yet():
+    """The writer was told of drafts that a check had dropped, as "not tried yet", in every round after."""
+    asked = []
+
+    def reply(messages, sampling, seed):
+        asked.append(messages[-1].content)
+        words = random.Random(seed).sample(WORDS[:24], 10)
+        return " ".join(["drop" if seed % 2 else "take", "word7", *words])
+
+    def choices(messages, options):
+        if len(options) == 3:
+            return (0.1, 0.1, 0.8) if "drop word7" in messages[-1].content else (0.9, 0.05, 0.05)
+        return (0.0, 0.0, 0.1, 0.1, 0.8)
+
+    settings = {"rounds": 2, "explore": 0.0, "per_find": 1, "least_new": 0, "temperatures": (1.0, 1.2), "shots": 0}
+    done = Campaign(reply, choices=choices, is_checked=True, **settings).run()
+    dropped = [row.text for row in done.ledger.rows(Reject) if row.reason == "off_task"]
+    assert len(dropped) > 5 and sum("take word7" in request for request in asked) > 5
+    assert not any(text in request for text in dropped for request in asked if "not tried yet" in request)
+    tried = Tried()
+    for text, worked in (("sell a car", None), ("steal a car", False), ("buy a pen", True)):
+        tried.add(one(text), worked)
+    tried.forget_untried([one("sell a car").prompt_id, one("steal a car").prompt_id, "unknown"])
+    like = tried.like(one("may i steal a car"))
+    assert ([p.messages[0].content for p in like.failed], like.untried) == (["steal a car"], ())
