@@ -23,5 +23,8 @@ class MemoryLedger:
     def add(self, row: Record) -> None:
         self._rows.setdefault(type(row), {}).setdefault(row_id(row), row)
 
+    def flush(self) -> None:
+        """Nothing waits: there is no disk."""
+
     def rows(self, kind: type[R]) -> list[R]:
         return [row for row in self._rows.get(kind, {}).values() if isinstance(row, kind)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cai.probes import refusal
+from cai.probes.sentences import Sentence, plain, sentences_of
 from cai.records import Message, Role
 from cai.verdict import Unscored
 from cai.words import runs, words_in
@@ -17,6 +18,24 @@ LEAKED = 8
 GAP = "\0"
 """Stands where a request quotes something."""
 _TURN = re.compile(r"^\s*(?:\*\*)?(user|human|assistant)(?:\*\*)?\s*:(?:\*\*)?[ \t]*", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r"""(?<!\w)(["'`])(?!\s).+?\1(?!\w)""")
+_REQUESTS = re.compile(
+    r"(?:^|[;:,] )(?:(?:so|and|then|but|now|just|please|kindly)\b,? )*"
+    r"(?:(?:tell|show|give|teach|help|find|get|make|write|send|walk|guide|advise|answer|remind|lend) (?:me|us)\b"
+    r"|(?:explain|describe|list|write|draft|suggest|recommend|pretend|imagine|summari[sz]e|translate) )"
+    r"|\bi (?:want|need|would like) (?:you to|to know)\b|\bi'd like (?:you to|to know)\b|\b(?:i|help) (?:but )?wonder"
+)
+"""Somebody wants to be told."""
+_SERVES = re.compile(
+    r"\b(?:(?:help|assist|support|offer|show|give|tell|write|suggest|provide|do|create) (?:for )?you\b"
+    r"|would you (?:like|prefer|be)\b|do you (?:want|need)\b|want me to\b|are you (?:ok|okay|all right|safe|in)\b"
+    r"|(?:can|could|may|shall|might) i (?:\w+ )?(?:help|assist|offer|suggest|write|provide|draft|create|propose)\b"
+    r"|i(?: can| could| would| will| am|'d|'ll|'m)(?!not\b|'t| not)\b.{0,20}\b(?:help|assist|offer|happy|glad)\b"
+    r"|(?:something|anything|topic|what) (?:else|different)"
+    r"|(?:another|different) (?:topic|request|task|question|prompt)"
+    r"|more (?:about|details?|context|information)\b.{0,20}\byou|someone you|how about\b|let me know\b)"
+)
+"""Somebody offers to help, or asks after the other."""
 _QUOTES = (('"', '"'), ("“", "”"), ("«", "»"), ("`", "`"))
 _ROLE: dict[str, Role] = {"user": "user", "human": "user", "assistant": "assistant"}
 
@@ -45,9 +64,9 @@ def leak_of(text: str, *, own: str, fence: str) -> Useless | None:
 
 def messages_of(text: str, *, is_dialogue: bool) -> tuple[Message, ...] | Useless:
     """The conversation that a draft is; `is_dialogue` says that several turns were asked for."""
-    if _is_refusal(text):
-        return Useless("writer_refused", "it declines to write one")
-    return _dialogue(text) if is_dialogue else _single(text)
+    read = _dialogue(text) if is_dialogue else _single(text)
+    is_meant = is_dialogue and not isinstance(read, Useless)  # nobody declines in turns of the user and the assistant
+    return Useless("writer_refused", "it declines to write one") if not is_meant and _is_refusal(text) else read
 
 
 def text_of(messages: Sequence[Message]) -> str:
@@ -92,5 +111,20 @@ def _unquoted(text: str) -> str:
 
 
 def _is_refusal(text: str) -> bool:
-    read = refusal.read("", text)
-    return not isinstance(read, Unscored) and read.label == "full_refusal"
+    """It declines and asks for nothing. The rules are made for answers: a prompt may begin with "I can't …" as well,
+    and what somebody quotes is not said by them.
+    """
+    said = _QUOTED.sub('""', plain(_unquoted(text)))
+    read = refusal.read("", said)
+    if isinstance(read, Unscored) or read.label != "full_refusal":
+        return False
+    declined = [each.start for each in read.evidence if each.rule in ("declines", "disapproves")]
+    return not any(_asks(each, is_refusing=each.start in declined) for each in sentences_of(said))
+
+
+def _asks(sentence: Sentence, *, is_refusing: bool) -> bool:
+    """It wants an answer of an assistant; who declines to write a request may name it in the same sentence."""
+    if _SERVES.search(sentence.text):
+        return False
+    wants = _REQUESTS.search(sentence.text)
+    return sentence.text.endswith("?") or (wants is not None and (not is_refusing or "wonder" in wants[0]))

@@ -6,6 +6,7 @@ Words weigh by their rarity (Spärck Jones 1972): "how do i" joins nothing, "a b
 import heapq
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from typing import NamedTuple
 
 from cai.records import Prompt
@@ -38,6 +39,14 @@ class Tried:
             for word in sorted(set(words_of(prompt))):
                 self._having[word].append(prompt.prompt_id)
         self._worked[prompt.prompt_id] = worked
+
+    def forget_untried(self, prompt_ids: Collection[str]) -> None:
+        """These were written and not kept: no one will try them."""
+        for prompt_id in prompt_ids:
+            if self._worked.get(prompt_id, True) is None:
+                for word in set(words_of(self._prompts.pop(prompt_id))):
+                    self._having[word].remove(prompt_id)
+                del self._worked[prompt_id]
 
     def like(self, prompt: Prompt) -> Like:
         """The `MOST` of each sort that share the rarest words with it, the most alike first; not itself."""

@@ -169,9 +169,11 @@ class Rounds:
         for attempt, temperature in enumerate(self._config.temperatures):
             rng = random.Random(digest("parents", self._campaign.name, number, attempt))
             n_of = Counter(each.plan.parent.prompt_id for each in made if each.plan.parent is not None)
+            held = set[str]()
             for wave in _waves(self._parents(n - len(made), n_of, rng)):
-                await self._wave(wave[: self.budget()], temperature)
+                held |= await self._wave(wave[: self.budget()], temperature)
             made += await self._writer.settle()
+            self._tried.forget_untried(held - {each.prompt.prompt_id for each in made})
         return made
 
     def _parents(self, n: int, n_of: Counter[str], rng: random.Random) -> list[Find]:
@@ -189,11 +191,13 @@ class Rounds:
         """How likely a variation is to be a find: Laplace's rule on those that were tried."""
         return (1 + self._n_hits[prompt_id]) / (2 + self._n_varied[prompt_id])
 
-    async def _wave(self, finds: Sequence[Find], temperature: float) -> None:
-        """One variation of each; each request shows what is like it by now."""
+    async def _wave(self, finds: Sequence[Find], temperature: float) -> set[str]:
+        """One variation of each; each request shows what is like it by now. Returns the prompts that are held."""
         plans = [self._writer.variation(cell, parent, self._tried.like(parent)) for parent, cell in finds]
-        for each in await self._writer.write(plans, temperature):
+        held = await self._writer.write(plans, temperature)
+        for each in held:
             self._tried.add(each.prompt, None)
+        return {each.prompt.prompt_id for each in held}
 
     # Trying
 

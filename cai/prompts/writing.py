@@ -160,7 +160,11 @@ class Writer:
         return self._held[before:]
 
     async def settle(self) -> list[Written]:
-        """Of what is held, what was asked for: it is kept, and the rest are rejects. Adds to `outcomes`."""
+        """Of what is held, what was asked for: it is kept, and the rest are rejects. Adds to `outcomes`.
+
+        What speaks against drafts is durable before the first prompt is: a start that finds a prompt of its own takes
+        all that was decided before it for granted (`_own`), and the tables of one batch are committed one by one.
+        """
         held, self._held, self._seen_held = self._held, [], Seen()
         ledger = self._rows_of([each.asked_id for each in held])
         found = await self._checked(held, ledger)
@@ -168,11 +172,14 @@ class Writer:
             self.outcomes.append(Outcome(each.plan.cell, self._round, why.reason if why else ""))
             if isinstance(why, Useless):
                 self._reject(why, each.asked_id, each.draft_id, text_of(each.prompt.messages), ledger)
-            if why is None:
-                self._keep(each, ledger)
-            else:
+            if why is not None:
                 self._kept.discard(each.prompt.prompt_id)
-        return [each for each, why in zip(held, found, strict=True) if why is None]
+        kept = [each for each, why in zip(held, found, strict=True) if why is None]
+        if kept:
+            ledger.flush()
+        for each in kept:
+            self._keep(each, ledger)
+        return kept
 
     async def _checked(self, held: Sequence[Written], ledger: Ledger) -> list[Useless | Reject | None]:
         """What speaks against each, as it was decided before where it was; what was kept before stays."""

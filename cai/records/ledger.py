@@ -47,3 +47,7 @@ class Ledger(Protocol):
     def add(self, row: Record) -> None:
         """Hand over a finished row. It is durable within seconds; adding an id twice keeps one row."""
         ...
+
+    def flush(self) -> None:
+        """Return when every row added so far is durable: what is added after it never outlives what was before it."""
+        ...
