@@ -4,7 +4,7 @@ What a row says is in `storage/dialogues.py`, how bytes become rows in `storage/
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -40,7 +40,8 @@ class Parsed(NamedTuple):
     answer: str | None
     number: int
     raw: str
-    value: dict[str, Any] | str = ""
+    cells: Mapping[str, str] | None = None
+    """What `raw` consists of where that is no JSON."""
 
 
 Seen = dict[str, str | None]
@@ -229,7 +230,7 @@ def _convert(
         except BadRow as bad:
             yield reject_of(source, row, bad, guard)
         else:
-            yield Parsed(prompt, answer, row.number, row.raw, row.value)
+            yield Parsed(prompt, answer, row.number, row.raw, cells_of(row.value, row.raw))
 
 
 _TO_MEASURE = (
@@ -278,7 +279,7 @@ def source_name(source: PromptSource) -> str:
 def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -> Reject:
     """A row that gives nothing, with what is wrong with it, and without what `guard` hides."""
     raw = row.raw.encode("utf-8", "replace").decode("utf-8")
-    cells = cells_of(row.value, raw)
+    cells = row.cells if isinstance(row, Parsed) else cells_of(row.value, raw)
     text = guard.raw(raw, cells)
     if bad.reason == "too_long":
         text = text[:KEPT_OF_LONG]
@@ -288,12 +289,12 @@ def reject_of(source: AnySource, row: Row | Parsed, bad: BadRow, guard: Guard) -
     return Reject.make("import", bad.reason, prompt_id=bad.prompt_id, parents=parents, detail=detail, text=text)
 
 
-def cells_of(value: dict[str, Any] | str | BadRow, raw: str) -> dict[str, str]:
-    """The cells of a row that is no JSON; none of another."""
+def cells_of(value: dict[str, Any] | str | BadRow, raw: str) -> dict[str, str] | None:
+    """The cells of a row that is no JSON; None of another."""
     if not isinstance(value, dict) or raw.startswith("{"):
-        return {}
+        return None
     if not all(isinstance(cell, str) for cell in value.values()):
-        return {}
+        return None
     return {name: cell.encode("utf-8", "replace").decode("utf-8") for name, cell in value.items()}
 
 
