@@ -172,11 +172,13 @@ def test_bytes_and_digest_depend_on_the_rows_alone(store, tmp_path, suffix):
     assert export_sft(store, tmp_path / f"e{suffix}", rounds="all").digest != first.digest
 
 
-def test_prompts_can_be_imported_again(store, tmp_path):
-    store.append([replace(Prompt.make([Message("user", "held out")], "test"), split="eval")])
+def test_prompts_can_be_imported_again(tmp_path):
+    asked = [Prompt.make([Message("user", f"{n} — ünïcode 'quoted'")], "test", "MIT", ("a", "b")) for n in range(4)]
+    store = Store(tmp_path / "home")
+    store.append([*asked, replace(Prompt.make([Message("user", "held out")], "test"), split="eval")])
     done = export_prompts(store, tmp_path / "p.jsonl", split="train")
     read_again = list(read_prompts(PromptSource(path=str(done.path)), 0))
-    assert {p.prompt_id for p in read_again} == {rows.prompt(n).prompt_id for n in range(4)}
+    assert {p.prompt_id for p in read_again} == {p.prompt_id for p in asked}
     assert all(p.tags == ("a", "b") for p in read_again)
     assert export_prompts(store, tmp_path / "q.parquet", split="eval").n_rows == 1
 
