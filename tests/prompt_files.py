@@ -30,3 +30,9 @@ def asking(text: str) -> Prompt:
 
 def rejected(home: Path) -> Counter:
     return Counter(row.reason for row in Store(home).read(Reject))
+
+
+def everything(home: Path) -> list[list[dict]]:
+    """The rows of the tables that an import writes."""
+    tables = {"prompts": "prompt_id", "rejects": "reject_id", "contaminations": "contamination_id"}
+    return [Store(home).query(f"SELECT * FROM {name} ORDER BY {key}") for name, key in tables.items()]
