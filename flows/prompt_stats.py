@@ -15,6 +15,7 @@ from flows.rejected import made_by
 from flows.rounds import at_round
 from flows.runs import RunFolder, readable_runs
 from storage.store import Store
+from storage.verdicts import P_A
 
 LEANS = 0.1
 """How far P(a is better) is from one half where a comparison leans to a side."""
@@ -25,13 +26,10 @@ _CHANGED = """
     LEFT JOIN responses AS response ON revision.parent_id = response.response_id
     WHERE coalesce(earlier.text, response.text) IS NOT NULL
 """
-# What is unscored leans nowhere and is no label: as `cai.verdict.soft_verdict` and `storage/verdicts.py` decide.
-_LEANED = """
-    SELECT principle_id, prompt_id, abs(1 / (1 + exp(logp_b - logp_a)) - 0.5) > ? AS held
-    FROM comparisons AS comparison
-    WHERE NOT (isnan(logp_a) OR isnan(logp_b) OR isnan(mass_outside))
-      AND greatest(logp_a, logp_b) NOT IN ('inf'::DOUBLE, '-inf'::DOUBLE)
-      AND mass_outside <= ?
+_LEANED = f"""
+    SELECT principle_id, prompt_id, abs(p_a - 0.5) > ? AS held
+    FROM (SELECT *, {P_A.format(max_mass_outside="?")} AS p_a FROM comparisons) AS comparison
+    WHERE p_a IS NOT NULL
 """
 _AMONG = "IN (SELECT unnest(?::VARCHAR[]))"
 

@@ -173,7 +173,7 @@ def write(
     campaign = campaign_of(profile, constitution, wish.edition)
     writer, config = profile.generate.engine or profile.engine, profile.generate
     engines = [writer, *([profile.engine] if config.tried else []), *(profile.judges[:1] if _judged(config) else [])]
-    policy = _policy_model(store, wish.model) or profile.engine.model
+    policy = policy_model(store, wish.model) or profile.engine.model
     tell(f"campaign {campaign}: {quotas.total()} prompts wanted in the first round" + _tried_on(config, policy))
     with taken(accelerator_of(engines, "`cai prompts generate`")):
         made = asyncio.run(
@@ -191,7 +191,7 @@ def _tried_on(config: GenerateConfig, policy: str) -> str:
     return f", tried on {policy}" if config.tried else ""
 
 
-def _policy_model(store: Store, named: str) -> str:
+def policy_model(store: Store, named: str) -> str:
     """The directory of the model that is meant; "" where none is named and none is in use."""
     known = registry.load(store)
     if named:

@@ -13,18 +13,21 @@ from cai.labels.verdicts import Encoded, Verdicts
 from storage import catalog
 from storage.store import Store
 
-# Where one ask is unscored is decided as `cai.verdict.soft_verdict` does.
-_VERDICTS = """
-WITH asks AS (
-    SELECT
-        *,
+P_A = """
         CASE
             WHEN isnan(logp_a) OR isnan(logp_b) OR isnan(mass_outside) THEN NULL
             WHEN greatest(logp_a, logp_b) = 'inf'::DOUBLE OR greatest(logp_a, logp_b) = '-inf'::DOUBLE THEN NULL
-            WHEN mass_outside > $max_mass_outside THEN NULL
+            WHEN mass_outside > {max_mass_outside} THEN NULL
             WHEN logp_a >= logp_b THEN 1 / (1 + exp(logp_b - logp_a))
             ELSE exp(logp_a - logp_b) / (exp(logp_a - logp_b) + 1)
-        END AS p_a
+        END
+"""
+"""P(A) of one ask, NULL where it is unscored, as `cai.verdict.soft_verdict` decides; the limit is a query parameter."""
+_VERDICTS = f"""
+WITH asks AS (
+    SELECT
+        *,
+        {P_A.format(max_mass_outside="$max_mass_outside")} AS p_a
     FROM comparisons
     WHERE ($judges::VARCHAR[] IS NULL OR list_contains($judges::VARCHAR[], judge_digest))
       AND ($prompts::VARCHAR[] IS NULL OR prompt_id IN (SELECT unnest($prompts::VARCHAR[])))

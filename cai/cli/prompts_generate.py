@@ -62,11 +62,11 @@ def _plan(wish: "Wish") -> None:
     from cai.plan.text import plan_text
     from flows.plan_writing import plan_writing
     from flows.planning import Wish as Planned
-    from storage import registry
+    from flows.writing import policy_model
     from storage.store import Store
 
-    if wish.model and not Path(wish.model).is_dir():
-        registry.load(Store(wish.home)).find(wish.model)  # as it will be looked for when the prompts are tried
+    if wish.model:
+        policy_model(Store(wish.home), wish.model)  # as it will be looked for when the prompts are tried
     plan = asyncio.run(plan_writing(wish.settings(), wish.home, edition=wish.edition, wish=Planned()))
     click.echo(plan_text(plan))
 
